@@ -1,0 +1,6 @@
+//! The transparency log: leaves, the RFC 6962 tree, signed C2SP checkpoints, proofs, sealed bodies, segments, verification.
+//!
+//! Pure code: bytes in, bytes out. Files are read and written by callers. A leaf commits to its body and never
+//! contains it, so that a body can be erased while every proof stays valid (ARCHITECTURE 3, 4).
+
+pub mod leaf;

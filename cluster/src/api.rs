@@ -1,0 +1,212 @@
+//! What a door may ask of the cluster. Doors hold an `Arc<dyn Governor>` and know nothing below it.
+//!
+//! Every call is bounded by a deadline of its own or the one given; every answer is an answer or a coded problem.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use nethical_protocol::action::Action;
+use nethical_protocol::control::{ControlAck, HoldSpec, LimitSpec, TenantSpec};
+use nethical_protocol::decision::{AgentStatus, Decision, ItemAnswer};
+use nethical_protocol::error::Problem;
+use nethical_protocol::ids::{DecisionId, GroupId};
+use nethical_protocol::status::{ClusterStatus, ReadyCheck};
+
+/// The answer of every call.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, Problem>>;
+
+/// The cluster as a door sees it.
+pub trait Governor: Send + Sync + 'static {
+    /// Decides actions. One answer each, in order; items may fail apart. Actions have passed `check_bounds`.
+    fn decide(&self, actions: Vec<Action>, deadline: Duration) -> BoxFuture<'_, Vec<ItemAnswer>>;
+
+    /// Creates a tenant; creating it again with the same placement changes nothing.
+    fn put_tenant(&self, spec: TenantSpec) -> Answer<'_, ControlAck>;
+    /// All tenants of the zone.
+    fn tenants(&self) -> Answer<'_, Vec<TenantSpec>>;
+    /// Sets a limit; one with the same tenant and id is replaced.
+    fn put_limit(&self, spec: LimitSpec) -> Answer<'_, ControlAck>;
+    /// Removes a limit.
+    fn remove_limit(&self, tenant: String, id: String) -> Answer<'_, ControlAck>;
+    /// All limits of the zone, or of one tenant.
+    fn limits(&self, tenant: Option<String>) -> Answer<'_, Vec<LimitSpec>>;
+    /// What a tenant's limits have left for one agent.
+    fn limit_usage(&self, tenant: String, agent: String) -> Answer<'_, Vec<LimitUsage>>;
+    /// Validates a Cedar bundle, stores it and puts it in force.
+    fn put_policy(&self, text: String) -> Answer<'_, ControlAck>;
+    /// The bundle in force.
+    fn policy(&self) -> Answer<'_, PolicyView>;
+    /// Places a hold-order.
+    fn place_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView>;
+    /// Lifts a hold-order by its scope (release).
+    fn lift_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView>;
+    /// One agent's state.
+    fn agent(&self, tenant: String, agent: String) -> Answer<'_, AgentView>;
+
+    /// Audit entries, newest last.
+    fn entries(&self, query: EntryQuery) -> Answer<'_, EntryPage>;
+    /// The inclusion proof of a decision against a checkpoint signed now.
+    fn proof(&self, id: DecisionId) -> Answer<'_, ProofView>;
+    /// The group's checkpoint as a signed note.
+    fn checkpoint(&self, group: GroupId) -> Answer<'_, String>;
+    /// What a verifier needs of one group: leaves and sealed bodies from an index on.
+    fn raw_leaves(&self, group: GroupId, from: u64, count: u64) -> Answer<'_, RawLeaves>;
+    /// The verifier key of the zone's logs, as a C2SP vkey for each group, with the cluster's name.
+    fn verifier_keys(&self) -> Answer<'_, VerifierKeys>;
+
+    /// All nodes and groups, asked now.
+    fn status(&self) -> Answer<'_, ClusterStatus>;
+    /// The named checks of this node; ready where all pass.
+    fn ready(&self) -> Vec<ReadyCheck>;
+}
+
+/// What one limit has left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitUsage {
+    /// The limit.
+    pub limit: LimitSpec,
+    /// Units used in the current window or bucket.
+    pub used: u64,
+    /// Units left now.
+    pub remaining: u64,
+    /// Seconds until it is whole again, rounded up.
+    pub reset_s: u64,
+}
+
+/// The policy in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyView {
+    /// The control revision that activated it.
+    pub revision: u64,
+    /// SHA-256 of the text, lower-case hex.
+    pub digest: String,
+    /// Policies in the bundle.
+    pub policies: usize,
+    /// The bundle.
+    pub text: String,
+}
+
+/// A hold-order's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldView {
+    /// What was asked.
+    pub hold: HoldSpec,
+    /// `acknowledged` or `pending`, and the groups awaited.
+    pub ack: ControlAck,
+    /// For agent scope: where the order stands in the audit trail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision_id: Option<DecisionId>,
+}
+
+/// One agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentView {
+    /// Its tenant.
+    pub tenant: String,
+    /// Its name.
+    pub agent: String,
+    /// Its group.
+    pub group: u32,
+    /// False where nothing is known of it yet.
+    pub known: bool,
+    /// Where it stands.
+    pub state: AgentStatus,
+    /// Raised by every change of state.
+    pub epoch: u64,
+    /// Risk 0..1000, decayed to now.
+    pub risk: u16,
+    /// Tier of that risk.
+    pub tier: String,
+    /// Actions decided.
+    pub actions: u64,
+    /// Of those, not allowed.
+    pub denied: u64,
+    /// Actions with violations.
+    pub violations: u64,
+}
+
+/// Which entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EntryQuery {
+    /// One group, or all.
+    pub group: Option<u32>,
+    /// One tenant.
+    pub tenant: Option<String>,
+    /// One agent of that tenant.
+    pub agent: Option<String>,
+    /// One verdict word.
+    pub verdict: Option<String>,
+    /// Entries after this decision id's position, group by group.
+    pub cursor: Option<String>,
+    /// At most this many, up to 1,000.
+    pub limit: Option<usize>,
+}
+
+/// Some entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryPage {
+    /// The entries.
+    pub entries: Vec<EntryView>,
+    /// Pass it as `cursor` for the next page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// One audit entry, opened where this node holds the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryView {
+    /// Where it stands.
+    pub decision_id: DecisionId,
+    /// `decision`, `control`, `hold-placed`, `hold-lifted`, `era-opened`.
+    pub kind: String,
+    /// Log time, nanoseconds since 1970.
+    pub at_ns: u64,
+    /// RFC 6962 leaf hash, hex.
+    pub leaf_hash: String,
+    /// The decision as it was answered; absent for other kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// The sealed body, opened: the action, or the reason of a hold. Absent where erased or not ours to open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<serde_json::Value>,
+}
+
+/// A proof that a decision is in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofView {
+    /// Which decision.
+    pub decision_id: DecisionId,
+    /// The leaf's canonical bytes, base64.
+    pub leaf: String,
+    /// Leaf hash, hex.
+    pub leaf_hash: String,
+    /// The tree's size.
+    pub tree_size: u64,
+    /// Sibling hashes from the leaf up, hex.
+    pub hashes: Vec<String>,
+    /// The signed checkpoint of that size.
+    pub checkpoint: String,
+}
+
+/// Leaves as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawLeaves {
+    /// Index of the first.
+    pub from: u64,
+    /// Canonical leaf bytes, base64.
+    pub leaves: Vec<String>,
+    /// Sealed bodies, base64, one for each leaf.
+    pub bodies: Vec<String>,
+}
+
+/// Keys that verify checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifierKeys {
+    /// The cluster's name, first part of every origin.
+    pub cluster: String,
+    /// C2SP verifier keys `name+id+key`.
+    pub vkeys: Vec<String>,
+}

@@ -1,0 +1,160 @@
+//! Node-scoped tasks and dice: everything that a node spawns dies when its scope is killed.
+//!
+//! One process may host many nodes (the simulator does), so nothing may outlive its node by accident. A task knows
+//! its scope through a task-local, which is how openraft's own tasks are caught too.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha12Rng;
+use tokio::task::{AbortHandle, JoinHandle};
+
+tokio::task_local! {
+    static CURRENT: Scope;
+}
+
+/// A node's tasks and dice. Cheap to clone; all clones are one scope.
+#[derive(Clone)]
+pub struct Scope {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dead: AtomicBool,
+    next: AtomicU64,
+    tasks: Mutex<BTreeMap<u64, AbortHandle>>,
+    hooks: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
+    dice: Mutex<ChaCha12Rng>,
+}
+
+impl Scope {
+    /// A scope whose dice start from `seed`: from the operating system in production, from the plan in simulation.
+    pub fn new(seed: [u8; 32]) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                dead: AtomicBool::new(false),
+                next: AtomicU64::new(0),
+                tasks: Mutex::new(BTreeMap::new()),
+                hooks: Mutex::new(Vec::new()),
+                dice: Mutex::new(ChaCha12Rng::from_seed(seed)),
+            }),
+        }
+    }
+
+    /// The scope of the running task, where it has one.
+    pub fn current() -> Option<Scope> {
+        CURRENT.try_with(Clone::clone).ok()
+    }
+
+    /// Runs `work` in this scope's context without spawning it.
+    pub async fn enter<T>(&self, work: impl Future<Output = T>) -> T {
+        CURRENT.scope(self.clone(), work).await
+    }
+
+    /// Spawns a task that ends with the scope at the latest.
+    #[allow(clippy::disallowed_methods, reason = "this is the seam that owns spawning")]
+    pub fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
+        let work: Pin<Box<dyn Future<Output = F::Output> + Send>> = Box::pin(work);
+        let guard = Forget { scope: self.clone(), id };
+        let handle = tokio::spawn(CURRENT.scope(self.clone(), async move {
+            let _guard = guard;
+            work.await
+        }));
+        if !handle.is_finished() {
+            self.inner.tasks.lock().insert(id, handle.abort_handle());
+        }
+        if self.is_dead() || handle.is_finished() {
+            self.inner.tasks.lock().remove(&id);
+        }
+        if self.is_dead() {
+            handle.abort();
+        }
+        handle
+    }
+
+    /// Runs `hook` when the scope is killed; at once where it is dead already.
+    pub fn on_kill(&self, hook: impl FnOnce() + Send + 'static) {
+        if self.is_dead() {
+            hook();
+        } else {
+            self.inner.hooks.lock().push(Box::new(hook));
+        }
+    }
+
+    /// Ends every task of the scope, in the order in which they were spawned, and makes its handles dead.
+    pub fn kill(&self) {
+        self.inner.dead.store(true, Ordering::SeqCst);
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock());
+        tasks.into_values().for_each(|task| task.abort());
+        let hooks = std::mem::take(&mut *self.inner.hooks.lock());
+        hooks.into_iter().for_each(|hook| hook());
+    }
+
+    /// True after [`Scope::kill`].
+    pub fn is_dead(&self) -> bool {
+        self.inner.dead.load(Ordering::SeqCst)
+    }
+
+    /// Tasks that have not ended.
+    pub fn task_count(&self) -> usize {
+        self.inner.tasks.lock().len()
+    }
+
+    /// Fresh dice, independent of other forks; the order of forks decides the stream.
+    pub fn fork_dice(&self) -> ChaCha12Rng {
+        let mut seed = [0; 32];
+        self.inner.dice.lock().fill_bytes(&mut seed);
+        ChaCha12Rng::from_seed(seed)
+    }
+
+    /// Fills `bytes` from the scope's dice. For keys in production the seed must come from the operating system.
+    pub fn fill(&self, bytes: &mut [u8]) {
+        self.inner.dice.lock().fill_bytes(bytes);
+    }
+}
+
+/// Takes a finished task out of the scope's table.
+struct Forget {
+    scope: Scope,
+    id: u64,
+}
+
+impl Drop for Forget {
+    fn drop(&mut self) {
+        self.scope.inner.tasks.lock().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn killing_a_scope_ends_its_tasks_and_their_children() {
+        let scope = Scope::new([1; 32]);
+        let (tx, mut rx) = tokio::sync::mpsc::channel::<()>(1);
+        scope.spawn(async move {
+            let inner = Scope::current().expect("a spawned task knows its scope");
+            inner.spawn(async move {
+                let _held = tx;
+                std::future::pending::<()>().await
+            });
+            std::future::pending::<()>().await
+        });
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        assert_eq!(scope.task_count(), 2);
+        scope.kill();
+        assert_eq!(rx.recv().await, None, "the child was dropped with the scope");
+    }
+}

@@ -1,0 +1,175 @@
+//! What can be said to a ledger: one Raft entry holds many commands, each a header that apply reads and an opaque body.
+//!
+//! Types are frozen per version; released ones are never edited (ARCHITECTURE 3, 11).
+
+use nethical_protocol::action::ActionKind;
+use nethical_protocol::control::{HoldEffect, RevisedFact};
+use nethical_protocol::decision::Verdict;
+use nethical_protocol::ids::{ControlRevision, KeyedId, Slot};
+
+/// The apply rules that this release writes. Kept beside older ones while an entry of theirs may be in a log.
+pub const APPLY_VERSION: u16 = 1;
+
+/// One Raft entry of a partition group.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct EntryV1 {
+    /// Which apply rules hold for it.
+    pub apply_version: u16,
+    /// The term in which it was proposed. Applied under another term, all its commands are stale.
+    pub term: u64,
+    /// Log time, nanoseconds since 1970, stamped by the leader, never less than that of an earlier entry.
+    pub now_ns: u64,
+    /// In order.
+    pub commands: Vec<CommandV1>,
+}
+
+/// One command.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct CommandV1 {
+    /// What apply reads.
+    pub header: HeaderV1,
+    /// What apply never reads: sealed by the proposer (see audit's `body`), stored beside the leaf.
+    pub body: Vec<u8>,
+}
+
+/// What a command asks for.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum HeaderV1 {
+    /// Decide an action.
+    Decide(DecideV1),
+    /// Bring control facts into this group.
+    ApplyControl(ApplyControlV1),
+    /// Stop an agent.
+    PlaceHoldOrder(HoldOrderV1),
+    /// Release an agent.
+    LiftHoldOrder(HoldOrderV1),
+    /// Let time pass, so that what is due expires.
+    Tick,
+}
+
+/// The idempotency part of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct RequestKey {
+    /// Keyed hash of (tenant, request id).
+    pub id: KeyedId,
+    /// HMAC of the request's content: another body under the same id is a conflict.
+    pub content: [u8; 8],
+    /// The time in the id, milliseconds since 1970.
+    pub issued_at_ms: u64,
+    /// False where the door made the id: then it is not remembered.
+    pub client_chosen: bool,
+}
+
+/// Who acts, as replicas know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ActorKeys {
+    /// First part of every key of state, so that a slot is one contiguous range.
+    pub slot: Slot,
+    /// The tenant.
+    pub tenant: KeyedId,
+    /// The agent.
+    pub agent: KeyedId,
+}
+
+/// Decide an action: ids, the actor's evaluation, costs, and the commitment to the sealed body.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct DecideV1 {
+    /// Idempotency.
+    pub request: RequestKey,
+    /// Who.
+    pub actor: ActorKeys,
+    /// The session, or none.
+    pub session: KeyedId,
+    /// The cohort, or none.
+    pub cohort: KeyedId,
+    /// The action's name.
+    pub tool: KeyedId,
+    /// The region that the client named, or the door's.
+    pub region: KeyedId,
+    /// The resource, or none.
+    pub resource: KeyedId,
+    /// What sort of action.
+    pub kind: ActionKind,
+    /// Amounts by unit, `requests` included, sorted by unit, each unit once.
+    pub costs: Vec<CostV1>,
+    /// The policy revision that the evaluation was made under.
+    pub policy_rev: ControlRevision,
+    /// What policy could see of the agent ([`crate::ledger::Ledger::agent_version`]).
+    pub agent_version: [u8; 8],
+    /// What the actor found.
+    pub evaluation: EvaluationV1,
+    /// SHA-256(salt ‖ plaintext body).
+    pub body_commitment: [u8; 32],
+}
+
+/// An amount of one unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct CostV1 {
+    /// Keyed id of the unit's name.
+    pub unit: KeyedId,
+    /// How much.
+    pub amount: u64,
+}
+
+/// What detectors and policy found, as integers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct EvaluationV1 {
+    /// Policy's verdict; `Allow` where no rule spoke.
+    pub verdict: PolicyVerdict,
+    /// The rules that determined it: first 8 bytes of SHA-256 of each rule's id, sorted, at most `REASONS_MAX`.
+    pub rules: Vec<[u8; 8]>,
+    /// Detections, sorted by detector.
+    pub detections: Vec<DetectionV1>,
+    /// The action touches privileged ground (code, system, model update).
+    pub privileged: bool,
+    /// Nobody watches the agent (context says `automated`).
+    pub automated: bool,
+}
+
+/// A verdict by policy alone.
+pub type PolicyVerdict = VerdictWord;
+
+/// [`Verdict`] with a default, for evaluations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct VerdictWord(pub Verdict);
+
+impl Default for VerdictWord {
+    fn default() -> Self {
+        Self(Verdict::Allow)
+    }
+}
+
+/// One detector's finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct DetectionV1 {
+    /// The detector's number (see `detect`).
+    pub detector: u8,
+    /// 1..1000.
+    pub severity: u16,
+}
+
+/// Facts of consecutive control revisions, `from_rev + 1 ..= to_rev`.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ApplyControlV1 {
+    /// The revision that the group must have applied for this to take effect.
+    pub from_rev: ControlRevision,
+    /// The revision afterwards.
+    pub to_rev: ControlRevision,
+    /// One for each revision.
+    pub facts: Vec<RevisedFact>,
+}
+
+/// An agent-scoped hold-order, placed or lifted.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct HoldOrderV1 {
+    /// Idempotency, as for decisions.
+    pub request: RequestKey,
+    /// The agent.
+    pub actor: ActorKeys,
+    /// Block or restrict; ignored when lifting.
+    pub effect: HoldEffect,
+    /// Nanoseconds of log time until it lapses; 0 for never.
+    pub ttl_ns: u64,
+    /// SHA-256(salt ‖ plaintext body); the body holds the reason.
+    pub body_commitment: [u8; 32],
+}

@@ -1,0 +1,159 @@
+//! What apply answers for each command. Equal on every replica; a refusal is an outcome, never an error.
+
+use nethical_protocol::decision::{AgentStatus, Verdict};
+use nethical_protocol::ids::{ControlRevision, LimitNumber};
+
+/// The outcome of one command.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum OutcomeV1 {
+    /// First execution of a decision: makes a leaf.
+    Decided(DecidedV1),
+    /// The request was executed before; its record is the leaf named. Makes no leaf.
+    Duplicate {
+        /// Leaf index of the first execution.
+        leaf_index: u64,
+    },
+    /// The same request id with another body. Makes no leaf.
+    Conflict {
+        /// Leaf index of the first execution.
+        leaf_index: u64,
+    },
+    /// The request's time is before what is remembered. Makes no leaf.
+    TooOld {
+        /// The time before which requests are refused, milliseconds since 1970.
+        low_water_ms: u64,
+    },
+    /// The request's time is ahead of log time. Makes no leaf.
+    FromFuture,
+    /// The evaluation does not fit the state any more: evaluate again. Makes no leaf, charges nothing.
+    Stale(Stale),
+    /// The tenant is not known to this group yet. Makes no leaf.
+    UnknownTenant,
+    /// A hold-order was placed or lifted: makes a leaf.
+    HoldChanged {
+        /// The agent afterwards.
+        status: AgentStatus,
+        /// The agent's epoch afterwards.
+        epoch: u64,
+    },
+    /// Control facts took effect: makes a leaf.
+    ControlApplied {
+        /// The group's control revision afterwards.
+        revision: ControlRevision,
+    },
+    /// Nothing changed (a tick, control facts already applied). Makes no leaf.
+    NoEffect,
+}
+
+impl OutcomeV1 {
+    /// True where the command's first execution is recorded as a leaf.
+    pub fn makes_leaf(&self) -> bool {
+        matches!(self, Self::Decided(_) | Self::HoldChanged { .. } | Self::ControlApplied { .. })
+    }
+}
+
+/// Why an evaluation is stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum Stale {
+    /// Proposed in another term.
+    Term,
+    /// Evaluated under another policy revision than the one in force here.
+    Policy,
+    /// The agent changed in what policy can see of it.
+    Agent,
+    /// No policy is in force here.
+    NoPolicy,
+}
+
+/// A decision as apply composed it: `max(policy, state, holds, limits, risk tier)`.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct DecidedV1 {
+    /// The final verdict.
+    pub verdict: Verdict,
+    /// Why, most severe first, at most `REASONS_MAX`.
+    pub reasons: Vec<ReasonV1>,
+    /// The agent afterwards.
+    pub status: AgentStatus,
+    /// The agent's epoch afterwards.
+    pub epoch: u64,
+    /// Risk of this action with the agent's history, 0..1000.
+    pub risk: u16,
+    /// Tier of the agent's profile afterwards.
+    pub tier: RiskTier,
+    /// Terms of the risk sum: behaviour, severity, frequency, recency, each 0..1000, then the decayed history.
+    pub risk_terms: [u16; 5],
+    /// Every limit that matched, sorted by number.
+    pub quota: Vec<QuotaV1>,
+    /// Nanoseconds after `now` at which every violated limit would pass; 0 where none was violated.
+    pub retry_after_ns: u64,
+    /// The control revision that the group had applied.
+    pub control_rev: ControlRevision,
+}
+
+/// A reason by number; doors put words to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum ReasonV1 {
+    /// Policy said so; the rules are in the evaluation.
+    Policy(Verdict),
+    /// The agent's own state.
+    AgentState(AgentStatus),
+    /// An agent-scoped hold-order.
+    AgentHold,
+    /// A tenant-wide or zone-wide hold-order, by id.
+    Hold(ControlRevision),
+    /// A limit is exhausted.
+    QuotaExceeded(LimitNumber),
+    /// The action costs more than the limit could ever give.
+    CostAboveCap(LimitNumber),
+    /// The agent's risk tier.
+    RiskTier(RiskTier),
+}
+
+/// Risk tiers: low < 250 ≤ normal < 500 ≤ high < 750 ≤ elevated.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+#[repr(u8)]
+pub enum RiskTier {
+    /// Below 250.
+    #[default]
+    Low = 0,
+    /// 250..499.
+    Normal = 1,
+    /// 500..749.
+    High = 2,
+    /// 750 and above.
+    Elevated = 3,
+}
+
+impl RiskTier {
+    /// All tiers; the position is the tier's number in leaves.
+    pub const ALL: [RiskTier; 4] = [RiskTier::Low, RiskTier::Normal, RiskTier::High, RiskTier::Elevated];
+
+    /// The JSON word.
+    pub fn as_str(self) -> &'static str {
+        ["low", "normal", "high", "elevated"][self as usize]
+    }
+
+    /// The tier of a score.
+    pub fn of(score: u16) -> Self {
+        Self::ALL[usize::from(score / 250).min(3)]
+    }
+}
+
+/// One limit's state after the decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct QuotaV1 {
+    /// The limit.
+    pub limit: LimitNumber,
+    /// Burst (rate) or cap (budget).
+    pub cap: u64,
+    /// What is left now.
+    pub remaining: u64,
+    /// Nanoseconds after `now` until it is whole again.
+    pub reset_ns: u64,
+    /// True where it refused the action (or would have, in shadow mode).
+    pub violated: bool,
+    /// True where the limit only counts.
+    pub shadow: bool,
+}

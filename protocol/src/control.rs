@@ -1,0 +1,304 @@
+//! What an administrator may say to a zone, and the facts that reach its partitions because of it.
+//!
+//! *Specs* are what people write: names in clear, kept in the control group. *Facts* are what `ApplyControl` entries
+//! carry into partition groups: keyed ids and numbers only (ARCHITECTURE 2, 4).
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ControlRevision, KeyedId, LimitNumber};
+
+/// Whether a tenant's agents live in one partition or in all.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Placement {
+    /// All agents in one partition: every limit is exact at one log position; the throughput of one group.
+    Single,
+    /// Agents over all partitions: limits need the agent in their key until leases exist.
+    #[default]
+    Spread,
+}
+
+/// A tenant as an administrator names it.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct TenantSpec {
+    /// Its name.
+    pub tenant: String,
+    /// Where its agents live. Fixed at creation.
+    #[serde(default)]
+    pub placement: Placement,
+}
+
+/// How a limit counts.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum LimitKind {
+    /// `amount` per `period_s`, with a burst, by the generic cell rate algorithm (ITU-T I.371).
+    Rate {
+        /// Units per period.
+        amount: u64,
+        /// Length of the period in seconds.
+        period_s: u64,
+        /// Units that may come at once.
+        burst: u64,
+    },
+    /// `cap` per calendar window in UTC, counted from 1970; 86,400 s is a UTC day.
+    Budget {
+        /// Units per window.
+        cap: u64,
+        /// Length of the window in seconds.
+        window_s: u64,
+    },
+}
+
+/// The parts of an action that make a limit's key: one counter for each combination seen.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyPart {
+    /// One counter for the tenant.
+    Tenant,
+    /// One for each cohort.
+    Cohort,
+    /// One for each agent.
+    Agent,
+    /// One for each session.
+    Session,
+    /// One for each action name.
+    Tool,
+    /// One for each region that clients name.
+    Region,
+}
+
+/// What a limit does when it is exceeded.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitMode {
+    /// Refuse the action.
+    #[default]
+    Enforce,
+    /// Count and report, never refuse.
+    Shadow,
+}
+
+/// A limit as an administrator writes it. Empty match fields match everything.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct LimitSpec {
+    /// The limit's name, unique within the tenant.
+    pub id: String,
+    /// The tenant that it binds.
+    pub tenant: String,
+    /// What it counts: `requests`, or a unit of the action's cost.
+    #[serde(default = "LimitSpec::requests")]
+    pub unit: String,
+    /// How it counts.
+    #[serde(flatten)]
+    pub kind: LimitKind,
+    /// One counter for each combination of these.
+    pub key: Vec<KeyPart>,
+    /// Refuse, or count only.
+    #[serde(default)]
+    pub mode: LimitMode,
+    /// Only this agent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub agent: String,
+    /// Only this action name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tool: String,
+    /// Only this cohort.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cohort: String,
+}
+
+impl LimitSpec {
+    fn requests() -> String {
+        "requests".to_owned()
+    }
+}
+
+/// What a hold-order stops.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+#[serde(rename_all = "snake_case", tag = "scope")]
+pub enum HoldScope {
+    /// One agent: one entry in the agent's own group.
+    Agent {
+        /// Its tenant.
+        tenant: String,
+        /// Its name.
+        agent: String,
+    },
+    /// All agents of a cohort.
+    Cohort {
+        /// Its tenant.
+        tenant: String,
+        /// Its name.
+        cohort: String,
+    },
+    /// One action name of a tenant.
+    Tool {
+        /// The tenant.
+        tenant: String,
+        /// The action name.
+        tool: String,
+    },
+    /// All agents of a tenant.
+    Tenant {
+        /// The tenant.
+        tenant: String,
+    },
+    /// Everything in the zone: the kill switch.
+    All,
+}
+
+/// What happens to actions under a hold-order.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldEffect {
+    /// They are blocked.
+    #[default]
+    Block,
+    /// They are restricted.
+    Restrict,
+}
+
+/// A hold-order as an administrator writes it.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct HoldSpec {
+    /// What it stops.
+    #[serde(flatten)]
+    pub scope: HoldScope,
+    /// Block or restrict.
+    #[serde(default)]
+    pub effect: HoldEffect,
+    /// Why; kept in the sealed body of its leaf, never in state.
+    #[serde(default)]
+    pub reason: String,
+    /// Seconds of log time until it lapses by itself; 0 for never.
+    #[serde(default)]
+    pub ttl_s: u64,
+}
+
+/// A tenant as partitions know it.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct TenantFact {
+    /// Its keyed id.
+    pub tenant: KeyedId,
+    /// Where its agents live.
+    pub placement: Placement,
+}
+
+/// A limit as partitions know it.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct LimitFact {
+    /// Its number, under which leaves and buckets name it.
+    pub number: LimitNumber,
+    /// The tenant that it binds.
+    pub tenant: KeyedId,
+    /// Keyed id of the unit's name; commands carry costs under it.
+    pub unit: KeyedId,
+    /// How it counts.
+    pub kind: LimitKind,
+    /// Sorted, without repeats.
+    pub key: Vec<KeyPart>,
+    /// Refuse, or count only.
+    pub mode: LimitMode,
+    /// Only this agent, or [`KeyedId::NONE`].
+    pub agent: KeyedId,
+    /// Only this action name, or none.
+    pub tool: KeyedId,
+    /// Only this cohort, or none.
+    pub cohort: KeyedId,
+}
+
+/// A tenant-wide or zone-wide hold-order as partitions know it. Fields that are [`KeyedId::NONE`] match everything.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct HoldFact {
+    /// The control revision that placed it is its id.
+    pub id: ControlRevision,
+    /// Which tenant, or none for all.
+    pub tenant: KeyedId,
+    /// Which cohort, or none for all.
+    pub cohort: KeyedId,
+    /// Which action name, or none for all.
+    pub tool: KeyedId,
+    /// Block or restrict.
+    pub effect: HoldEffect,
+    /// Log time after which it lapses, nanoseconds since 1970; 0 for never.
+    pub until_ns: u64,
+}
+
+/// One fact of a control revision. Partitions apply them in order of revision, each once.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum ControlFact {
+    /// A tenant exists.
+    Tenant(TenantFact),
+    /// A limit is set (a limit of the same number is replaced; its counters go on).
+    Limit(LimitFact),
+    /// A limit is gone, with its counters.
+    LimitRemoved(LimitNumber),
+    /// A bundle is in force from here on.
+    Policy {
+        /// SHA-256 of the bundle's text.
+        digest: [u8; 32],
+    },
+    /// A hold-order is in force.
+    Hold(HoldFact),
+    /// A hold-order is lifted.
+    HoldLifted(ControlRevision),
+    /// The revision changed nothing that partitions keep.
+    Nothing,
+}
+
+/// A fact with the revision that it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct RevisedFact {
+    /// Its revision; revisions are consecutive from 1.
+    pub revision: ControlRevision,
+    /// What changed.
+    pub fact: ControlFact,
+}
+
+/// Whether a control change is in force everywhere.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct ControlAck {
+    /// The revision of the change.
+    pub revision: ControlRevision,
+    /// `acknowledged` or `pending`.
+    pub state: AckState,
+    /// The groups that have not confirmed it yet.
+    pub awaiting: Vec<u32>,
+}
+
+/// See [`ControlAck`].
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum AckState {
+    /// Every partition in scope enforces it.
+    Acknowledged,
+    /// Some partitions have not confirmed it yet.
+    Pending,
+}

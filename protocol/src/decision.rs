@@ -1,0 +1,241 @@
+//! The answer: verdict, reasons, risk, quota and the place of its record in the audit trail.
+//!
+//! A verdict leaves a node only after the entry that decides it is committed and synced (SPEC G1).
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Problem;
+use crate::ids::{ControlRevision, DecisionId};
+
+/// The five verdicts by severity; the most severe wins.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[rkyv(compare(PartialEq), derive(Debug, Clone, Copy))]
+#[repr(u8)]
+pub enum Verdict {
+    /// Go ahead.
+    Allow = 0,
+    /// Go ahead under the obligations given.
+    Restrict = 1,
+    /// A person must decide first.
+    Escalate = 2,
+    /// Do not do it.
+    Block = 3,
+    /// Do not do it, and stop the agent.
+    Terminate = 4,
+}
+
+impl Verdict {
+    /// All verdicts by severity; the position is the verdict's number in leaves.
+    pub const ALL: [Verdict; 5] =
+        [Verdict::Allow, Verdict::Restrict, Verdict::Escalate, Verdict::Block, Verdict::Terminate];
+
+    /// The JSON word.
+    pub fn as_str(self) -> &'static str {
+        ["allow", "restrict", "escalate", "block", "terminate"][self as usize]
+    }
+
+    /// From the JSON word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verdict| verdict.as_str() == word)
+    }
+
+    /// True where the action may go ahead, obligations included.
+    pub fn is_allowed(self) -> bool {
+        self <= Verdict::Restrict
+    }
+}
+
+/// Where an agent stands. Only release by an administrator leads back.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, rkyv::Archive,
+    rkyv::Serialize, rkyv::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[rkyv(compare(PartialEq), derive(Debug, Clone, Copy))]
+#[repr(u8)]
+pub enum AgentStatus {
+    /// Acts freely, under policy and limits.
+    #[default]
+    Active = 0,
+    /// Acts under restriction.
+    Restricted = 1,
+    /// Every action is blocked until release.
+    Quarantined = 2,
+    /// Every action is blocked for ever.
+    Terminated = 3,
+}
+
+impl AgentStatus {
+    /// All states; the position is the state's number in leaves.
+    pub const ALL: [AgentStatus; 4] =
+        [AgentStatus::Active, AgentStatus::Restricted, AgentStatus::Quarantined, AgentStatus::Terminated];
+
+    /// The JSON word.
+    pub fn as_str(self) -> &'static str {
+        ["active", "restricted", "quarantined", "terminated"][self as usize]
+    }
+}
+
+/// Why the verdict is what it is.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct Reason {
+    /// `policy`, `hold-order`, `quota-exceeded`, `agent-state`, `risk`, `cost-above-cap` …
+    pub code: String,
+    /// The rule, limit or hold-order, and what it says.
+    pub detail: String,
+}
+
+/// Something that the caller must do with the action; a caller that cannot must not go ahead.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct Obligation {
+    /// What to do: `redact`, `notify`, `read-only` …
+    pub id: String,
+}
+
+/// One term of the risk sum.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct RiskFactor {
+    /// Which detector or term.
+    pub name: String,
+    /// What it adds, 0..1000.
+    pub points: u16,
+}
+
+/// Risk of the action with the agent's history, 0..1000.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct Risk {
+    /// 0..1000, fixed point.
+    pub score: u16,
+    /// `low`, `normal`, `high` or `elevated`.
+    pub tier: String,
+    /// The terms; empty unless `explain` was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub factors: Vec<RiskFactor>,
+}
+
+/// What one limit has left after this decision.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct QuotaState {
+    /// The limit's id.
+    pub limit: String,
+    /// What it counts.
+    pub unit: String,
+    /// The cap (budget) or burst (rate).
+    pub cap: u64,
+    /// What is left now.
+    pub remaining: u64,
+    /// Seconds until it is whole again, rounded up.
+    pub reset_s: u64,
+    /// True where this limit refused the action.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub violated: bool,
+}
+
+/// The agent as the decision found and left it.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct AgentSummary {
+    /// Where it stands.
+    pub state: AgentStatus,
+    /// Raised by every change of state.
+    pub epoch: u64,
+}
+
+/// Which rules the decision was made under.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct Revision {
+    /// The control revision of the policy bundle in force.
+    pub policy: ControlRevision,
+    /// The control revision that the group had applied.
+    pub state: ControlRevision,
+}
+
+/// Where the record is.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct AuditPosition {
+    /// The log's origin `<cluster>/p/<group>/<era>`.
+    pub log: String,
+    /// Position in that log.
+    pub leaf_index: u64,
+    /// RFC 6962 leaf hash, lower-case hex.
+    pub leaf_hash: String,
+}
+
+/// A decision. Refusals by policy, state or quota are decisions too: they are recorded and answered with 200.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct Decision {
+    /// The idempotency key that the decision answers.
+    pub request_id: String,
+    /// Where it stands in the audit trail.
+    pub decision_id: DecisionId,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// True where the action may go ahead.
+    pub allowed: bool,
+    /// The older upper-case word: ALLOW, RESTRICT, BLOCK, QUARANTINE, TERMINATE.
+    pub decision: String,
+    /// Why, most severe first.
+    pub reasons: Vec<Reason>,
+    /// What the caller must do.
+    pub obligations: Vec<Obligation>,
+    /// Risk and its factors.
+    pub risk: Risk,
+    /// The agent.
+    pub agent: AgentSummary,
+    /// Every limit that matched.
+    pub quota: Vec<QuotaState>,
+    /// Earliest time after which every violated limit would pass, milliseconds; absent where none was violated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    /// The rules in force.
+    pub revision: Revision,
+    /// Log time of the decision, nanoseconds since 1970.
+    pub decided_at_ns: u64,
+    /// True where a degradation level left something out.
+    pub degraded: bool,
+    /// True where this is the recorded outcome of an earlier execution of the same request.
+    pub replayed: bool,
+    /// The record.
+    pub audit: AuditPosition,
+}
+
+/// The older word for a verdict in the light of the agent's state.
+pub fn legacy_word(verdict: Verdict, status: AgentStatus) -> &'static str {
+    match (verdict, status) {
+        (Verdict::Block, AgentStatus::Quarantined) => "QUARANTINE",
+        (Verdict::Allow, _) => "ALLOW",
+        (Verdict::Restrict | Verdict::Escalate, _) => "RESTRICT",
+        (Verdict::Block, _) => "BLOCK",
+        (Verdict::Terminate, _) => "TERMINATE",
+    }
+}
+
+/// The answer to one item: a decision, or the reason why there is none, with the id under which to ask again.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ItemAnswer {
+    /// The idempotency key of the item.
+    pub request_id: String,
+    /// Decision or problem.
+    pub result: Result<Decision, Problem>,
+}

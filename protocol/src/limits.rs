@@ -1,0 +1,117 @@
+//! Every bound of the system, with its unit in its name and what it costs. Relations between bounds are const assertions.
+//!
+//! A bound that has to be configurable gets its default here. Nothing in here is computed at run time.
+
+/// Slots per zone, for ever: an agent's slot is a pure function of its name.
+pub const SLOTS: u16 = 4096;
+/// Points that each node has on the ring. 256 give max/avg 1.06 and cost 45 KB at eleven nodes.
+pub const RING_POINTS_PER_NODE: u32 = 256;
+
+/// The largest HTTP body accepted unless the operator says otherwise.
+pub const BODY_BYTES_DEFAULT: usize = 256 * 1024;
+/// The largest HTTP body that an operator may allow.
+pub const BODY_BYTES_MAX: usize = 1_000_000;
+/// Actions in one batch request.
+pub const BATCH_ACTIONS_MAX: usize = 1_000;
+/// One action with all its text, after decoding.
+pub const ACTION_BYTES_MAX: usize = 64 * 1024;
+/// Names: tenant, agent, session, cohort, tool, resource type, region.
+pub const NAME_BYTES_MAX: usize = 256;
+/// A resource id, which may be a URL or a path.
+pub const RESOURCE_BYTES_MAX: usize = 2_048;
+/// A request id chosen by a client.
+pub const REQUEST_ID_BYTES_MAX: usize = 64;
+/// Cost units that one action may name.
+pub const COSTS_PER_ACTION_MAX: usize = 8;
+/// Nesting of arguments and context; deeper JSON is refused before it is built.
+pub const JSON_DEPTH_MAX: usize = 64;
+
+/// One frame between nodes, or between a client and a node.
+pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// One Raft entry, so that a batch never fills a frame.
+pub const ENTRY_BYTES_MAX: usize = 1024 * 1024;
+/// Commands in one Raft entry.
+pub const ENTRY_COMMANDS_MAX: usize = 256;
+/// Entries of one group that are proposed and not yet applied.
+pub const ENTRIES_IN_FLIGHT_MAX: usize = 4;
+/// Recent entries kept in memory per node, so that replication does not read the disk.
+pub const ENTRY_RING_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Commands waiting in one group's batcher; past it the door sheds.
+pub const BATCHER_QUEUE_MAX: usize = 8_192;
+/// Actions of one agent that may wait in front of its actor.
+pub const AGENT_PENDING_MAX: usize = 64;
+/// Agent actors alive in one group's leader (10–13 KB each); the least recently used idle one makes room.
+pub const ACTORS_PER_GROUP_MAX: usize = 4_096;
+/// An agent's actor that has had nothing to do for this long is passivated.
+pub const ACTOR_IDLE_MS: u64 = 60_000;
+
+/// How long a request may take when it does not say.
+pub const DEADLINE_DEFAULT_MS: u64 = 5_000;
+/// The longest deadline that a request may ask for.
+pub const DEADLINE_MAX_MS: u64 = 30_000;
+/// Times that an action is evaluated again because the agent changed between evaluation and apply.
+pub const STALE_RETRIES_MAX: u32 = 3;
+
+/// A client-chosen request id is remembered at most this long …
+pub const IDEMPOTENCY_WINDOW_MS: u64 = 3_600_000;
+/// … and at most this many per group (about 48 B each, so 12 MiB).
+pub const IDEMPOTENCY_ENTRIES_MAX: usize = 262_144;
+/// How far ahead of log time the time in a request id may be.
+pub const REQUEST_AHEAD_MAX_MS: u64 = 60_000;
+/// How long the SDK goes on retrying one request id. Must stay inside the window.
+pub const CLIENT_RETRY_MS_MAX: u64 = 60_000;
+
+/// Limits that one tenant may have.
+pub const LIMITS_PER_TENANT_MAX: usize = 256;
+/// Limits that may match one action.
+pub const LIMITS_MATCHING_MAX: usize = 16;
+/// Hold-orders in force per zone.
+pub const HOLDS_MAX: usize = 4_096;
+/// Tenants per zone in this release.
+pub const TENANTS_MAX: usize = 10_000;
+/// A policy bundle's text.
+pub const POLICY_BYTES_MAX: usize = 512 * 1024;
+/// A leaf: canonical header and outcome.
+pub const LEAF_BYTES_MAX: usize = 1_024;
+/// Reasons that an outcome carries.
+pub const REASONS_MAX: usize = 8;
+
+/// Wall clocks of a quorum may differ by this much before a node gives up leadership.
+pub const CLOCK_ERROR_MS_MAX: u64 = 250;
+/// A partition leader without confirmed contact to its control group for this long refuses decisions.
+pub const REVOCATION_BOUND_MS: u64 = 10_000;
+/// An idle leader stamps time at least this often while something is due.
+pub const IDLE_TICK_MS: u64 = 1_000;
+
+/// A log segment.
+pub const WAL_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// Segments that one cold group may pin before it is snapshotted.
+pub const WAL_PINNED_SEGMENTS_MAX: u64 = 4;
+/// Log bytes of one group after which its ledger is snapshotted.
+pub const SNAPSHOT_LOG_BYTES: u64 = 16 * 1024 * 1024;
+/// One chunk of a snapshot on the wire.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
+/// A snapshot in all, checked before memory is given to it.
+pub const SNAPSHOT_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// Leaves in one audit segment; a power of two, so that a full segment is one subtree.
+pub const SEGMENT_LEAVES_MAX: u64 = 65_536;
+/// Raw bytes after which an audit segment is closed (at the next multiple of 256 leaves).
+pub const SEGMENT_RAW_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes applied but not yet written to audit segments, per group; past it the door sheds.
+pub const SEAL_LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Replicas compare (size, root, ledger digest) every this many leaves' worth of entries.
+pub const COMPARE_EVERY_ENTRIES: u64 = 4_096;
+
+const _: () = {
+    assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
+    assert!(BODY_BYTES_MAX < FRAME_BYTES_MAX);
+    assert!(ACTION_BYTES_MAX < BODY_BYTES_DEFAULT);
+    assert!(ACTION_BYTES_MAX * 2 < ENTRY_BYTES_MAX);
+    assert!(ENTRY_BYTES_MAX * 2 < FRAME_BYTES_MAX);
+    assert!(CLIENT_RETRY_MS_MAX < IDEMPOTENCY_WINDOW_MS);
+    assert!(DEADLINE_DEFAULT_MS <= DEADLINE_MAX_MS);
+    assert!(DEADLINE_MAX_MS < CLIENT_RETRY_MS_MAX);
+    assert!(SEGMENT_LEAVES_MAX.is_power_of_two());
+    assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
+    assert!(SLOTS.is_power_of_two());
+};

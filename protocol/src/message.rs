@@ -1,0 +1,63 @@
+//! Frames that clients and nodes exchange: their kinds and the rkyv types of their bodies, frozen per version.
+//!
+//! Consensus frames belong to the cluster crate; what is here is spoken at the QUIC door and between doors.
+
+use crate::action::Action;
+use crate::decision::ItemAnswer;
+use crate::error::Problem;
+
+/// ALPN of the client door.
+pub const ALPN_CLIENT: &[u8] = b"nethical/1";
+/// ALPN between nodes.
+pub const ALPN_PEER: &[u8] = b"nethical-peer/1";
+
+/// Client → node: decide these.
+pub const KIND_DECIDE: u16 = 1;
+/// Node → client: the answers, in request order.
+pub const KIND_DECIDED: u16 = 2;
+/// Node → client: the frame itself was refused; the connection may go on where its framing is intact.
+pub const KIND_PROBLEM: u16 = 3;
+
+/// Body of [`KIND_DECIDE`]. Between nodes it also names the group and table epoch that the sender routed by.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct DecideV1 {
+    /// Milliseconds that the sender will wait; the node answers before that.
+    pub deadline_ms: u64,
+    /// What to decide, at most [`crate::limits::BATCH_ACTIONS_MAX`].
+    pub actions: Vec<Action>,
+}
+
+/// Body of [`KIND_DECIDED`].
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct DecidedV1 {
+    /// One for each action, in request order.
+    pub answers: Vec<ItemAnswer>,
+}
+
+/// Body of [`KIND_PROBLEM`].
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ProblemV1 {
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// Encodes a body with rkyv.
+macro_rules! body_codec {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// The rkyv bytes of this body.
+            pub fn to_bytes(&self) -> Vec<u8> {
+                rkyv::to_bytes::<rkyv::rancor::Error>(self).expect("encoding into memory cannot fail").into_vec()
+            }
+
+            /// Reads and checks a body. Bytes that are not one give an error, never a panic.
+            pub fn from_bytes(bytes: &[u8]) -> Result<Self, rkyv::rancor::Error> {
+                let mut aligned = rkyv::util::AlignedVec::<16>::with_capacity(bytes.len());
+                aligned.extend_from_slice(bytes);
+                rkyv::from_bytes::<Self, rkyv::rancor::Error>(&aligned)
+            }
+        }
+    )*};
+}
+
+body_codec!(DecideV1, DecidedV1, ProblemV1);
