@@ -5,6 +5,10 @@
 
 use nethical_protocol::ids::KeyedId;
 
+pub mod codec;
+
+pub use codec::LeafError;
+
 /// What a leaf records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeafV1 {
@@ -90,7 +94,7 @@ pub struct DecisionLeaf {
     pub status: u8,
     /// The agent's epoch afterwards.
     pub epoch: u64,
-    /// Bit 0 privileged, bit 1 automated.
+    /// Bit 0 privileged, bit 1 automated; bit 2 is set by `encode` ([`codec::FLAG_QUOTA_CUT`]).
     pub flags: u8,
     /// Risk, 0..1000.
     pub risk: u16,

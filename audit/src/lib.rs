@@ -3,4 +3,13 @@
 //! Pure code: bytes in, bytes out. Files are read and written by callers. A leaf commits to its body and never
 //! contains it, so that a body can be erased while every proof stays valid (ARCHITECTURE 3, 4).
 
+pub mod body;
+pub mod checkpoint;
+pub mod keys;
 pub mod leaf;
+pub mod note;
+pub mod proof;
+mod reader;
+pub mod segment;
+pub mod tree;
+pub mod verify;

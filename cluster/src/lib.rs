@@ -3,5 +3,35 @@
 //! Reads no argv, no environment, no clock and no dice but through [`world`]. Doors call [`api::Governor`]; nothing
 //! here calls back into a door.
 
+// The steps of the sentence.
+pub mod decide;
+pub mod local;
+pub mod lead;
+pub mod actor;
+pub mod propose;
+pub mod replicate;
+pub mod apply;
+pub mod answer;
+
+// What stands around them.
+pub mod administer;
 pub mod api;
+pub mod body;
+pub mod control;
+pub mod governor;
+pub mod identity;
+pub mod inspect;
+pub mod message;
+pub mod meta;
+pub mod node;
+pub mod replica;
+pub mod rules;
+pub mod service;
+pub mod shared;
+pub mod start;
+pub mod store;
+pub mod supervise;
+pub mod timekeeper;
+pub mod trail;
+pub mod wal;
 pub mod world;

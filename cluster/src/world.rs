@@ -14,8 +14,11 @@ use futures::future::BoxFuture;
 use nethical_protocol::ids::NodeId;
 
 pub mod memory;
+pub mod presence;
+pub mod quic;
 pub mod real;
 pub mod scope;
+pub mod sled;
 
 pub use scope::Scope;
 

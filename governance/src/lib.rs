@@ -5,5 +5,16 @@
 //! *Facts* (`detect`, `policy`) are computed by the agent's actor before a command is proposed, and travel inside it.
 //! Nothing here performs an effect.
 
+pub mod agent;
 pub mod command;
+pub mod dedup;
+pub mod detect;
+pub mod digest;
+pub mod hold;
+pub mod ledger;
+pub mod normalise;
 pub mod outcome;
+pub mod policy;
+pub mod quota;
+pub mod risk;
+pub mod snapshot;

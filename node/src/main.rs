@@ -1,1 +1,30 @@
-fn main() {}
+//! The `nethical` binary: one node of the cluster, and every command that people and scripts use around it.
+//!
+//! The outermost layer: it alone reads argv, the environment and signals. Around the sentence
+//! *door → route → actor → propose → replicate → apply → reply* it starts and asks; it decides nothing.
+
+mod certs;
+mod cli;
+mod config;
+mod demo;
+mod dev;
+mod output;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::remark(&format!("error: {error:#}"));
+            ExitCode::from(output::exit_code(&error))
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Finds one record of a segment with one read: the frames' places, from a footer or from an open writer.
+
+use super::footer::FrameStart;
+use super::{Record, SegmentFooter, read_record};
+
+/// Where each frame of a segment stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentIndex {
+    frames: Vec<FrameStart>,
+    frames_end: u64,
+    next_index: u64,
+}
+
+/// The bytes of a file to read for one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameSpan {
+    /// From the start of the file.
+    pub offset: u64,
+    /// Bytes of the frame, its end mark included.
+    pub length: u64,
+    /// Index of the frame's first leaf.
+    pub first_index: u64,
+}
+
+impl SegmentIndex {
+    /// Of a closed segment of `file_bytes` bytes whose footer takes `footer_bytes` of them. `first_index` is the
+    /// header's.
+    pub fn from_footer(footer: &SegmentFooter, first_index: u64, file_bytes: u64, footer_bytes: u64) -> Self {
+        let next_index = first_index.saturating_add(footer.leaf_hashes.len() as u64);
+        Self::from_starts(footer.frames.iter().copied(), file_bytes.saturating_sub(footer_bytes), next_index)
+    }
+
+    pub(super) fn from_starts(frames: impl Iterator<Item = FrameStart>, frames_end: u64, next_index: u64) -> Self {
+        Self { frames: frames.collect(), frames_end, next_index }
+    }
+
+    /// The frame that holds a leaf.
+    pub fn frame_of(&self, leaf_index: u64) -> Option<FrameSpan> {
+        if leaf_index >= self.next_index {
+            return None;
+        }
+        let after = self.frames.partition_point(|frame| frame.first_index <= leaf_index);
+        let frame = self.frames.get(after.checked_sub(1)?)?;
+        let end = self.frames.get(after).map_or(self.frames_end, |next| next.offset);
+        let length = end.checked_sub(frame.offset)?;
+        Some(FrameSpan { offset: frame.offset, length, first_index: frame.first_index })
+    }
+}
+
+impl FrameSpan {
+    /// The record of a leaf in the frame's bytes. `None` where it is not (yet) among them or its checksum is wrong.
+    pub fn record<'a>(&self, frame: &'a [u8], leaf_index: u64) -> Option<Record<'a>> {
+        let mut rest = frame;
+        for _ in 0..leaf_index.checked_sub(self.first_index)? {
+            let (.., length) = read_record(rest).ok()?;
+            rest = &rest[length..];
+        }
+        let (leaf, body, _) = read_record(rest).ok()?;
+        Some(Record { leaf_index, leaf, body })
+    }
+}

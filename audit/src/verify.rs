@@ -1,0 +1,149 @@
+//! Offline verification: rebuilds every log from segment bytes and names the first entry that does not fit.
+//!
+//! It believes nothing but the verifier keys and what the caller says about which logs there should be. A log is a
+//! [`GroupLog`]; [`Verifier::verify`] reads one segment at a time, so memory is a segment, a frontier, and about 40 B
+//! for each decision whose request id a client chose (a second decision of one id must be found wherever it stands).
+//!
+//! What it cannot see: a log cut off at its end without a checkpoint that covers the end; a body changed together with
+//! all checksums where the tenant's key is not given; a body removed together with all checksums, which looks like an
+//! erased one (it is counted in `bodies_closed`). Checkpoints from elsewhere, and keys, close the first two gaps.
+
+use std::collections::BTreeMap;
+
+use nethical_protocol::ids::LogId;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::Checkpoint;
+use crate::keys::TenantKeys;
+use crate::note::VerifierKey;
+
+mod group;
+
+use group::GroupCheck;
+
+/// Gives the tenant key of a number, where the verifier may open bodies.
+pub type KeySource<'a> = &'a dyn Fn(u32) -> Option<TenantKeys>;
+
+/// One log to verify.
+#[derive(Debug, Clone)]
+pub struct GroupLog<S> {
+    /// Which log the segments should be of.
+    pub log: LogId,
+    /// (name, bytes) of each segment, first leaf first.
+    pub segments: S,
+    /// Signed checkpoints of this log, in any order, from wherever they were kept.
+    pub checkpoints: Vec<String>,
+}
+
+/// What to believe.
+pub struct Verifier<'a> {
+    /// The cluster's name, first part of every origin.
+    pub cluster: &'a str,
+    /// The logs' keys, each named after its origin. Empty: checkpoints' roots are compared, signatures are not.
+    pub keys: &'a [VerifierKey],
+    /// Opens bodies and compares their commitments where it is given.
+    pub tenant_keys: Option<KeySource<'a>>,
+}
+
+/// The outcome.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// True where nothing was found.
+    pub ok: bool,
+    /// Entries read, up to the first bad one of each log.
+    pub entries: u64,
+    /// Logs read.
+    pub groups: u64,
+    /// Checkpoints whose root (and signature, where keys were given) fits.
+    pub checkpoints: u64,
+    /// Bodies opened whose commitment fits.
+    pub bodies_opened: u64,
+    /// Sealed bodies for which there was no key, and entries without a body.
+    pub bodies_closed: u64,
+    /// The first entry that does not fit, of the first log that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_bad: Option<BadEntry>,
+}
+
+/// An entry that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadEntry {
+    /// The group whose log it is in.
+    pub group: u32,
+    /// The log's era.
+    pub era: u32,
+    /// The entry; where only a range is known, its start (the reason names the range).
+    pub leaf_index: u64,
+    /// Name of the segment, empty where the fault lies in none of them.
+    pub segment: String,
+    /// What does not fit, for a person.
+    pub reason: String,
+}
+
+impl Verifier<'_> {
+    /// Reads all logs. A log is read up to its first bad entry; the others are read all the same.
+    pub fn verify<S, B>(&self, logs: impl IntoIterator<Item = GroupLog<S>>) -> Report
+    where
+        S: IntoIterator<Item = (String, B)>,
+        B: AsRef<[u8]>,
+    {
+        let mut report = Report::default();
+        for log in logs {
+            let mut check = GroupCheck::new(self, log.log);
+            let bad = self.verify_log(&mut check, log).err();
+            report.groups += 1;
+            report.entries += check.entries();
+            report.checkpoints += check.checkpoints_passed;
+            report.bodies_opened += check.bodies_opened;
+            report.bodies_closed += check.bodies_closed;
+            report.first_bad = report.first_bad.or(bad);
+        }
+        report.ok = report.first_bad.is_none();
+        report
+    }
+
+    fn verify_log<S, B>(&self, check: &mut GroupCheck<'_>, log: GroupLog<S>) -> Result<(), BadEntry>
+    where
+        S: IntoIterator<Item = (String, B)>,
+        B: AsRef<[u8]>,
+    {
+        check.expect_checkpoints(self.open_checkpoints(log.log, &log.checkpoints)?)?;
+        for (name, bytes) in log.segments {
+            check.segment(&name, bytes.as_ref())?;
+        }
+        check.finish()
+    }
+
+    /// The roots that checkpoints claim, by size. Two of one size with different roots are a split view.
+    fn open_checkpoints(&self, log: LogId, notes: &[String]) -> Result<BTreeMap<u64, [u8; 32]>, BadEntry> {
+        let origin = log.origin(self.cluster);
+        let bad = |leaf_index, reason: String| BadEntry {
+            group: log.group.0,
+            era: log.era,
+            leaf_index,
+            segment: String::new(),
+            reason,
+        };
+        let mut roots = BTreeMap::new();
+        for note in notes {
+            let opened = if self.keys.is_empty() {
+                Checkpoint::parse_unverified(note)
+            } else {
+                Checkpoint::open(note, &origin, self.keys)
+            };
+            let checkpoint = opened.map_err(|error| bad(0, format!("a checkpoint is not to be believed: {error}")))?;
+            if checkpoint.origin != origin {
+                return Err(bad(0, format!("a checkpoint is of log {:?}, not of {origin:?}", checkpoint.origin)));
+            }
+            if roots.insert(checkpoint.size, checkpoint.root).is_some_and(|root| root != checkpoint.root) {
+                let size = checkpoint.size;
+                return Err(bad(size.saturating_sub(1), format!("two checkpoints of {size} leaves have two roots")));
+            }
+        }
+        Ok(roots)
+    }
+}
+
+#[cfg(test)]
+#[path = "verify/verify_tests.rs"]
+mod tests;

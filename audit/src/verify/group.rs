@@ -1,0 +1,213 @@
+//! The checks of one log, leaf by leaf.
+
+use std::collections::BTreeMap;
+
+use nethical_protocol::ids::{KeyedId, LogId};
+use sha2::{Digest, Sha256};
+
+use super::{BadEntry, Verifier};
+use crate::body;
+use crate::keys::TenantKeys;
+use crate::leaf::{LeafEvent, LeafV1};
+use crate::segment::{Record, ScanEnd, SegmentError, SegmentFooter, SegmentScan};
+use crate::tree::{self, Frontier, Hash};
+
+/// A log as far as it was read.
+pub(super) struct GroupCheck<'a> {
+    verifier: &'a Verifier<'a>,
+    log: LogId,
+    cluster_hash: Hash,
+    tree: Frontier,
+    /// Roots still to be reached, by size.
+    roots: BTreeMap<u64, Hash>,
+    /// The greatest size whose root was as signed.
+    believed_size: u64,
+    /// (first leaf, name) of each segment begun.
+    segments: Vec<(u64, String)>,
+    /// True where the last segment was closed, or there was none.
+    last_is_closed: bool,
+    /// Leaf of each request id that a client chose.
+    requests: BTreeMap<KeyedId, u64>,
+    tenant_keys: BTreeMap<u32, Option<TenantKeys>>,
+    pub(super) checkpoints_passed: u64,
+    pub(super) bodies_opened: u64,
+    pub(super) bodies_closed: u64,
+}
+
+impl<'a> GroupCheck<'a> {
+    pub(super) fn new(verifier: &'a Verifier<'a>, log: LogId) -> Self {
+        Self {
+            verifier,
+            log,
+            cluster_hash: Sha256::digest(verifier.cluster).into(),
+            tree: Frontier::default(),
+            roots: BTreeMap::new(),
+            believed_size: 0,
+            segments: Vec::new(),
+            last_is_closed: true,
+            requests: BTreeMap::new(),
+            tenant_keys: BTreeMap::new(),
+            checkpoints_passed: 0,
+            bodies_opened: 0,
+            bodies_closed: 0,
+        }
+    }
+
+    /// Entries that fit.
+    pub(super) fn entries(&self) -> u64 {
+        self.tree.size()
+    }
+
+    /// Takes the roots that checkpoints claim.
+    pub(super) fn expect_checkpoints(&mut self, roots: BTreeMap<u64, Hash>) -> Result<(), BadEntry> {
+        self.roots = roots;
+        self.check_root()
+    }
+
+    /// Reads one segment.
+    pub(super) fn segment(&mut self, name: &str, bytes: &[u8]) -> Result<(), BadEntry> {
+        let next = self.entries();
+        if !self.last_is_closed {
+            return Err(self.bad(next, "the segment before has no footer, yet another one follows"));
+        }
+        self.segments.push((next, name.to_owned()));
+        let mut scan = SegmentScan::new(bytes).map_err(|error| self.bad(next, error))?;
+        self.check_header(&scan)?;
+        let claimed = match SegmentFooter::decode_end(bytes) {
+            Ok(footer) => Some(footer),
+            Err(SegmentError::NoFooter) => None,
+            Err(error) => return Err(self.bad(next, error)),
+        };
+        let first = next;
+        for record in scan.by_ref() {
+            let hash = tree::leaf_hash(record.leaf);
+            let inside = (record.leaf_index - first) as usize;
+            if claimed.as_ref().is_some_and(|footer| footer.leaf_hashes.get(inside) != Some(&hash)) {
+                return Err(self.bad(record.leaf_index, "the leaf's hash is not the one in the segment's footer"));
+            }
+            self.record(record, hash)?;
+        }
+        self.last_is_closed = match scan.finish() {
+            ScanEnd::Closed => true,
+            ScanEnd::Open => false,
+            ScanEnd::Damaged { offset, leaf_index, damage } => {
+                return Err(self.bad(leaf_index, format!("at byte {offset} of the segment: {damage}")));
+            }
+        };
+        Ok(())
+    }
+
+    /// What can be said only after the last segment.
+    pub(super) fn finish(&mut self) -> Result<(), BadEntry> {
+        let entries = self.entries();
+        match self.roots.last_key_value() {
+            Some((size, _)) => {
+                let reason = format!("a checkpoint covers {size} leaves, only {entries} are here");
+                Err(self.bad(entries, reason))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_header(&self, scan: &SegmentScan<'_>) -> Result<(), BadEntry> {
+        let (meta, next) = (scan.meta(), self.entries());
+        if meta.cluster_hash != self.cluster_hash {
+            return Err(self.bad(next, format!("the segment is not of cluster {:?}", self.verifier.cluster)));
+        }
+        if meta.log != self.log {
+            return Err(self.bad(next, format!("the segment is of group {} era {}", meta.log.group, meta.log.era)));
+        }
+        if meta.first_index != next {
+            let reason = format!("the segment starts at leaf {}, leaf {next} is expected", meta.first_index);
+            return Err(self.bad(next, reason));
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, record: Record<'_>, hash: Hash) -> Result<(), BadEntry> {
+        let at = record.leaf_index;
+        let leaf = LeafV1::decode(record.leaf).map_err(|error| self.bad(at, error))?;
+        self.check_place(at, &leaf)?;
+        self.check_request(at, &leaf)?;
+        self.check_body(at, &leaf, record.body)?;
+        self.tree.append(hash);
+        self.check_root()
+    }
+
+    fn check_place(&self, at: u64, leaf: &LeafV1) -> Result<(), BadEntry> {
+        if leaf.leaf_index != at {
+            return Err(self.bad(at, format!("the leaf says that it is number {}", leaf.leaf_index)));
+        }
+        if (leaf.group, leaf.era) != (self.log.group.0, self.log.era) {
+            return Err(self.bad(at, format!("the leaf says that it is of group {} era {}", leaf.group, leaf.era)));
+        }
+        let opens_era = matches!(leaf.event, LeafEvent::EraOpened { .. });
+        if opens_era && at != 0 {
+            return Err(self.bad(at, "an era is opened by its first leaf only"));
+        }
+        if !opens_era && at == 0 && self.log.era > 1 {
+            return Err(self.bad(at, "the first leaf of a later era does not say what the era continues from"));
+        }
+        Ok(())
+    }
+
+    fn check_request(&mut self, at: u64, leaf: &LeafV1) -> Result<(), BadEntry> {
+        let LeafEvent::Decision(decision) = &leaf.event else { return Ok(()) };
+        if !decision.client_chosen {
+            return Ok(());
+        }
+        match self.requests.insert(decision.request, at) {
+            Some(first) => Err(self.bad(at, format!("the request was decided before, by leaf {first}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn check_body(&mut self, at: u64, leaf: &LeafV1, stored: &[u8]) -> Result<(), BadEntry> {
+        let opened = if body::is_plain(stored) {
+            body::open_plain(stored)
+        } else if let Some(keys) = body::key_id(stored).and_then(|id| self.keys_of(id)) {
+            body::open(&keys, stored)
+        } else if stored.is_empty() || body::key_id(stored).is_some() {
+            self.bodies_closed += 1;
+            return Ok(());
+        } else {
+            Err(body::BodyError::Malformed)
+        };
+        let (_, commitment) = opened.map_err(|error| self.bad(at, error))?;
+        if commitment != leaf.body_commitment {
+            return Err(self.bad(at, "the body is not the one that the leaf commits to"));
+        }
+        self.bodies_opened += 1;
+        Ok(())
+    }
+
+    fn keys_of(&mut self, key_id: u32) -> Option<TenantKeys> {
+        let source = self.verifier.tenant_keys?;
+        self.tenant_keys.entry(key_id).or_insert_with(|| source(key_id)).clone()
+    }
+
+    /// Compares the root where a checkpoint covers exactly the leaves so far.
+    fn check_root(&mut self) -> Result<(), BadEntry> {
+        let size = self.entries();
+        let Some(signed) = self.roots.remove(&size) else { return Ok(()) };
+        if signed != self.tree.root() {
+            let from = self.believed_size;
+            let reason = format!("the root of {size} leaves is not the signed one: a leaf from {from} on was changed");
+            return Err(self.bad(from, reason));
+        }
+        self.believed_size = size;
+        self.checkpoints_passed += 1;
+        Ok(())
+    }
+
+    fn bad(&self, leaf_index: u64, reason: impl ToString) -> BadEntry {
+        let segment = self.segments.iter().rev().find(|(first, _)| *first <= leaf_index);
+        BadEntry {
+            group: self.log.group.0,
+            era: self.log.era,
+            leaf_index,
+            segment: segment.map(|(_, name)| name.clone()).unwrap_or_default(),
+            reason: reason.to_string(),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Actor: one ractor actor per active agent on the leader. It orders the agent's actions, computes the facts about each
+//! (detections, policy result), seals the body and proposes a command. It changes no state: apply does.
+//!
+//! An actor lives in one term. It has no name and joins no process group; its handle goes dead with the term.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+
+use nethical_governance::outcome::OutcomeV1;
+use nethical_protocol::action::Action;
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::limits::STALE_RETRIES_MAX;
+
+use crate::apply::AppliedEntry;
+use crate::control::view::Tenant;
+use crate::lead::Lead;
+use crate::propose::{Fate, Proposal};
+use crate::replicate::group::ProposeError;
+
+pub mod command;
+
+/// How an ask ended.
+pub enum Settled {
+    /// Applied; the result is at this position of the entry.
+    Applied(Arc<AppliedEntry>, usize),
+    /// It did not happen.
+    Problem(Problem),
+    /// It may have happened.
+    Unknown,
+}
+
+/// One action on its way through an actor.
+pub struct Ask {
+    /// The action.
+    pub action: Action,
+    /// Its tenant.
+    pub tenant: Arc<Tenant>,
+    /// Monotonic time after which nobody waits.
+    pub deadline: Duration,
+    /// Evaluations that turned out stale.
+    pub stale: u32,
+    /// Told once.
+    pub reply: oneshot::Sender<Settled>,
+    /// The agent's asks that are not settled.
+    pub pending: Arc<AtomicUsize>,
+}
+
+impl Ask {
+    /// Tells the caller and frees the agent's place.
+    pub fn settle(self, settled: Settled) {
+        self.pending.fetch_sub(1, Ordering::AcqRel);
+        let _ = self.reply.send(settled);
+    }
+}
+
+/// The behaviour; all state is in [`AgentState`].
+pub struct AgentActor;
+
+/// What an actor keeps between messages: nothing that apply would need.
+pub struct AgentState {
+    lead: Arc<Lead>,
+    builder: command::Builder,
+}
+
+impl Actor for AgentActor {
+    type Msg = Ask;
+    type State = AgentState;
+    type Arguments = Arc<Lead>;
+
+    async fn pre_start(&self, _myself: ActorRef<Ask>, lead: Arc<Lead>) -> Result<AgentState, ActorProcessingErr> {
+        Ok(AgentState { lead, builder: command::Builder::default() })
+    }
+
+    async fn handle(&self, myself: ActorRef<Ask>, ask: Ask, state: &mut AgentState) -> Result<(), ActorProcessingErr> {
+        state.decide(myself, ask);
+        Ok(())
+    }
+}
+
+impl AgentState {
+    fn decide(&mut self, myself: ActorRef<Ask>, ask: Ask) {
+        if self.lead.has_ended() {
+            return ask.settle(Settled::Problem(Problem::new(Code::NotLeader, "leadership moved")));
+        }
+        if self.lead.now() >= ask.deadline {
+            let detail = "the deadline ran out before anything was proposed";
+            return ask.settle(Settled::Problem(Problem::new(Code::DeadlineBeforeProposal, detail)));
+        }
+        let command = match self.builder.build(&self.lead, &ask) {
+            Ok(command) => command,
+            Err(problem) => return ask.settle(Settled::Problem(problem)),
+        };
+        let lead = self.lead.clone();
+        // The ask travels with the proposal and comes back to this actor if the evaluation was stale.
+        let proposal = Proposal { command, done: Box::new(move |fate| land(&lead, myself, ask, fate)) };
+        if let Err(refused) = self.lead.proposer().propose(proposal) {
+            let full = "the group's queue is full";
+            (refused.done)(Err(ProposeError::Refused(Problem::new(Code::Overloaded, full).retry_after_ms(200))));
+        }
+    }
+}
+
+/// Settles an ask whose command has landed, or sends it round again.
+fn land(lead: &Lead, actor: ActorRef<Ask>, mut ask: Ask, fate: Fate) {
+    match fate {
+        Ok((entry, at)) if !matches!(entry.results[at].outcome, OutcomeV1::Stale(_)) => {
+            ask.settle(Settled::Applied(entry, at));
+        }
+        Ok(_) if ask.stale < STALE_RETRIES_MAX && lead.now() < ask.deadline && !lead.has_ended() => {
+            ask.stale += 1;
+            metrics::counter!("nethical_stale_evaluations_total").increment(1);
+            if let Err(ractor::MessagingErr::SendErr(ask)) = actor.send_message(ask) {
+                ask.settle(Settled::Problem(Problem::new(Code::NotLeader, "leadership moved")));
+            }
+        }
+        Ok(_) => {
+            let detail = "the agent changed while its action was evaluated";
+            ask.settle(Settled::Problem(Problem::new(Code::StaleEvaluation, detail).retry_after_ms(100)));
+        }
+        Err(ProposeError::Refused(problem)) => ask.settle(Settled::Problem(problem)),
+        Err(ProposeError::NotLeader) => {
+            ask.settle(Settled::Problem(Problem::new(Code::NotLeader, "this node does not lead the agent's group")));
+        }
+        Err(ProposeError::Unknown | ProposeError::Stopped) => ask.settle(Settled::Unknown),
+    }
+}

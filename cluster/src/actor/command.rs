@@ -1,0 +1,137 @@
+//! From an action to a command: keyed ids, facts about the action, the sealed body and its commitment.
+//!
+//! Reads the group's applied state for moments; what it read is named in the command (`policy_rev`, `agent_version`),
+//! and apply refuses the command as stale where that has changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use nethical_audit::body;
+use nethical_governance::command::{ActorKeys, CommandV1, CostV1, DecideV1, HeaderV1, RequestKey};
+use nethical_governance::policy::{AgentFacts, Bundle, evaluate_action};
+use nethical_protocol::action::Action;
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::{ControlRevision, KeyedId};
+use nethical_protocol::slot::slot_of;
+
+use super::Ask;
+use crate::body::BodyV1;
+use crate::control::view::Tenant;
+use crate::lead::Lead;
+
+/// Number of the tenant key in front of a sealed body: one tenant-wide subject key for now.
+pub const TENANT_KEY_ID: u32 = 1;
+/// Names whose keyed ids an actor remembers.
+const IDS_REMEMBERED_MAX: usize = 32;
+
+/// Builds commands for one agent; remembers the keyed ids of names that come again and again.
+#[derive(Default)]
+pub struct Builder {
+    agent: Option<ActorKeys>,
+    ids: BTreeMap<(&'static str, String), KeyedId>,
+}
+
+impl Builder {
+    /// The command for an ask, evaluated against the state as applied now.
+    pub fn build(&mut self, lead: &Lead, ask: &Ask) -> Result<CommandV1, Problem> {
+        let (action, tenant) = (&ask.action, &*ask.tenant);
+        let actor = *self.agent.get_or_insert_with(|| actor_keys(tenant, &action.agent));
+        let (policy_rev, bundle) = policy_in_force(lead)?;
+        let (agent_version, facts) = {
+            let machine = lead.machine().lock();
+            (machine.ledger.agent_version(&actor), machine.ledger.agent_view(&actor))
+        };
+        let seen = AgentFacts { status: facts.status, tier: facts.tier, epoch: facts.epoch };
+        let evaluation = evaluate_action(&lead.shared().detectors, &bundle, action, seen).evaluation;
+        let plaintext = BodyV1::Decision { action: action.clone(), evaluation: evaluation.clone() }.to_bytes();
+        let command_id = lead.shared().command_id();
+        let (body, body_commitment) = body::seal(&tenant.keys, TENANT_KEY_ID, &command_id, &plaintext);
+        let decide = DecideV1 {
+            request: request_key(tenant, action),
+            actor,
+            session: self.id(tenant, "session", &action.session),
+            cohort: self.id(tenant, "cohort", &action.cohort),
+            tool: self.id(tenant, "tool", &action.name),
+            region: self.id(tenant, "region", if action.region.is_empty() { lead.shared().region() } else { &action.region }),
+            resource: resource_id(tenant, action),
+            kind: action.kind,
+            costs: self.costs(tenant, action),
+            policy_rev,
+            agent_version,
+            evaluation,
+            body_commitment,
+        };
+        Ok(CommandV1 { header: HeaderV1::Decide(decide), body })
+    }
+
+    fn id(&mut self, tenant: &Tenant, purpose: &'static str, name: &str) -> KeyedId {
+        if name.is_empty() {
+            return KeyedId::NONE;
+        }
+        if let Some(id) = self.ids.get(&(purpose, name.to_owned())) {
+            return *id;
+        }
+        if self.ids.len() >= IDS_REMEMBERED_MAX {
+            self.ids.clear();
+        }
+        let id = tenant.keys.keyed_id(purpose, name);
+        self.ids.insert((purpose, name.to_owned()), id);
+        id
+    }
+
+    /// Amounts by unit, one request included, each unit once, sorted.
+    fn costs(&mut self, tenant: &Tenant, action: &Action) -> Vec<CostV1> {
+        let mut by_unit = BTreeMap::from([(self.id(tenant, "unit", "requests"), 1u64)]);
+        for cost in &action.cost {
+            let unit = self.id(tenant, "unit", &cost.unit);
+            match cost.unit.as_str() {
+                "requests" => by_unit.insert(unit, cost.amount),
+                _ => by_unit.insert(unit, by_unit.get(&unit).copied().unwrap_or(0).saturating_add(cost.amount)),
+            };
+        }
+        by_unit.into_iter().map(|(unit, amount)| CostV1 { unit, amount }).collect()
+    }
+}
+
+/// Who acts, as replicas know it.
+pub fn actor_keys(tenant: &Tenant, agent: &str) -> ActorKeys {
+    let slot = slot_of(&tenant.spec.tenant, agent, tenant.spec.placement);
+    ActorKeys { slot, tenant: tenant.id, agent: tenant.keys.keyed_id("agent", agent) }
+}
+
+/// The bundle that the group has in force, which must be here.
+fn policy_in_force(lead: &Lead) -> Result<(ControlRevision, Arc<Bundle>), Problem> {
+    let in_force = lead.machine().lock().ledger.policy();
+    let missing = |detail: &str| Problem::new(Code::NotReady, detail).retry_after_ms(200);
+    let in_force = in_force.ok_or_else(|| missing("no policy is in force in this group yet"))?;
+    let bundle = lead.shared().view().bundle_at(in_force.revision);
+    Ok((in_force.revision, bundle.ok_or_else(|| missing("the bundle in force is not on this node yet"))?))
+}
+
+/// The idempotency key: the id under the tenant key, and a MAC over everything whose change makes another request.
+pub fn request_key(tenant: &Tenant, action: &Action) -> RequestKey {
+    let kind = [action.kind as u8];
+    let costs: Vec<u8> = action
+        .cost
+        .iter()
+        .flat_map(|cost| [&(cost.unit.len() as u32).to_le_bytes()[..], cost.unit.as_bytes(), &cost.amount.to_le_bytes()].concat())
+        .collect();
+    let parts: [&[u8]; 11] = [
+        action.agent.as_bytes(), action.session.as_bytes(), action.cohort.as_bytes(), action.region.as_bytes(), &kind,
+        action.name.as_bytes(), action.resource_type.as_bytes(), action.resource_id.as_bytes(),
+        action.args_json.as_bytes(), action.context_json.as_bytes(), &costs,
+    ];
+    RequestKey {
+        id: tenant.keys.keyed_id("request", &action.request_id),
+        content: tenant.keys.content_mac(&parts),
+        issued_at_ms: action.issued_at_ms,
+        client_chosen: action.client_chosen,
+    }
+}
+
+fn resource_id(tenant: &Tenant, action: &Action) -> KeyedId {
+    match action.resource_type.is_empty() && action.resource_id.is_empty() {
+        true => KeyedId::NONE,
+        false => tenant.keys.keyed_id("resource", format!("{}/{}", action.resource_type, action.resource_id)),
+    }
+}

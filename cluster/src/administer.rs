@@ -1,0 +1,233 @@
+//! Administration of agents and replicas, as the group's leader does it: hold-orders, look-ups, joins, reports.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use nethical_audit::body;
+use nethical_governance::command::{HeaderV1, HoldOrderV1, RequestKey};
+use nethical_governance::outcome::OutcomeV1;
+use nethical_governance::quota::Subject;
+use nethical_protocol::control::HoldScope;
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::{DecisionId, GroupId, KeyedId, NodeId};
+
+use crate::actor::command::{TENANT_KEY_ID, actor_keys};
+use crate::body::BodyV1;
+use crate::lead::Lead;
+use crate::message::*;
+use crate::meta;
+use crate::node::Core;
+use crate::replica::PartitionReplica;
+use crate::replicate::group::{Group, Progress};
+use crate::replicate::machine::Machine;
+use crate::world::timeout;
+
+/// How long an administrative proposal may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An agent's group, for a tenant that exists.
+pub fn group_of_agent(core: &Core, tenant: &str, agent: &str) -> Result<GroupId, Problem> {
+    let view = core.shared.view();
+    let tenant = view
+        .tenant(tenant)
+        .ok_or_else(|| Problem::new(Code::UnknownTenant, format!("there is no tenant {tenant:?}")))?;
+    let founding = core.founding().ok_or_else(|| Problem::new(Code::NotReady, "this node has not joined its zone yet").retry_after_ms(500))?;
+    let slot = nethical_protocol::slot::slot_of(&tenant.spec.tenant, agent, tenant.spec.placement);
+    Ok(meta::group_of(&founding, slot))
+}
+
+/// The term that this node leads in a group, or whom to ask.
+fn lead_of(core: &Core, group: GroupId) -> Result<(Arc<PartitionReplica>, Arc<Lead>), Option<u64>> {
+    let replica = core.partition(group).ok_or(None)?;
+    let leader = replica.group.leadership().borrow().leader.map(|node| node.0);
+    let lead = replica.lead().ok_or(leader)?;
+    Ok((replica, lead))
+}
+
+/// Places or lifts an agent's hold-order, where this node leads the agent's group.
+pub async fn on_hold(core: Arc<Core>, ask: HoldV1) -> Bytes {
+    hold_here(&core, ask).await.to_bytes()
+}
+
+async fn hold_here(core: &Core, ask: HoldV1) -> HeldV1 {
+    let HoldScope::Agent { tenant: tenant_name, agent } = ask.spec.scope.clone() else {
+        return HeldV1::Problem(Problem::new(Code::InvalidControl, "only a hold on one agent goes to its group"));
+    };
+    let group = match group_of_agent(core, &tenant_name, &agent) {
+        Ok(group) => group,
+        Err(problem) => return HeldV1::Problem(problem),
+    };
+    let (replica, lead) = match lead_of(core, group) {
+        Ok(found) => found,
+        Err(hint) => return HeldV1::NotLeader(hint),
+    };
+    let view = core.shared.view();
+    let Some(tenant) = view.tenant(&tenant_name) else { return HeldV1::NotLeader(None) };
+    let plaintext = BodyV1::Hold(ask.spec.clone()).to_bytes();
+    let (sealed, body_commitment) = body::seal(&tenant.keys, TENANT_KEY_ID, &core.shared.command_id(), &plaintext);
+    let request = RequestKey {
+        id: tenant.keys.keyed_id("request", &ask.request_id),
+        content: tenant.keys.content_mac(&[agent.as_bytes(), &[u8::from(ask.lift)]]),
+        issued_at_ms: ask.issued_at_ms,
+        client_chosen: true,
+    };
+    let order = HoldOrderV1 {
+        request,
+        actor: actor_keys(tenant, &agent),
+        effect: ask.spec.effect,
+        ttl_ns: ask.spec.ttl_s.saturating_mul(1_000_000_000),
+        body_commitment,
+    };
+    let header = if ask.lift { HeaderV1::LiftHoldOrder(order) } else { HeaderV1::PlaceHoldOrder(order) };
+    held(core, &replica, &lead, header, sealed).await
+}
+
+async fn held(core: &Core, replica: &PartitionReplica, lead: &Lead, header: HeaderV1, sealed: Vec<u8>) -> HeldV1 {
+    let (entry, at) = match replica.propose(lead, header, sealed, PATIENCE).await {
+        Ok(applied) => applied,
+        Err(problem) if problem.code == Code::NotLeader => return HeldV1::NotLeader(None),
+        Err(problem) => return HeldV1::Problem(problem),
+    };
+    let log = replica.machine.lock().log();
+    match &entry.results[at].outcome {
+        OutcomeV1::HoldChanged { status, .. } => {
+            let leaf_index = entry.results[at].record.as_ref().map_or(0, |record| record.leaf.leaf_index);
+            HeldV1::Done { decision_id: DecisionId { log, leaf_index }, status: *status }
+        }
+        OutcomeV1::Duplicate { leaf_index } => match core.leaf(log.group, *leaf_index).await {
+            Ok((leaf, _)) => HeldV1::Done { decision_id: DecisionId { log, leaf_index: *leaf_index }, status: status_in(&leaf) },
+            Err(problem) => HeldV1::Problem(problem),
+        },
+        OutcomeV1::Stale(_) => HeldV1::NotLeader(None),
+        OutcomeV1::UnknownTenant => {
+            HeldV1::Problem(Problem::new(Code::NotReady, "the tenant has not reached the agent's group yet").retry_after_ms(200))
+        }
+        other => HeldV1::Problem(Problem::new(Code::RequestConflict, format!("the hold-order ended as {other:?}"))),
+    }
+}
+
+fn status_in(leaf: &nethical_audit::leaf::LeafV1) -> nethical_protocol::decision::AgentStatus {
+    use nethical_audit::leaf::LeafEvent;
+    let status = match &leaf.event {
+        LeafEvent::HoldPlaced(hold) | LeafEvent::HoldLifted(hold) => hold.status,
+        _ => 0,
+    };
+    nethical_protocol::decision::AgentStatus::ALL[usize::from(status).min(3)]
+}
+
+/// Reports an agent's state, where this node leads its group and a quorum has confirmed that.
+pub async fn on_agent(core: Arc<Core>, ask: AskAgentV1) -> Bytes {
+    agent_here(&core, ask).await.to_bytes()
+}
+
+async fn agent_here(core: &Core, ask: AskAgentV1) -> AgentAnswerV1 {
+    let group = match group_of_agent(core, &ask.tenant, &ask.agent) {
+        Ok(group) => group,
+        Err(problem) => return AgentAnswerV1::Problem(problem),
+    };
+    let (replica, lead) = match lead_of(core, group) {
+        Ok(found) => found,
+        Err(hint) => return AgentAnswerV1::NotLeader(hint),
+    };
+    match timeout(&*core.shared.world.clock, PATIENCE, replica.group.confirm()).await {
+        Some(Ok(())) => {}
+        _ => return AgentAnswerV1::NotLeader(None),
+    }
+    let view = core.shared.view();
+    let Some(tenant) = view.tenant(&ask.tenant) else { return AgentAnswerV1::NotLeader(None) };
+    let actor = actor_keys(tenant, &ask.agent);
+    let machine = lead.machine().lock();
+    let facts = machine.ledger.agent_view(&actor);
+    let none = KeyedId::NONE;
+    let subject = Subject { actor, session: none, cohort: none, tool: none, region: none };
+    let usage = machine.ledger.usage(&subject, core.shared.world.clock.wall_ns());
+    AgentAnswerV1::Agent(AgentReportV1 {
+        group: group.0,
+        known: facts.known,
+        status: facts.status,
+        epoch: facts.epoch,
+        risk: facts.risk,
+        tier: facts.tier as u8,
+        actions: facts.actions,
+        denied: facts.denied,
+        violations: facts.violations,
+        quota: usage.iter().map(|quota| (quota.limit.0, quota.cap, quota.remaining, quota.reset_ns)).collect(),
+    })
+}
+
+/// Tells a peer what this node knows of its replica.
+pub async fn on_hello(core: Arc<Core>, ask: HelloV1) -> Bytes {
+    let group = GroupId(ask.group);
+    let attending = core.attends(group);
+    let progress = match group {
+        GroupId::META => core.meta.read().as_ref().map(|plain| plain.group.progress()),
+        GroupId::CONTROL => core.control.read().as_ref().map(|plain| plain.group.progress()),
+        group => core.partition(group).map(|replica| replica.group.progress()),
+    };
+    let Some(progress) = progress else {
+        return HelloAnswerV1 { attending, founded: false, replica: None, acknowledged: None, leader: None }.to_bytes();
+    };
+    let mut lives = progress.replicas.iter().filter(|(_, node)| node.0 == ask.node).map(|(replica, _)| *replica);
+    let replica = lives.next_back();
+    let acknowledged = replica.and_then(|replica| core.acknowledged(group, replica, &progress));
+    HelloAnswerV1 { attending, founded: !progress.replicas.is_empty(), replica, acknowledged, leader: None }.to_bytes()
+}
+
+/// Takes a new life of a replica in, where this node leads the group.
+pub async fn on_join(core: Arc<Core>, ask: JoinV1) -> Bytes {
+    let group = GroupId(ask.group);
+    let (meta, control) = (core.meta.read().clone(), core.control.read().clone());
+    let joined = match group {
+        GroupId::META => match meta {
+            Some(plain) => join(&plain.group, &ask).await,
+            None => JoinedV1::NotLeader(None),
+        },
+        GroupId::CONTROL => match control {
+            Some(plain) => join(&plain.group, &ask).await,
+            None => JoinedV1::NotLeader(None),
+        },
+        group => match core.partition(group) {
+            Some(replica) => join(&replica.group, &ask).await,
+            None => JoinedV1::NotLeader(None),
+        },
+    };
+    joined.to_bytes()
+}
+
+async fn join<M: Machine>(group: &Group<M>, ask: &JoinV1) -> JoinedV1 {
+    let leadership = *group.leadership().borrow();
+    if !leadership.here {
+        return JoinedV1::NotLeader(leadership.leader.map(|node| node.0));
+    }
+    tracing::warn!(group = %group.id(), node = ask.node, old = ?ask.old, new = ask.new, "a lost replica is replaced");
+    match group.replace(ask.old, ask.new, NodeId(ask.node)).await {
+        Ok(()) => JoinedV1::Done,
+        Err(fault) => JoinedV1::Failed(fault.0),
+    }
+}
+
+/// How this node is.
+pub fn report(core: &Core) -> NodeReportV1 {
+    let mut groups = Vec::new();
+    if let Some(plain) = core.meta.read().as_ref() {
+        groups.push(group_report(&plain.group, 0));
+    }
+    if let Some(plain) = core.control.read().as_ref() {
+        groups.push(group_report(&plain.group, 0));
+    }
+    for replica in core.partitions() {
+        let leaves = replica.machine.lock().tree().0;
+        groups.push(group_report(&replica.group, leaves));
+    }
+    NodeReportV1 { node: core.shared.options.node.0, pid: std::process::id(), ready: core.is_ready(), groups }
+}
+
+fn group_report<M: Machine>(group: &Group<M>, leaves: u64) -> GroupReportV1 {
+    let leadership = *group.leadership().borrow();
+    let Progress { term, applied, voters, .. } = group.progress();
+    let leader = leadership.leader.map(|node| node.0);
+    let voters = voters.into_iter().map(|node| node.0).collect();
+    GroupReportV1 { group: group.id().0, leads: leadership.here, leader, term, applied, leaves, voters }
+}

@@ -1,0 +1,118 @@
+//! Reply: from a leaf to the decision that a client reads.
+//!
+//! First executions and replays of recorded outcomes are answered from the same leaf, so both say the same. Numbers
+//! become words here, with the names that this node knows; what it does not know is shown as a number.
+
+use nethical_audit::leaf::{DecisionLeaf, LeafV1, reason};
+use nethical_governance::detect;
+use nethical_governance::outcome::RiskTier;
+use nethical_protocol::decision::{
+    AgentStatus, AgentSummary, AuditPosition, Decision, Obligation, QuotaState, Reason, Revision, Risk, RiskFactor,
+    Verdict, legacy_word,
+};
+use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LimitNumber, LogId};
+
+use crate::control::view::ControlView;
+
+/// What the caller asked for beside the decision.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    /// Risk factors and detections.
+    pub explain: bool,
+    /// It is the recorded outcome of an earlier execution.
+    pub replayed: bool,
+}
+
+/// The decision that a leaf records.
+pub fn decision_of(cluster: &str, view: &ControlView, request_id: &str, leaf: &LeafV1, hash: &[u8; 32], recorded: &DecisionLeaf, wish: Wish) -> Decision {
+    let verdict = Verdict::ALL[usize::from(recorded.verdict).min(4)];
+    let status = AgentStatus::ALL[usize::from(recorded.status).min(3)];
+    let log = LogId { group: GroupId(leaf.group), era: leaf.era };
+    let violated = recorded.quota.iter().any(|quota| quota.flags & 3 == 1);
+    Decision {
+        request_id: request_id.to_owned(),
+        decision_id: DecisionId { log, leaf_index: leaf.leaf_index },
+        verdict,
+        allowed: verdict.is_allowed(),
+        decision: legacy_word(verdict, status).to_owned(),
+        reasons: recorded.reasons.iter().map(|found| reason_words(view, recorded, *found)).collect(),
+        obligations: obligations(view, recorded),
+        risk: risk(recorded, wish.explain),
+        agent: AgentSummary { state: status, epoch: recorded.epoch },
+        quota: recorded.quota.iter().map(|quota| quota_words(view, quota)).collect(),
+        retry_after_ms: violated.then(|| recorded.retry_after_ns.div_ceil(1_000_000)),
+        revision: Revision {
+            policy: ControlRevision(recorded.policy_rev),
+            state: ControlRevision(recorded.control_rev),
+        },
+        decided_at_ns: leaf.now_ns,
+        degraded: false,
+        replayed: wish.replayed,
+        audit: AuditPosition { log: log.origin(cluster), leaf_index: leaf.leaf_index, leaf_hash: hex::encode(hash) },
+    }
+}
+
+fn obligations(view: &ControlView, recorded: &DecisionLeaf) -> Vec<Obligation> {
+    let Some(bundle) = view.bundle_at(ControlRevision(recorded.policy_rev)) else { return Vec::new() };
+    let mut ids: Vec<std::sync::Arc<str>> = recorded
+        .rules
+        .iter()
+        .filter_map(|rule| bundle.describe(*rule))
+        .flat_map(|rule| rule.obligations)
+        .collect();
+    ids.sort();
+    ids.dedup();
+    ids.into_iter().map(|id| Obligation { id: id.to_string() }).collect()
+}
+
+fn risk(recorded: &DecisionLeaf, explain: bool) -> Risk {
+    let tier = RiskTier::ALL[usize::from(recorded.tier).min(3)].as_str().to_owned();
+    let mut factors = Vec::new();
+    if explain {
+        let terms = ["behaviour", "severity", "frequency", "recency", "history"];
+        let named = terms.iter().zip(recorded.risk_terms).filter(|(_, points)| *points > 0);
+        factors.extend(named.map(|(name, points)| RiskFactor { name: (*name).to_owned(), points }));
+        let found = recorded.detections.iter();
+        factors.extend(found.map(|(id, points)| RiskFactor { name: format!("detected {}", detect::name(*id)), points: *points }));
+    }
+    Risk { score: recorded.risk, tier, factors }
+}
+
+fn reason_words(view: &ControlView, recorded: &DecisionLeaf, (kind, number): (u8, u64)) -> Reason {
+    let limit = || view.limit_name(LimitNumber(number as u32));
+    let (code, detail) = match kind {
+        reason::POLICY => ("policy", policy_words(view, recorded)),
+        reason::AGENT_STATE => {
+            ("agent-state", format!("the agent is {}", AgentStatus::ALL[(number as usize).min(3)].as_str()))
+        }
+        reason::AGENT_HOLD => ("hold-order", "a hold-order on this agent is in force".to_owned()),
+        reason::HOLD => ("hold-order", format!("hold-order {number} is in force")),
+        reason::QUOTA_EXCEEDED => ("quota-exceeded", format!("limit {} is exhausted", limit())),
+        reason::COST_ABOVE_CAP => ("cost-above-cap", format!("the cost is above the cap of limit {}; waiting will not help", limit())),
+        reason::RISK_TIER => ("risk", format!("the agent's risk tier is {}", RiskTier::ALL[(number as usize).min(3)].as_str())),
+        other => ("other", format!("reason {other}, number {number}")),
+    };
+    Reason { code: code.to_owned(), detail }
+}
+
+fn policy_words(view: &ControlView, recorded: &DecisionLeaf) -> String {
+    let bundle = view.bundle_at(ControlRevision(recorded.policy_rev));
+    let words = recorded.rules.iter().map(|rule| match bundle.as_ref().and_then(|bundle| bundle.describe(*rule)) {
+        Some(text) => text.sentence(),
+        None => format!("rule {}", hex::encode(rule)),
+    });
+    let words: Vec<String> = words.collect();
+    if words.is_empty() { "no policy permits it".to_owned() } else { words.join("; ") }
+}
+
+fn quota_words(view: &ControlView, quota: &nethical_audit::leaf::QuotaLeaf) -> QuotaState {
+    let spec = view.limit(LimitNumber(quota.limit));
+    QuotaState {
+        limit: view.limit_name(LimitNumber(quota.limit)),
+        unit: spec.map_or_else(|| "units".to_owned(), |spec| spec.unit.clone()),
+        cap: quota.cap,
+        remaining: quota.remaining,
+        reset_s: quota.reset_ns.div_ceil(1_000_000_000),
+        violated: quota.flags & 1 == 1,
+    }
+}

@@ -1,0 +1,190 @@
+//! Apply: committed entries of a partition group become outcomes, leaves and a growing Merkle tree.
+//!
+//! Pure in the sense of the sentence: what it does is a function of the log. It reads no clock and no control group; it
+//! never fails for a local reason but stops the group where it finds itself broken.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rkyv::rancor::Error;
+use tokio::sync::watch;
+
+use nethical_audit::tree::Frontier;
+use nethical_governance::command::{CommandV1, EntryV1};
+use nethical_governance::ledger::{Applied, Ledger};
+use nethical_governance::outcome::OutcomeV1;
+use nethical_protocol::ids::LogId;
+
+use crate::replicate::machine::{Fault, Machine, Reply};
+use crate::store::AuditStore;
+use crate::trail::{Record, Trail};
+
+pub mod leaf;
+
+/// What a proposer gets back for its entry.
+#[derive(Debug)]
+pub struct AppliedEntry {
+    /// Log time of the entry.
+    pub now_ns: u64,
+    /// One for each command.
+    pub results: Vec<AppliedCommand>,
+}
+
+/// One command's outcome and, for a first execution, its record.
+#[derive(Debug)]
+pub struct AppliedCommand {
+    /// The outcome.
+    pub outcome: OutcomeV1,
+    /// The record.
+    pub record: Option<Arc<Record>>,
+}
+
+/// Size and root that stored segments have; the replayed tree must pass through it.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored {
+    /// Leaves in segments.
+    pub size: u64,
+    /// Their root.
+    pub root: [u8; 32],
+}
+
+/// A snapshot's bytes. Frozen per version.
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct SnapshotV1 {
+    group: u32,
+    era: u32,
+    ledger: Vec<u8>,
+    leaves: u64,
+    frontier: Vec<[u8; 32]>,
+}
+
+/// The state of a partition group.
+pub struct PartitionMachine {
+    log: LogId,
+    /// The ledger; actors read it for moments only.
+    pub ledger: Ledger,
+    frontier: Frontier,
+    store: Arc<AuditStore>,
+    stored: Option<Stored>,
+    position: watch::Sender<(u64, u64)>,
+}
+
+impl PartitionMachine {
+    /// A fresh log: its first leaf opens the era. `stored` is what segments already hold.
+    pub fn new(store: Arc<AuditStore>, stored: Option<Stored>) -> Result<Self, Fault> {
+        let (position, log) = (watch::channel((0, 0)).0, store.log());
+        let (ledger, frontier) = (Ledger::new(log.group.0), Frontier::default());
+        let mut machine = Self { log, ledger, frontier, store, stored, position };
+        machine.keep(leaf::era_opened(log), Bytes::new());
+        machine.check_stored()?;
+        Ok(machine)
+    }
+
+    /// The log's identity.
+    pub fn log(&self) -> LogId {
+        self.log
+    }
+
+    /// Leaves applied and the root over them.
+    pub fn tree(&self) -> (u64, [u8; 32]) {
+        (self.frontier.size(), self.frontier.root())
+    }
+
+    /// The applied position (term, index), now and from now on.
+    pub fn position(&self) -> watch::Receiver<(u64, u64)> {
+        self.position.subscribe()
+    }
+
+    /// Where unsealed leaves are.
+    pub fn trail(&self) -> &Arc<Trail> {
+        &self.store.trail
+    }
+
+    fn keep(&mut self, leaf: nethical_audit::leaf::LeafV1, body: Bytes) -> Arc<Record> {
+        let bytes = Bytes::from(leaf.encode());
+        let hash = nethical_audit::tree::leaf_hash(&bytes);
+        self.frontier.append(hash);
+        let record = Arc::new(Record { leaf, bytes, hash, body });
+        self.store.trail.push(record.clone());
+        record
+    }
+
+    /// Turns one applied command into its record, where it makes one.
+    fn record(&mut self, term: u64, applied: Applied, command: CommandV1) -> Result<AppliedCommand, Fault> {
+        let Applied { outcome, leaf_index } = applied;
+        let Some(leaf_index) = leaf_index else { return Ok(AppliedCommand { outcome, record: None }) };
+        if leaf_index != self.frontier.size() {
+            return Err(Fault(format!("the ledger counts {leaf_index} leaves, the tree {}", self.frontier.size())));
+        }
+        let place = leaf::Place { log: self.log, leaf_index, now_ns: self.ledger.now_ns(), term };
+        let leaf = leaf::leaf_of(place, &command, &outcome)
+            .ok_or_else(|| Fault("an outcome that makes a leaf has none".to_owned()))?;
+        let record = self.keep(leaf, Bytes::from(command.body));
+        self.check_stored()?;
+        Ok(AppliedCommand { outcome, record: Some(record) })
+    }
+
+    /// A replayed tree must have the root that the segments have at their size.
+    fn check_stored(&mut self) -> Result<(), Fault> {
+        match self.stored {
+            Some(stored) if self.frontier.size() == stored.size => {
+                self.stored = None;
+                match self.frontier.root() == stored.root {
+                    true => Ok(()),
+                    false => Err(Fault(format!("segments of group {} differ from the log at {} leaves", self.log.group, stored.size))),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Machine for PartitionMachine {
+    fn apply(&mut self, term: u64, index: u64, payload: &Bytes, wanted: bool) -> Result<Reply, Fault> {
+        let entry = rkyv::from_bytes::<EntryV1, Error>(payload)
+            .map_err(|error| Fault(format!("a committed entry does not read: {error}")))?;
+        let applied = self.ledger.apply_entry(term, &entry).map_err(|error| Fault(error.to_string()))?;
+        let mut results = Vec::with_capacity(applied.len());
+        for (applied, command) in applied.into_iter().zip(entry.commands) {
+            results.push(self.record(term, applied, command)?);
+        }
+        self.position.send_replace((term, index));
+        Ok(if wanted { Reply::of(AppliedEntry { now_ns: entry.now_ns, results }) } else { Reply::default() })
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, Fault> {
+        let snapshot = SnapshotV1 {
+            group: self.log.group.0,
+            era: self.log.era,
+            ledger: self.ledger.to_bytes().map_err(|error| Fault(error.to_string()))?,
+            leaves: self.frontier.size(),
+            frontier: self.frontier.to_hashes(),
+        };
+        Ok(rkyv::to_bytes::<Error>(&snapshot).expect("encoding into memory cannot fail").into_vec())
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        let fault = |why: String| Fault(format!("a snapshot of group {} does not read: {why}", self.log.group));
+        let snapshot = rkyv::from_bytes::<SnapshotV1, Error>(bytes).map_err(|error| fault(error.to_string()))?;
+        if (snapshot.group, snapshot.era) != (self.log.group.0, self.log.era) {
+            return Err(fault(format!("it is of group {} era {}", snapshot.group, snapshot.era)));
+        }
+        let ledger = Ledger::from_bytes(&snapshot.ledger).map_err(|error| fault(error.to_string()))?;
+        let frontier = Frontier::from_hashes(snapshot.leaves, snapshot.frontier).ok_or_else(|| fault("its frontier".into()))?;
+        (self.ledger, self.frontier) = (ledger, frontier);
+        if self.store.trail.end() < snapshot.leaves {
+            // Leaves in between were never applied here: the sealer fetches them and checks them against this root.
+            self.store.trail.reset(snapshot.leaves);
+            self.store.expect(snapshot.leaves, self.frontier.root());
+        }
+        self.check_stored()
+    }
+
+    fn leaves(&self) -> u64 {
+        self.frontier.size()
+    }
+
+    fn passed(&mut self, term: u64, index: u64) {
+        self.position.send_replace((term, index));
+    }
+}

@@ -1,0 +1,123 @@
+//! From command and outcome to leaf: the one place where the ledger's words become the audit trail's.
+
+use nethical_audit::leaf::{DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, reason};
+use nethical_governance::command::{CommandV1, DecideV1, HeaderV1, HoldOrderV1};
+use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1};
+use nethical_protocol::control::HoldEffect;
+use nethical_protocol::ids::LogId;
+use sha2::{Digest, Sha256};
+
+/// Where and when a leaf stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// The log.
+    pub log: LogId,
+    /// Position.
+    pub leaf_index: u64,
+    /// Log time, nanoseconds since 1970.
+    pub now_ns: u64,
+    /// Term of the entry.
+    pub term: u64,
+}
+
+/// The leaf of a first execution; `None` for outcomes that make none.
+pub fn leaf_of(place: Place, command: &CommandV1, outcome: &OutcomeV1) -> Option<LeafV1> {
+    let (event, body_commitment) = match (&command.header, outcome) {
+        (HeaderV1::Decide(asked), OutcomeV1::Decided(decided)) => {
+            (LeafEvent::Decision(Box::new(decision(asked, decided))), asked.body_commitment)
+        }
+        (HeaderV1::ApplyControl(applied), OutcomeV1::ControlApplied { revision }) => {
+            let event = LeafEvent::Control { from_rev: applied.from_rev.0, to_rev: revision.0 };
+            (event, plain_commitment(&command.body))
+        }
+        (HeaderV1::PlaceHoldOrder(order), OutcomeV1::HoldChanged { status, epoch }) => {
+            (LeafEvent::HoldPlaced(hold(order, *status as u8, *epoch)), order.body_commitment)
+        }
+        (HeaderV1::LiftHoldOrder(order), OutcomeV1::HoldChanged { status, epoch }) => {
+            (LeafEvent::HoldLifted(hold(order, *status as u8, *epoch)), order.body_commitment)
+        }
+        _ => return None,
+    };
+    let Place { log, leaf_index, now_ns, term } = place;
+    Some(LeafV1 { group: log.group.0, era: log.era, leaf_index, now_ns, term, body_commitment, event })
+}
+
+/// The first leaf of a log's first era.
+pub fn era_opened(log: LogId) -> LeafV1 {
+    let event = LeafEvent::EraOpened { old_size: 0, old_root: [0; 32] };
+    let body_commitment = Sha256::digest([]).into();
+    LeafV1 { group: log.group.0, era: log.era, leaf_index: 0, now_ns: 0, term: 0, body_commitment, event }
+}
+
+/// The commitment of a body without personal bytes; of no body, that of the empty one.
+fn plain_commitment(body: &[u8]) -> [u8; 32] {
+    match nethical_audit::body::open_plain(body) {
+        Ok((_, commitment)) => commitment,
+        Err(_) => Sha256::digest([]).into(),
+    }
+}
+
+fn decision(asked: &DecideV1, decided: &DecidedV1) -> DecisionLeaf {
+    let evaluation = &asked.evaluation;
+    DecisionLeaf {
+        request: asked.request.id,
+        request_content: asked.request.content,
+        issued_at_ms: asked.request.issued_at_ms,
+        client_chosen: asked.request.client_chosen,
+        slot: asked.actor.slot.0,
+        tenant: asked.actor.tenant,
+        agent: asked.actor.agent,
+        session: asked.session,
+        cohort: asked.cohort,
+        tool: asked.tool,
+        region: asked.region,
+        resource: asked.resource,
+        action_kind: asked.kind as u8,
+        policy_rev: asked.policy_rev.0,
+        control_rev: decided.control_rev.0,
+        policy_verdict: evaluation.verdict.0 as u8,
+        verdict: decided.verdict as u8,
+        status: decided.status as u8,
+        epoch: decided.epoch,
+        flags: u8::from(evaluation.privileged) | u8::from(evaluation.automated) << 1,
+        risk: decided.risk,
+        tier: decided.tier as u8,
+        risk_terms: decided.risk_terms,
+        retry_after_ns: decided.retry_after_ns,
+        rules: evaluation.rules.clone(),
+        detections: evaluation.detections.iter().map(|found| (found.detector, found.severity)).collect(),
+        reasons: decided.reasons.iter().map(reason_number).collect(),
+        costs: asked.costs.iter().map(|cost| (cost.unit, cost.amount)).collect(),
+        quota: decided.quota.iter().map(quota).collect(),
+    }
+}
+
+fn reason_number(from: &ReasonV1) -> (u8, u64) {
+    match from {
+        ReasonV1::Policy(verdict) => (reason::POLICY, *verdict as u64),
+        ReasonV1::AgentState(status) => (reason::AGENT_STATE, *status as u64),
+        ReasonV1::AgentHold => (reason::AGENT_HOLD, 0),
+        ReasonV1::Hold(id) => (reason::HOLD, id.0),
+        ReasonV1::QuotaExceeded(limit) => (reason::QUOTA_EXCEEDED, u64::from(limit.0)),
+        ReasonV1::CostAboveCap(limit) => (reason::COST_ABOVE_CAP, u64::from(limit.0)),
+        ReasonV1::RiskTier(tier) => (reason::RISK_TIER, *tier as u64),
+    }
+}
+
+fn quota(from: &QuotaV1) -> QuotaLeaf {
+    let flags = u8::from(from.violated) | u8::from(from.shadow) << 1;
+    QuotaLeaf { limit: from.limit.0, cap: from.cap, remaining: from.remaining, reset_ns: from.reset_ns, flags }
+}
+
+fn hold(order: &HoldOrderV1, status: u8, epoch: u64) -> HoldLeaf {
+    HoldLeaf {
+        request: order.request.id,
+        slot: order.actor.slot.0,
+        tenant: order.actor.tenant,
+        agent: order.actor.agent,
+        effect: u8::from(order.effect == HoldEffect::Restrict),
+        ttl_ns: order.ttl_ns,
+        status,
+        epoch,
+    }
+}

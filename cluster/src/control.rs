@@ -1,0 +1,227 @@
+//! The zone's control group: tenants, limits, policy bundles and tenant-wide hold-orders, as numbered revisions.
+//!
+//! A revision is one event. Partitions never read this state: a pump carries the *facts* of events into their own logs
+//! (ARCHITECTURE 2). Nodes fold the same events into a [`view::ControlView`], which knows the names. Nothing here
+//! decides an action.
+
+use bytes::Bytes;
+use rkyv::rancor::Error;
+
+use nethical_protocol::control::{HoldSpec, LimitSpec, TenantSpec};
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::{ControlRevision, LimitNumber};
+
+use crate::replicate::machine::{Fault, Machine, Reply};
+
+pub mod check;
+pub mod view;
+
+/// One change of the zone's rules. Frozen per version.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum EventV1 {
+    /// A tenant exists; its key is wrapped under a ring key.
+    Tenant {
+        /// What was asked.
+        spec: TenantSpec,
+        /// The tenant key, wrapped.
+        wrapped_key: Vec<u8>,
+    },
+    /// A limit is set.
+    Limit {
+        /// Its number, kept when it is replaced.
+        number: LimitNumber,
+        /// What was asked.
+        spec: LimitSpec,
+    },
+    /// A limit is gone.
+    LimitRemoved {
+        /// Its number.
+        number: LimitNumber,
+        /// Its tenant.
+        tenant: String,
+        /// Its id.
+        id: String,
+    },
+    /// A bundle is in force.
+    Policy {
+        /// SHA-256 of the text.
+        digest: [u8; 32],
+        /// The bundle.
+        text: String,
+    },
+    /// A tenant-wide or zone-wide hold-order.
+    Hold {
+        /// What was asked.
+        spec: HoldSpec,
+        /// Log time after which it lapses; 0 for never.
+        until_ns: u64,
+    },
+    /// That hold-order is lifted.
+    HoldLifted {
+        /// The revision that placed it.
+        id: ControlRevision,
+    },
+}
+
+/// An event with its revision.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct RevisedEventV1 {
+    /// Consecutive from 1.
+    pub revision: ControlRevision,
+    /// What changed.
+    pub event: EventV1,
+}
+
+/// One entry of the control group's log: what an administrator asked, completed by the leader's dice and clock.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ChangeV1 {
+    /// Leader's wall time, nanoseconds since 1970.
+    pub now_ns: u64,
+    /// What to do.
+    pub change: AskV1,
+}
+
+/// What can be asked of the control group.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum AskV1 {
+    /// Create a tenant.
+    PutTenant {
+        /// The tenant.
+        spec: TenantSpec,
+        /// Its key, wrapped; unused where the tenant exists.
+        wrapped_key: Vec<u8>,
+    },
+    /// Set a limit.
+    PutLimit(LimitSpec),
+    /// Remove a limit.
+    RemoveLimit {
+        /// Its tenant.
+        tenant: String,
+        /// Its id.
+        id: String,
+    },
+    /// Put a bundle in force.
+    PutPolicy {
+        /// SHA-256 of the text.
+        digest: [u8; 32],
+        /// The bundle, validated by the proposer.
+        text: String,
+    },
+    /// Place a hold-order.
+    PlaceHold(HoldSpec),
+    /// Lift the hold-orders of this scope.
+    LiftHold(HoldSpec),
+}
+
+/// What became of a change. Equal on every replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// It is this revision.
+    Revision(ControlRevision),
+    /// Everything was so already; this revision is current.
+    Unchanged(ControlRevision),
+    /// It does not fit.
+    Refused(Problem),
+}
+
+impl ChangeV1 {
+    /// The entry's bytes.
+    pub fn to_bytes(&self) -> Bytes {
+        Bytes::from(rkyv::to_bytes::<Error>(self).expect("encoding into memory cannot fail").into_vec())
+    }
+}
+
+/// The control group's state: its history, from which everything else is folded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ControlState {
+    events: Vec<RevisedEventV1>,
+    limits_numbered: u32,
+    now_ns: u64,
+}
+
+impl ControlState {
+    /// The newest revision.
+    pub fn revision(&self) -> ControlRevision {
+        self.events.last().map_or(ControlRevision(0), |event| event.revision)
+    }
+
+    /// Events after a revision, as many as fit `bytes_max` (at least one where there is any).
+    pub fn events_after(&self, after: ControlRevision, bytes_max: usize) -> Vec<RevisedEventV1> {
+        let start = (after.0 as usize).min(self.events.len());
+        let mut bytes = 0;
+        let fits = |event: &&RevisedEventV1| {
+            bytes += match &event.event {
+                EventV1::Policy { text, .. } => text.len(),
+                _ => 512,
+            };
+            bytes <= bytes_max
+        };
+        let taken: Vec<_> = self.events[start..].iter().take_while(fits).cloned().collect();
+        match taken.is_empty() {
+            true => self.events[start..].iter().take(1).cloned().collect(),
+            false => taken,
+        }
+    }
+
+    /// Applies a change. Pure: the same on every replica.
+    pub fn apply(&mut self, entry: &ChangeV1) -> Changed {
+        self.now_ns = self.now_ns.max(entry.now_ns);
+        let event = match check::event_of(self, &entry.change) {
+            Ok(Some(event)) => event,
+            Ok(None) => return Changed::Unchanged(self.revision()),
+            Err(problem) => return Changed::Refused(problem),
+        };
+        if let EventV1::Limit { number, .. } = &event {
+            self.limits_numbered = self.limits_numbered.max(number.0);
+        }
+        let revision = ControlRevision(self.revision().0 + 1);
+        self.events.push(RevisedEventV1 { revision, event });
+        Changed::Revision(revision)
+    }
+
+    /// All events in order.
+    pub fn events(&self) -> &[RevisedEventV1] {
+        &self.events
+    }
+
+    pub(crate) fn next_limit(&self) -> LimitNumber {
+        LimitNumber(self.limits_numbered + 1)
+    }
+
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+}
+
+/// The control group's machine.
+#[derive(Default)]
+pub struct ControlMachine {
+    /// The state; its readers lock the machine for moments only.
+    pub state: ControlState,
+}
+
+impl Machine for ControlMachine {
+    fn apply(&mut self, _term: u64, _index: u64, payload: &Bytes, wanted: bool) -> Result<Reply, Fault> {
+        let entry = rkyv::from_bytes::<ChangeV1, Error>(payload)
+            .map_err(|error| Fault(format!("a committed control entry does not read: {error}")))?;
+        let changed = self.state.apply(&entry);
+        Ok(if wanted { Reply::of(changed) } else { Reply::default() })
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, Fault> {
+        Ok(rkyv::to_bytes::<Error>(&self.state).expect("encoding into memory cannot fail").into_vec())
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        self.state = rkyv::from_bytes::<ControlState, Error>(bytes)
+            .map_err(|error| Fault(format!("a control snapshot does not read: {error}")))?;
+        Ok(())
+    }
+
+    fn passed(&mut self, _term: u64, _index: u64) {}
+}
+
+/// The problem of a control change that does not fit.
+pub(crate) fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::new(Code::InvalidControl, detail)
+}

@@ -1,0 +1,306 @@
+//! The cluster's face to its doors: [`Governor`] over a node's core. Routes, asks, translates; decides nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+
+use nethical_governance::outcome::RiskTier;
+use nethical_protocol::action::Action;
+use nethical_protocol::control::{AckState, ControlAck, HoldScope, HoldSpec, LimitSpec, TenantSpec};
+use nethical_protocol::decision::ItemAnswer;
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LimitNumber, NodeId};
+use nethical_protocol::status::{ClusterStatus, GroupStatus, NodeStatus, ReadyCheck};
+
+use crate::api::*;
+use crate::decide::Decider;
+use crate::message::*;
+use crate::node::Core;
+use crate::world::{Lane, timeout};
+use crate::{administer, inspect, rules};
+
+/// How long a question to another node may take.
+const ASK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a node may take to report itself.
+const REPORT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A node's governor. Cheap to clone.
+#[derive(Clone)]
+pub struct NodeGovernor {
+    core: Arc<Core>,
+    decider: Decider,
+}
+
+impl NodeGovernor {
+    /// Over a node's core.
+    pub fn new(core: Arc<Core>) -> Self {
+        Self { decider: Decider::new(core.clone()), core }
+    }
+
+    /// The core, for the process around it.
+    pub fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Asks the leader of a group, following its hints, until it answers or the time is up.
+    async fn ask_leader<T>(
+        &self,
+        group: GroupId,
+        kind: u16,
+        body: Bytes,
+        here: impl Fn(Bytes) -> BoxFuture<'static, Bytes>,
+        read: impl Fn(&[u8]) -> Option<Result<T, Option<u64>>>,
+    ) -> Result<T, Problem> {
+        let clock = &self.core.shared.world.clock;
+        let (until, own) = (clock.now() + ASK_PATIENCE, self.core.shared.options.node);
+        let mut hint: Option<NodeId> = None;
+        while clock.now() < until {
+            let followed = self.core.partition(group).and_then(|replica| replica.group.leadership().borrow().leader);
+            let to = hint.take().or(followed).or_else(|| self.core.placed(group).first().copied()).unwrap_or(own);
+            let bytes = match to == own {
+                true => here(body.clone()).await,
+                false => self.core.shared.world.wire.call(to, Lane::Control, kind, body.clone(), ASK_PATIENCE).await.unwrap_or_default(),
+            };
+            match read(&bytes) {
+                Some(Ok(value)) => return Ok(value),
+                Some(Err(leader)) => hint = leader.map(NodeId),
+                None => {}
+            }
+            clock.sleep(Duration::from_millis(50)).await;
+        }
+        Err(Problem::new(Code::NoQuorum, format!("group {group} has no leader that answers")).retry_after_ms(1_000))
+    }
+
+    async fn agent_report(&self, tenant: &str, agent: &str) -> Result<AgentReportV1, Problem> {
+        let group = administer::group_of_agent(&self.core, tenant, agent)?;
+        let ask = AskAgentV1 { tenant: tenant.to_owned(), agent: agent.to_owned() };
+        let core = self.core.clone();
+        let local = ask.clone();
+        let here = move |_| administer::on_agent(core.clone(), local.clone()).boxed();
+        let read = |bytes: &[u8]| match AgentAnswerV1::from_bytes(bytes).ok()? {
+            AgentAnswerV1::Agent(report) => Some(Ok(Ok(report))),
+            AgentAnswerV1::Problem(problem) => Some(Ok(Err(problem))),
+            AgentAnswerV1::NotLeader(hint) => Some(Err(hint)),
+        };
+        self.ask_leader(group, KIND_AGENT, ask.to_bytes(), here, read).await?
+    }
+
+    async fn hold_agent(&self, spec: HoldSpec, lift: bool) -> Result<HoldView, Problem> {
+        let HoldScope::Agent { tenant, agent } = &spec.scope else {
+            return Err(Problem::new(Code::InvalidControl, "not a hold on one agent"));
+        };
+        self.ensure_tenant(tenant).await?;
+        let group = administer::group_of_agent(&self.core, tenant, agent)?;
+        let mut random = [0; 16];
+        self.core.shared.world.scope.fill(&mut random);
+        let issued_at_ms = self.core.shared.world.clock.wall_ns() / 1_000_000;
+        let ask = HoldV1 { spec: spec.clone(), lift, request_id: format!("hold-{}", hex::encode(random)), issued_at_ms };
+        let (core, local) = (self.core.clone(), ask.clone());
+        let here = move |_| administer::on_hold(core.clone(), local.clone()).boxed();
+        let read = |bytes: &[u8]| match HeldV1::from_bytes(bytes).ok()? {
+            HeldV1::Done { decision_id, .. } => Some(Ok(Ok(decision_id))),
+            // The tenant is on its way into the group: ask again.
+            HeldV1::Problem(problem) if problem.code == Code::NotReady => Some(Err(None)),
+            HeldV1::Problem(problem) => Some(Ok(Err(problem))),
+            HeldV1::NotLeader(hint) => Some(Err(hint)),
+        };
+        let decision_id = self.ask_leader(group, KIND_HOLD, ask.to_bytes(), here, read).await??;
+        // One entry in the agent's own group: in force from there on.
+        let ack = ControlAck { revision: ControlRevision(0), state: AckState::Acknowledged, awaiting: Vec::new() };
+        Ok(HoldView { hold: spec, ack, decision_id: Some(decision_id) })
+    }
+
+    /// In an open zone, a hold on an agent of a tenant nobody has named yet creates the tenant.
+    async fn ensure_tenant(&self, name: &str) -> Result<(), Problem> {
+        if self.core.shared.view().tenant(name).is_some() || !self.core.shared.options.open_tenants {
+            return Ok(());
+        }
+        let spec = TenantSpec { tenant: name.to_owned(), placement: Default::default() };
+        let ack = rules::change(&self.core, ChangeRulesV1::PutTenant(spec)).await?;
+        self.see(ack.revision).await;
+        Ok(())
+    }
+
+    /// Waits a moment until this node's own view has come so far.
+    async fn see(&self, revision: ControlRevision) {
+        let mut known = self.core.shared.revision();
+        let reached = known.wait_for(|known| *known >= revision);
+        let _ = timeout(&*self.core.shared.world.clock, ASK_PATIENCE, reached).await;
+    }
+
+    async fn change(&self, ask: ChangeRulesV1) -> Result<ControlAck, Problem> {
+        let ack = rules::change(&self.core, ask).await?;
+        self.see(ack.revision).await;
+        Ok(ack)
+    }
+
+    /// Asks every node how it is; those that do not answer are missing.
+    async fn reports(&self) -> Vec<NodeReportV1> {
+        let wire = &self.core.shared.world.wire;
+        let asked = self.core.peers().into_iter().map(|peer| wire.call(peer, Lane::Control, KIND_REPORT, Bytes::new(), REPORT_PATIENCE));
+        let answers = join_all(asked).await;
+        let mut reports = vec![administer::report(&self.core)];
+        reports.extend(answers.into_iter().flatten().filter_map(|bytes| NodeReportV1::from_bytes(&bytes).ok()));
+        reports
+    }
+
+    async fn cluster_status(&self) -> ClusterStatus {
+        let reports = self.reports().await;
+        let nodes = self.core.shared.options.nodes.iter().map(|node| {
+            let doors = self.core.shared.options.doors.iter().find(|(id, _, _)| *id == node.node);
+            let report = reports.iter().find(|report| report.node == node.node.0);
+            NodeStatus {
+                id: node.node.0,
+                region: node.region.clone(),
+                http: doors.map(|(_, http, _)| http.clone()).unwrap_or_default(),
+                quic: doors.map(|(_, _, quic)| quic.clone()).unwrap_or_default(),
+                pid: report.map(|report| report.pid),
+                ready: report.is_some_and(|report| report.ready),
+                leader_of: report.map(|report| report.groups.iter().filter(|g| g.leads).map(|g| g.group).collect()).unwrap_or_default(),
+            }
+        });
+        let nodes = nodes.collect();
+        let groups = self.core.groups().filter_map(|group| group_status(group, &reports)).collect();
+        ClusterStatus { nodes, groups }
+    }
+}
+
+/// A group as its leader sees it, or as the replica with the greatest term does.
+fn group_status(group: GroupId, reports: &[NodeReportV1]) -> Option<GroupStatus> {
+    let seen = reports.iter().flat_map(|report| report.groups.iter().map(move |found| (report.node, found)));
+    let (node, best) = seen.filter(|(_, found)| found.group == group.0).max_by_key(|(_, found)| (found.leads, found.term))?;
+    let leader = if best.leads { Some(node) } else { best.leader };
+    let replicas = best.voters.clone();
+    Some(GroupStatus { id: group.0, leader, term: best.term, applied: best.applied, leaves: best.leaves, replicas })
+}
+
+impl Governor for NodeGovernor {
+    fn decide(&self, actions: Vec<Action>, deadline: Duration) -> BoxFuture<'_, Vec<ItemAnswer>> {
+        self.decider.decide(actions, deadline)
+    }
+
+    fn put_tenant(&self, spec: TenantSpec) -> Answer<'_, ControlAck> {
+        self.change(ChangeRulesV1::PutTenant(spec)).boxed()
+    }
+
+    fn tenants(&self) -> Answer<'_, Vec<TenantSpec>> {
+        let view = self.core.shared.view();
+        async move { Ok(view.tenants().map(|tenant| tenant.spec.clone()).collect()) }.boxed()
+    }
+
+    fn put_limit(&self, spec: LimitSpec) -> Answer<'_, ControlAck> {
+        self.change(ChangeRulesV1::PutLimit(spec)).boxed()
+    }
+
+    fn remove_limit(&self, tenant: String, id: String) -> Answer<'_, ControlAck> {
+        self.change(ChangeRulesV1::RemoveLimit { tenant, id }).boxed()
+    }
+
+    fn limits(&self, tenant: Option<String>) -> Answer<'_, Vec<LimitSpec>> {
+        let view = self.core.shared.view();
+        let wanted = move |spec: &LimitSpec| tenant.as_ref().is_none_or(|name| *name == spec.tenant);
+        async move { Ok(view.limits().map(|(_, spec)| LimitSpec::clone(spec)).filter(wanted).collect()) }.boxed()
+    }
+
+    fn limit_usage(&self, tenant: String, agent: String) -> Answer<'_, Vec<LimitUsage>> {
+        async move {
+            let report = self.agent_report(&tenant, &agent).await?;
+            let view = self.core.shared.view();
+            let known = |(number, cap, remaining, reset_ns): &(u32, u64, u64, u64)| {
+                let limit = view.limit(LimitNumber(*number))?;
+                let (used, reset_s) = (cap.saturating_sub(*remaining), reset_ns.div_ceil(1_000_000_000));
+                Some(LimitUsage { limit: LimitSpec::clone(limit), used, remaining: *remaining, reset_s })
+            };
+            Ok(report.quota.iter().filter_map(known).collect())
+        }
+        .boxed()
+    }
+
+    fn put_policy(&self, text: String) -> Answer<'_, ControlAck> {
+        self.change(ChangeRulesV1::PutPolicy(text)).boxed()
+    }
+
+    fn policy(&self) -> Answer<'_, PolicyView> {
+        let view = self.core.shared.view();
+        async move {
+            let missing = || Problem::new(Code::NotReady, "no policy is in force yet").retry_after_ms(500);
+            let (revision, bundle) = view.policy().ok_or_else(missing)?;
+            let digest = hex::encode(bundle.digest());
+            let (policies, text) = (bundle.policy_count(), view.policy_text().to_owned());
+            Ok(PolicyView { revision: revision.0, digest, policies, text })
+        }
+        .boxed()
+    }
+
+    fn place_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView> {
+        async move {
+            if matches!(spec.scope, HoldScope::Agent { .. }) {
+                return self.hold_agent(spec, false).await;
+            }
+            let ack = self.change(ChangeRulesV1::PlaceHold(spec.clone())).await?;
+            Ok(HoldView { hold: spec, ack, decision_id: None })
+        }
+        .boxed()
+    }
+
+    fn lift_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView> {
+        async move {
+            if matches!(spec.scope, HoldScope::Agent { .. }) {
+                return self.hold_agent(spec, true).await;
+            }
+            // One call lifts one order; a scope that was held twice is lifted until nothing changes any more.
+            let mut ack = self.change(ChangeRulesV1::LiftHold(spec.clone())).await?;
+            for _ in 0..nethical_protocol::limits::HOLDS_MAX {
+                let next = self.change(ChangeRulesV1::LiftHold(spec.clone())).await?;
+                if next.revision == ack.revision {
+                    break;
+                }
+                ack = next;
+            }
+            Ok(HoldView { hold: spec, ack, decision_id: None })
+        }
+        .boxed()
+    }
+
+    fn agent(&self, tenant: String, agent: String) -> Answer<'_, AgentView> {
+        async move {
+            let report = self.agent_report(&tenant, &agent).await?;
+            let tier = RiskTier::ALL[usize::from(report.tier).min(3)].as_str().to_owned();
+            let AgentReportV1 { group, known, status, epoch, risk, actions, denied, violations, .. } = report;
+            Ok(AgentView { tenant, agent, group, known, state: status, epoch, risk, tier, actions, denied, violations })
+        }
+        .boxed()
+    }
+
+    fn entries(&self, query: EntryQuery) -> Answer<'_, EntryPage> {
+        inspect::entries(self.core.clone(), query).boxed()
+    }
+
+    fn proof(&self, id: DecisionId) -> Answer<'_, ProofView> {
+        inspect::proof(self.core.clone(), id).boxed()
+    }
+
+    fn checkpoint(&self, group: GroupId) -> Answer<'_, String> {
+        inspect::checkpoint(self.core.clone(), group).boxed()
+    }
+
+    fn raw_leaves(&self, group: GroupId, from: u64, count: u64) -> Answer<'_, RawLeaves> {
+        inspect::raw_leaves(self.core.clone(), group, from, count).boxed()
+    }
+
+    fn verifier_keys(&self) -> Answer<'_, VerifierKeys> {
+        let keys = inspect::verifier_keys(&self.core);
+        async move { keys }.boxed()
+    }
+
+    fn status(&self) -> Answer<'_, ClusterStatus> {
+        self.cluster_status().map(Ok).boxed()
+    }
+
+    fn ready(&self) -> Vec<ReadyCheck> {
+        self.core.ready()
+    }
+}

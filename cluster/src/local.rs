@@ -1,0 +1,119 @@
+//! Decisions on this node: hands actions to their agents' actors and turns what apply settled into answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+use tokio::sync::oneshot;
+
+use nethical_audit::leaf::{LeafEvent, LeafV1};
+use nethical_governance::outcome::OutcomeV1;
+use nethical_protocol::action::Action;
+use nethical_protocol::decision::{Decision, ItemAnswer};
+use nethical_protocol::error::{Code, Problem};
+
+use crate::actor::Settled;
+use crate::answer::{Wish, decision_of};
+use crate::decide::Attempt;
+use crate::lead::Lead;
+use crate::node::Core;
+use crate::world::timeout;
+
+/// The same problem for every action.
+pub fn all(actions: &[Action], problem: Problem) -> Vec<ItemAnswer> {
+    actions.iter().map(|action| ItemAnswer { request_id: action.request_id.clone(), result: Err(problem.clone()) }).collect()
+}
+
+/// Where an item of an attempt stands before its answer is awaited.
+enum Pending {
+    Waiting(oneshot::Receiver<Settled>),
+    Refused(Problem),
+}
+
+/// Starts deciding actions in a term that this node leads. Actors have them, in order, when this returns.
+pub fn decide_here(core: Arc<Core>, lead: Arc<Lead>, actions: Vec<Action>, until: Duration) -> BoxFuture<'static, Attempt> {
+    if let Err(problem) = lead.check_may_decide() {
+        let leader = None;
+        let answers = all(&actions, problem);
+        return async move { Attempt { answers, leader } }.boxed();
+    }
+    let view = core.shared.view();
+    let items: Vec<(String, bool, Pending)> = actions
+        .into_iter()
+        .map(|action| {
+            let (id, explain) = (action.request_id.clone(), action.explain);
+            let pending = match view.tenant(&action.tenant) {
+                Some(tenant) if !core.is_at_home(&lead, &tenant.spec, &action.agent) => {
+                    let detail = "the action was routed by rules that have changed since";
+                    Pending::Refused(Problem::new(Code::NotReady, detail).retry_after_ms(200))
+                }
+                Some(tenant) => lead.submit(tenant.clone(), action, until).map_or_else(Pending::Refused, Pending::Waiting),
+                None => {
+                    core.ask_for_tenant(&action.tenant);
+                    Pending::Refused(Problem::new(Code::NotReady, "the tenant is being created").retry_after_ms(100))
+                }
+            };
+            (id, explain, pending)
+        })
+        .collect();
+    async move {
+        let answers = items.into_iter().map(|(id, explain, pending)| answer(&core, &lead, id, explain, pending, until));
+        Attempt { answers: join_all(answers).await, leader: None }
+    }
+    .boxed()
+}
+
+async fn answer(core: &Core, lead: &Lead, request_id: String, explain: bool, pending: Pending, until: Duration) -> ItemAnswer {
+    let result = match pending {
+        Pending::Refused(problem) => Err(problem),
+        Pending::Waiting(settled) => {
+            let left = until.saturating_sub(lead.now());
+            match timeout(&*core.shared.world.clock, left, settled).await {
+                Some(Ok(Settled::Applied(entry, at))) => applied(core, lead, &request_id, explain, &entry.results[at]).await,
+                Some(Ok(Settled::Problem(problem))) => Err(problem),
+                Some(Ok(Settled::Unknown)) => Err(Problem::new(Code::OutcomeUnknown, "the entry's fate is not known here")),
+                Some(Err(_)) => Err(Problem::new(Code::OutcomeUnknown, "the agent's actor ended before it answered")),
+                None => Err(Problem::new(Code::OutcomeUnknown, "the deadline ran out while the entry was on its way")),
+            }
+        }
+    };
+    ItemAnswer { request_id, result }
+}
+
+async fn applied(core: &Core, lead: &Lead, request_id: &str, explain: bool, result: &crate::apply::AppliedCommand) -> Result<Decision, Problem> {
+    // A verdict that would leave after the revocation bound must not leave (ARCHITECTURE 2).
+    if core.shared.contact.check(lead.now()).is_err() {
+        return Err(Problem::new(Code::OutcomeUnknown, "contact to the control group was lost while it was decided"));
+    }
+    match &result.outcome {
+        OutcomeV1::Decided(_) => {
+            let record = result.record.as_ref().expect("a decision makes a leaf");
+            decision(core, request_id, &record.leaf, &record.hash, Wish { explain, replayed: false })
+        }
+        OutcomeV1::Duplicate { leaf_index } => {
+            let (leaf, hash) = core.leaf(lead.group(), *leaf_index).await?;
+            decision(core, request_id, &leaf, &hash, Wish { explain, replayed: true })
+        }
+        OutcomeV1::Conflict { leaf_index } => {
+            let detail = format!("this request id was used for another action, which is leaf {leaf_index} of group {}", lead.group());
+            Err(Problem::new(Code::RequestConflict, detail))
+        }
+        OutcomeV1::TooOld { low_water_ms } => {
+            let detail = format!("requests issued before {low_water_ms} ms since 1970 are not remembered any more");
+            Err(Problem::new(Code::RequestTooOld, detail))
+        }
+        OutcomeV1::FromFuture => Err(Problem::new(Code::RequestFromFuture, "the time in the request id is ahead of the cluster's")),
+        OutcomeV1::UnknownTenant => Err(Problem::new(Code::NotReady, "the tenant has not reached this group yet").retry_after_ms(100)),
+        other => Err(Problem::new(Code::Internal, format!("a decision ended as {other:?}"))),
+    }
+}
+
+fn decision(core: &Core, request_id: &str, leaf: &LeafV1, hash: &[u8; 32], wish: Wish) -> Result<Decision, Problem> {
+    match &leaf.event {
+        LeafEvent::Decision(recorded) => {
+            Ok(decision_of(&core.shared.options.cluster, &core.shared.view(), request_id, leaf, hash, recorded, wish))
+        }
+        _ => Err(Problem::new(Code::RequestConflict, "this request id was used for a hold-order")),
+    }
+}

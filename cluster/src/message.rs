@@ -1,0 +1,312 @@
+//! What nodes say to each other beside Raft: rkyv types frozen per version, and their frame kinds.
+
+use bytes::Bytes;
+use rkyv::rancor::Error;
+
+use nethical_protocol::action::Action;
+use nethical_protocol::control::{ControlAck, HoldSpec, LimitSpec, TenantSpec};
+use nethical_protocol::decision::{AgentStatus, ItemAnswer};
+use nethical_protocol::error::Problem;
+use nethical_protocol::ids::DecisionId;
+
+use crate::control::RevisedEventV1;
+
+/// Door → leader: decide these ([`ForwardV1`] → [`ForwardedV1`]).
+pub const KIND_FORWARD: u16 = 48;
+/// Node → control leader: what is new ([`FetchV1`] → [`FetchedV1`]).
+pub const KIND_FETCH: u16 = 49;
+/// Control leader → nodes: something is new. No body, empty answer.
+pub const KIND_NUDGE: u16 = 50;
+/// Node → control leader: change the rules ([`ChangeRulesV1`] → [`RulesChangedV1`]).
+pub const KIND_RULES: u16 = 51;
+/// Node → node: your wall clock? Empty body, eight bytes back.
+pub const KIND_PROBE: u16 = 52;
+/// Node → node: what do you know of my replica ([`HelloV1`] → [`HelloAnswerV1`]).
+pub const KIND_HELLO: u16 = 53;
+/// Node → leader: take this replica in ([`JoinV1`] → [`JoinedV1`]).
+pub const KIND_JOIN: u16 = 54;
+/// Node → leader: place or lift a hold on an agent ([`HoldV1`] → [`HeldV1`]).
+pub const KIND_HOLD: u16 = 55;
+/// Node → leader: one agent's state ([`AskAgentV1`] → [`AgentAnswerV1`]).
+pub const KIND_AGENT: u16 = 56;
+/// Node → node: how are you (empty → [`NodeReportV1`]).
+pub const KIND_REPORT: u16 = 57;
+/// Node → replica: stored leaves ([`AskLeavesV1`] → [`LeavesV1`]).
+pub const KIND_LEAVES: u16 = 58;
+/// Node → node: the founding record (empty → [`FoundingV1`]).
+pub const KIND_FOUNDING: u16 = 59;
+
+/// Makes a type of this module travel.
+macro_rules! message {
+    ($($(#[$doc:meta])* $kind:ident $name:ident $body:tt)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+        pub $kind $name $body
+
+        impl $name {
+            /// The rkyv bytes.
+            pub fn to_bytes(&self) -> Bytes {
+                let bytes = rkyv::to_bytes::<Error>(self).expect("encoding into memory cannot fail");
+                Bytes::from(bytes.into_vec())
+            }
+
+            /// Reads and checks.
+            pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+                rkyv::from_bytes::<Self, Error>(bytes)
+            }
+        }
+    )*};
+}
+
+message! {
+    /// Decide these, all of one group. Never forwarded again.
+    struct ForwardV1 {
+        /// The group that the sender routed to.
+        pub group: u32,
+        /// Epoch of the slot table that it routed by.
+        pub epoch: u64,
+        /// Milliseconds that it will wait.
+        pub deadline_ms: u64,
+        /// In order.
+        pub actions: Vec<Action>,
+    }
+
+    /// The answers, in order.
+    struct ForwardedV1 {
+        /// Who leads, where the one asked does not.
+        pub leader: Option<u64>,
+        /// One for each action.
+        pub answers: Vec<ItemAnswer>,
+    }
+
+    /// What is new after this revision?
+    struct FetchV1 {
+        /// The asking node.
+        pub node: u64,
+        /// The newest revision that it knows.
+        pub after: u64,
+        /// The revision that each group led by it has applied.
+        pub applied: Vec<(u32, u64)>,
+    }
+
+    /// The answer of a control replica.
+    enum FetchedV1 {
+        /// Confirmed by a quorum.
+        Events {
+            /// In order.
+            events: Vec<RevisedEventV1>,
+            /// The newest revision.
+            latest: u64,
+        },
+        /// Ask that node.
+        NotLeader(Option<u64>),
+    }
+
+    /// Change the zone's rules.
+    enum ChangeRulesV1 {
+        /// Create a tenant.
+        PutTenant(TenantSpec),
+        /// Set a limit.
+        PutLimit(LimitSpec),
+        /// Remove a limit.
+        RemoveLimit {
+            /// Its tenant.
+            tenant: String,
+            /// Its id.
+            id: String,
+        },
+        /// Put a bundle in force.
+        PutPolicy(String),
+        /// Place a tenant-wide or zone-wide hold-order.
+        PlaceHold(HoldSpec),
+        /// Lift it.
+        LiftHold(HoldSpec),
+    }
+
+    /// What became of it.
+    enum RulesChangedV1 {
+        /// Done.
+        Ack(ControlAck),
+        /// Not done.
+        Problem(Problem),
+        /// Ask that node.
+        NotLeader(Option<u64>),
+    }
+
+    /// What do you know of my replica of this group?
+    struct HelloV1 {
+        /// The group.
+        pub group: u32,
+        /// The asking node.
+        pub node: u64,
+    }
+
+    /// What a peer knows.
+    struct HelloAnswerV1 {
+        /// The peer keeps a replica, or is about to found one.
+        pub attending: bool,
+        /// The peer's replica has a membership.
+        pub founded: bool,
+        /// The asker's replica in that membership.
+        pub replica: Option<u64>,
+        /// The highest index that the asker's replica acknowledged to the peer as leader.
+        pub acknowledged: Option<u64>,
+        /// Who leads, as the peer knows.
+        pub leader: Option<u64>,
+    }
+
+    /// Take this replica in, and drop its former life.
+    struct JoinV1 {
+        /// The group.
+        pub group: u32,
+        /// The node.
+        pub node: u64,
+        /// The life that is lost.
+        pub old: Option<u64>,
+        /// The new life.
+        pub new: u64,
+    }
+
+    /// Whether it was taken in.
+    enum JoinedV1 {
+        /// It is a voter now.
+        Done,
+        /// Ask that node.
+        NotLeader(Option<u64>),
+        /// It did not work this time.
+        Failed(String),
+    }
+
+    /// Place or lift a hold-order on an agent.
+    struct HoldV1 {
+        /// The order; its scope is one agent.
+        pub spec: HoldSpec,
+        /// Lift instead of place.
+        pub lift: bool,
+        /// Idempotency.
+        pub request_id: String,
+        /// The time in that id.
+        pub issued_at_ms: u64,
+    }
+
+    /// What became of it.
+    enum HeldV1 {
+        /// In force.
+        Done {
+            /// Where it stands in the audit trail.
+            decision_id: DecisionId,
+            /// The agent afterwards.
+            status: AgentStatus,
+        },
+        /// Not done.
+        Problem(Problem),
+        /// Ask that node.
+        NotLeader(Option<u64>),
+    }
+
+    /// One agent's state, please.
+    struct AskAgentV1 {
+        /// Its tenant.
+        pub tenant: String,
+        /// Its name.
+        pub agent: String,
+    }
+
+    /// One agent's state.
+    enum AgentAnswerV1 {
+        /// As applied, confirmed by a quorum.
+        Agent(AgentReportV1),
+        /// Not to be had.
+        Problem(Problem),
+        /// Ask that node.
+        NotLeader(Option<u64>),
+    }
+
+    /// An agent in numbers.
+    struct AgentReportV1 {
+        /// The group.
+        pub group: u32,
+        /// False where nothing is known.
+        pub known: bool,
+        /// Where it stands.
+        pub status: AgentStatus,
+        /// Raised by every change of state.
+        pub epoch: u64,
+        /// Risk, decayed to now.
+        pub risk: u16,
+        /// Position in `RiskTier::ALL`.
+        pub tier: u8,
+        /// Actions decided.
+        pub actions: u64,
+        /// Of those, not allowed.
+        pub denied: u64,
+        /// Actions with violations.
+        pub violations: u64,
+        /// (limit number, cap, remaining, nanoseconds until whole).
+        pub quota: Vec<(u32, u64, u64, u64)>,
+    }
+
+    /// How a node is.
+    struct NodeReportV1 {
+        /// The node.
+        pub node: u64,
+        /// Its process.
+        pub pid: u32,
+        /// Whether it would decide now.
+        pub ready: bool,
+        /// Its replicas.
+        pub groups: Vec<GroupReportV1>,
+    }
+
+    /// How a replica is.
+    struct GroupReportV1 {
+        /// The group.
+        pub group: u32,
+        /// True where this replica leads.
+        pub leads: bool,
+        /// The leader that it knows.
+        pub leader: Option<u64>,
+        /// The term.
+        pub term: u64,
+        /// Last applied index.
+        pub applied: u64,
+        /// Leaves applied.
+        pub leaves: u64,
+        /// Voters by node.
+        pub voters: Vec<u64>,
+    }
+
+    /// Leaves and bodies of a group, please.
+    struct AskLeavesV1 {
+        /// The group.
+        pub group: u32,
+        /// From this index.
+        pub from: u64,
+        /// At most this many.
+        pub count: u64,
+    }
+
+    /// Leaves and bodies as stored.
+    struct LeavesV1 {
+        /// Leaves that the replica has applied in all.
+        pub size: u64,
+        /// (canonical leaf, sealed body), in order from the index asked.
+        pub records: Vec<(Vec<u8>, Vec<u8>)>,
+    }
+
+    /// The zone's founding record: what may never differ between its nodes.
+    struct FoundingV1 {
+        /// The cluster's name.
+        pub cluster: String,
+        /// Partition groups.
+        pub partitions: u32,
+        /// Epoch of the slot table.
+        pub epoch: u64,
+        /// The group of each slot.
+        pub slots: Vec<u32>,
+        /// (node, region) of the founding members.
+        pub nodes: Vec<(u64, String)>,
+        /// Public half of the zone's signing key.
+        pub public_key: [u8; 32],
+    }
+}

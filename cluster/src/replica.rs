@@ -1,0 +1,127 @@
+//! A partition replica of this node: its Raft group, its state, its audit store, and the term it leads, if it leads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+
+use nethical_governance::command::{CommandV1, HeaderV1};
+use nethical_protocol::error::{Code, Problem};
+
+use crate::apply::PartitionMachine;
+use crate::lead::Lead;
+use crate::propose::Proposal;
+use crate::replicate::group::{Group, Leadership};
+use crate::shared::Shared;
+use crate::store::AuditStore;
+use crate::world::timeout;
+
+/// Between two tries to begin a term.
+const BEGIN_RETRY: Duration = Duration::from_millis(50);
+/// Between two rounds of housekeeping of a lead.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+
+/// A partition replica. Shared by the service, the governor and its own tasks.
+pub struct PartitionReplica {
+    /// Its Raft group.
+    pub group: Group<PartitionMachine>,
+    /// Its state.
+    pub machine: Arc<Mutex<PartitionMachine>>,
+    /// Its audit log.
+    pub store: Arc<AuditStore>,
+    shared: Arc<Shared>,
+    lead: RwLock<Option<Arc<Lead>>>,
+    retired: AtomicBool,
+}
+
+impl PartitionReplica {
+    /// A replica; its tasks are started by [`PartitionReplica::run`].
+    pub fn new(shared: Arc<Shared>, group: Group<PartitionMachine>, machine: Arc<Mutex<PartitionMachine>>, store: Arc<AuditStore>) -> Arc<Self> {
+        Arc::new(Self { group, machine, store, shared, lead: RwLock::new(None), retired: AtomicBool::new(false) })
+    }
+
+    /// The term that this replica leads now.
+    pub fn lead(&self) -> Option<Arc<Lead>> {
+        self.lead.read().clone().filter(|lead| !lead.has_ended())
+    }
+
+    /// Ends what this replica runs, before another takes its place.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+        self.end_unless(Leadership::default());
+        self.store.retire();
+    }
+
+    /// Follows leadership: begins and ends terms. Runs until the group stops.
+    pub async fn follow(self: Arc<Self>) {
+        let mut leadership = self.group.leadership();
+        loop {
+            let now = *leadership.borrow_and_update();
+            self.end_unless(now);
+            if now.here && self.lead().is_none() && self.begin(now.term).await.is_err() {
+                self.shared.world.clock.sleep(BEGIN_RETRY).await;
+                continue;
+            }
+            if leadership.changed().await.is_err() {
+                self.end_unless(Leadership::default());
+                return;
+            }
+        }
+    }
+
+    fn end_unless(&self, now: Leadership) {
+        let mut lead = self.lead.write();
+        if let Some(held) = lead.as_ref().filter(|held| !now.here || held.term != now.term) {
+            held.end();
+            *lead = None;
+        }
+    }
+
+    async fn begin(&self, term: u64) -> Result<(), ()> {
+        // A confirmed read means that the term's blank entry is applied here: no actor starts before that.
+        self.group.confirm().await.map_err(|_| ())?;
+        let lead = Lead::begin(self.shared.clone(), self.group.clone(), self.machine.clone(), term);
+        let lead = lead.map_err(|problem| tracing::warn!(group = %self.group.id(), %problem, "cannot lead yet"))?;
+        *self.lead.write() = Some(lead);
+        Ok(())
+    }
+
+    /// Passivates idle actors and lets time pass where something is due. Runs until the node stops.
+    pub async fn keep_house(self: Arc<Self>) {
+        loop {
+            self.shared.world.clock.sleep(HOUSEKEEPING).await;
+            if self.retired.load(Ordering::SeqCst) {
+                return;
+            }
+            let Some(lead) = self.lead() else { continue };
+            lead.passivate_idle();
+            let due = self.machine.lock().ledger.next_due_ns();
+            if due.is_some_and(|due| due <= self.shared.world.clock.wall_ns()) {
+                let _ = self.propose(&lead, HeaderV1::Tick, Vec::new(), HOUSEKEEPING).await;
+            }
+        }
+    }
+
+    /// Proposes one command and waits for its outcome.
+    pub async fn propose(&self, lead: &Lead, header: HeaderV1, body: Vec<u8>, wait: Duration) -> Result<(Arc<crate::apply::AppliedEntry>, usize), Problem> {
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        let proposal = Proposal {
+            command: CommandV1 { header, body },
+            done: Box::new(move |fate| {
+                let _ = tx.send(fate);
+            }),
+        };
+        let full = |_| Problem::new(Code::Overloaded, "the group's queue is full").retry_after_ms(200);
+        lead.proposer().propose(proposal).map_err(full)?;
+        let unknown = || Problem::new(Code::OutcomeUnknown, "the group did not answer in time");
+        match timeout(&*self.shared.world.clock, wait, rx).await {
+            Some(Ok(Ok(applied))) => Ok(applied),
+            Some(Ok(Err(crate::replicate::group::ProposeError::NotLeader))) => {
+                Err(Problem::new(Code::NotLeader, "leadership moved"))
+            }
+            Some(Ok(Err(crate::replicate::group::ProposeError::Refused(problem)))) => Err(problem),
+            _ => Err(unknown()),
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The rules' way round: an administrator's change goes to the control leader; its events come back to every node,
+//! and the pump on each partition leader carries their facts into its own log (ARCHITECTURE 2).
+//!
+//! A change is *acknowledged* once every partition has applied it, or its silent leader is past the revocation bound
+//! and refuses; until then it is *pending* and the groups awaited are named.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rkyv::rancor::Error;
+use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
+
+use nethical_audit::{body, keys};
+use nethical_governance::command::{ApplyControlV1, HeaderV1};
+use nethical_governance::policy::Bundle;
+use nethical_protocol::control::{AckState, ControlAck, RevisedFact, TenantSpec};
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::{ControlRevision, GroupId, NodeId};
+use nethical_protocol::limits::{CLOCK_ERROR_MS_MAX, REVOCATION_BOUND_MS};
+
+use crate::control::{AskV1, ChangeV1, Changed, ControlMachine};
+use crate::message::*;
+use crate::node::{Core, Plain};
+use crate::replica::PartitionReplica;
+use crate::world::{Lane, timeout};
+
+/// Between two fetches where nothing nudges.
+const FETCH_EVERY: Duration = Duration::from_secs(1);
+/// How long one fetch or change may take on the wire.
+const CALL_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a change waits to be acknowledged before it is reported as pending.
+const ACK_PATIENCE: Duration = Duration::from_secs(3);
+/// Bytes of events in one fetch.
+const FETCH_BYTES_MAX: usize = 1024 * 1024;
+/// Facts in one `ApplyControl`.
+const FACTS_MAX: usize = 256;
+
+/// What the control leader has heard of the partitions. In memory: a new leader hears it again within a second.
+#[derive(Default)]
+pub struct Heard {
+    applied: Mutex<BTreeMap<GroupId, (u64, Duration)>>,
+    changed: Notify,
+}
+
+impl Heard {
+    fn note(&self, applied: &[(u32, u64)], now: Duration) {
+        let mut held = self.applied.lock();
+        for (group, revision) in applied {
+            held.insert(GroupId(*group), (*revision, now));
+        }
+        drop(held);
+        self.changed.notify_waiters();
+    }
+
+    /// The partitions that neither have applied `revision` nor have been silent past the revocation bound.
+    fn awaiting(&self, revision: u64, partitions: impl Iterator<Item = GroupId>, now: Duration, begun: Duration) -> Vec<u32> {
+        let silent_after = Duration::from_millis(REVOCATION_BOUND_MS + CLOCK_ERROR_MS_MAX);
+        let held = self.applied.lock();
+        let open = partitions.filter(|group| match held.get(group) {
+            Some((applied, _)) if *applied >= revision => false,
+            Some((_, heard)) => now.saturating_sub(*heard) < silent_after,
+            None => now.saturating_sub(begun) < silent_after,
+        });
+        open.map(|group| group.0).collect()
+    }
+}
+
+fn control_here(core: &Core) -> Option<Plain<ControlMachine>> {
+    core.control.read().clone()
+}
+
+/// Who leads the control group, as this node knows.
+fn control_leader(core: &Core) -> Option<NodeId> {
+    let followed = control_here(core).and_then(|control| control.group.leadership().borrow().leader);
+    let hinted = || *core.control_hint.lock();
+    let own = core.shared.options.node;
+    let someone = || core.placed(GroupId::CONTROL).into_iter().find(|node| *node != own);
+    let hosted = control_here(core).is_some();
+    followed.or_else(hinted).or_else(|| if hosted { None } else { someone() })
+}
+
+/// The control group here, where it leads and a quorum has confirmed that just now.
+async fn confirmed_leader(core: &Core) -> Result<Plain<ControlMachine>, Option<u64>> {
+    let hint = || control_leader(core).map(|node| node.0);
+    let control = control_here(core).ok_or_else(hint)?;
+    if !control.group.leadership().borrow().here {
+        return Err(hint());
+    }
+    match timeout(&*core.shared.world.clock, CALL_PATIENCE, control.group.confirm()).await {
+        Some(Ok(())) => Ok(control),
+        _ => Err(None),
+    }
+}
+
+/// Answers a node that asks what is new, and notes what its partitions have applied.
+pub async fn on_fetch(core: Arc<Core>, ask: FetchV1) -> Bytes {
+    let control = match confirmed_leader(&core).await {
+        Ok(control) => control,
+        Err(hint) => return FetchedV1::NotLeader(hint).to_bytes(),
+    };
+    core.heard.note(&ask.applied, core.shared.world.clock.now());
+    let machine = control.machine.lock();
+    let events = machine.state.events_after(ControlRevision(ask.after), FETCH_BYTES_MAX);
+    FetchedV1::Events { events, latest: machine.state.revision().0 }.to_bytes()
+}
+
+/// Makes a change of the rules, where this node leads the control group.
+pub async fn on_change(core: Arc<Core>, ask: ChangeRulesV1) -> Bytes {
+    change_here(&core, ask).await.to_bytes()
+}
+
+async fn change_here(core: &Arc<Core>, ask: ChangeRulesV1) -> RulesChangedV1 {
+    let control = match confirmed_leader(core).await {
+        Ok(control) => control,
+        Err(hint) => return RulesChangedV1::NotLeader(hint),
+    };
+    let change = match complete(core, ask) {
+        Ok(change) => change,
+        Err(problem) => return RulesChangedV1::Problem(problem),
+    };
+    let entry = ChangeV1 { now_ns: core.shared.world.clock.wall_ns(), change };
+    let unknown = || RulesChangedV1::Problem(Problem::new(Code::OutcomeUnknown, "the control group did not answer in time"));
+    let Ok(reply) = control.group.propose(entry.to_bytes()).await else { return unknown() };
+    match timeout(&*core.shared.world.clock, CALL_PATIENCE, reply).await {
+        Some(Ok(reply)) => match reply.get::<Changed>().as_deref() {
+            Some(Changed::Refused(problem)) => RulesChangedV1::Problem(problem.clone()),
+            Some(Changed::Revision(revision) | Changed::Unchanged(revision)) => {
+                RulesChangedV1::Ack(acknowledge(core, *revision).await)
+            }
+            None => unknown(),
+        },
+        _ => unknown(),
+    }
+}
+
+/// Adds to a change what only a leader has: fresh keys, and the check that a bundle parses.
+fn complete(core: &Core, ask: ChangeRulesV1) -> Result<AskV1, Problem> {
+    Ok(match ask {
+        ChangeRulesV1::PutTenant(spec) => AskV1::PutTenant { spec, wrapped_key: fresh_wrapped_key(core)? },
+        ChangeRulesV1::PutLimit(spec) => AskV1::PutLimit(spec),
+        ChangeRulesV1::RemoveLimit { tenant, id } => AskV1::RemoveLimit { tenant, id },
+        ChangeRulesV1::PutPolicy(text) => {
+            Bundle::parse(&text).map_err(|error| Problem::new(Code::InvalidPolicy, error.to_string()))?;
+            AskV1::PutPolicy { digest: Sha256::digest(&text).into(), text }
+        }
+        ChangeRulesV1::PlaceHold(spec) => AskV1::PlaceHold(spec),
+        ChangeRulesV1::LiftHold(spec) => AskV1::LiftHold(spec),
+    })
+}
+
+fn fresh_wrapped_key(core: &Core) -> Result<Vec<u8>, Problem> {
+    let newest = core.shared.keyring.ring_keys.last_key_value();
+    let (id, ring_key) = newest.ok_or_else(|| Problem::new(Code::NotReady, "this node has no ring key"))?;
+    let (mut key, mut nonce) = ([0; 32], [0; 12]);
+    core.shared.world.scope.fill(&mut key);
+    core.shared.world.scope.fill(&mut nonce);
+    Ok(keys::wrap(ring_key, *id, nonce, &key))
+}
+
+/// Nudges every node and waits until the change is in force everywhere, or reports who is awaited.
+async fn acknowledge(core: &Arc<Core>, revision: ControlRevision) -> ControlAck {
+    let clock = &core.shared.world.clock;
+    let begun = clock.now();
+    nudge(core);
+    loop {
+        let told = core.heard.changed.notified();
+        let partitions = core.groups().filter(|group| group.is_partition());
+        let awaiting = core.heard.awaiting(revision.0, partitions, clock.now(), begun);
+        if awaiting.is_empty() {
+            return ControlAck { revision, state: AckState::Acknowledged, awaiting };
+        }
+        let left = (begun + ACK_PATIENCE).saturating_sub(clock.now());
+        if left.is_zero() || timeout(&**clock, left, told).await.is_none() {
+            return ControlAck { revision, state: AckState::Pending, awaiting };
+        }
+    }
+}
+
+fn nudge(core: &Core) {
+    core.nudged.notify_one();
+    for peer in core.peers() {
+        let call = core.shared.world.wire.call(peer, Lane::Control, KIND_NUDGE, Bytes::new(), CALL_PATIENCE);
+        core.shared.world.scope.spawn(call);
+    }
+}
+
+/// Sends a change to the control leader, wherever it is.
+pub async fn change(core: &Arc<Core>, ask: ChangeRulesV1) -> Result<ControlAck, Problem> {
+    let clock = core.shared.world.clock.clone();
+    let until = clock.now() + ACK_PATIENCE + CALL_PATIENCE;
+    let mut problem = Problem::new(Code::NoQuorum, "the control group has no leader that is known here").retry_after_ms(500);
+    while clock.now() < until {
+        let answer = match control_leader(core) {
+            Some(leader) if leader == core.shared.options.node => change_here(core, ask.clone()).await,
+            Some(leader) => {
+                let call = core.shared.world.wire.call(leader, Lane::Control, KIND_RULES, ask.to_bytes(), ACK_PATIENCE + CALL_PATIENCE);
+                match call.await {
+                    Ok(bytes) => RulesChangedV1::from_bytes(&bytes).unwrap_or(RulesChangedV1::NotLeader(None)),
+                    Err(crate::world::WireError::Lost { why, .. }) => return Err(Problem::new(Code::OutcomeUnknown, why)),
+                    Err(_) => RulesChangedV1::NotLeader(None),
+                }
+            }
+            None => RulesChangedV1::NotLeader(None),
+        };
+        match answer {
+            RulesChangedV1::Ack(ack) => return Ok(ack),
+            RulesChangedV1::Problem(told) => return Err(told),
+            RulesChangedV1::NotLeader(hint) => {
+                *core.control_hint.lock() = hint.map(NodeId);
+                problem = Problem::new(Code::NoQuorum, "the control group has no leader now").retry_after_ms(500);
+            }
+        }
+        clock.sleep(Duration::from_millis(50)).await;
+    }
+    Err(problem)
+}
+
+/// Keeps this node's view, and the partitions that it leads, up to date. Runs until the node stops.
+pub async fn pump(core: Arc<Core>) {
+    loop {
+        let more = fetch_once(&core).await.unwrap_or(false);
+        let behind = carry_all(&core).await;
+        if !more && !behind {
+            let _ = timeout(&*core.shared.world.clock, FETCH_EVERY, core.nudged.notified()).await;
+        } else if behind {
+            core.shared.world.clock.sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn applied_here(core: &Core) -> Vec<(u32, u64)> {
+    let led = core.partitions().into_iter().filter(|replica| replica.lead().is_some());
+    led.map(|replica| (replica.group.id().0, replica.machine.lock().ledger.control_revision().0)).collect()
+}
+
+/// One round: asks the control leader, takes the events in, reports what is applied. `Ok(true)`: ask again at once.
+async fn fetch_once(core: &Arc<Core>) -> Option<bool> {
+    let clock = &core.shared.world.clock;
+    let after = core.shared.view().revision();
+    let ask = FetchV1 { node: core.shared.options.node.0, after: after.0, applied: applied_here(core) };
+    let sent = clock.now();
+    let answer = match control_leader(core) {
+        Some(leader) if leader == core.shared.options.node => on_fetch(core.clone(), ask).await,
+        Some(leader) => core.shared.world.wire.call(leader, Lane::Control, KIND_FETCH, ask.to_bytes(), CALL_PATIENCE).await.ok()?,
+        None => {
+            clock.sleep(Duration::from_millis(50)).await;
+            return Some(true);
+        }
+    };
+    match FetchedV1::from_bytes(&answer).ok()? {
+        FetchedV1::Events { events, latest } => {
+            core.shared.contact.confirmed(sent);
+            let taken = core.shared.take_in(&events).map_err(|error| tracing::error!(%error, "control events")).ok()?;
+            Some(taken.0 < latest)
+        }
+        FetchedV1::NotLeader(hint) => {
+            *core.control_hint.lock() = hint.map(NodeId);
+            clock.sleep(Duration::from_millis(50)).await;
+            Some(true)
+        }
+    }
+}
+
+/// Carries facts into every partition that this node leads. True where something was carried or is left to carry.
+async fn carry_all(core: &Arc<Core>) -> bool {
+    let led: Vec<_> = core.partitions().into_iter().filter(|replica| replica.lead().is_some()).collect();
+    let carried = led.iter().map(|replica| carry(core, replica));
+    futures::future::join_all(carried).await.into_iter().any(|behind| behind)
+}
+
+async fn carry(core: &Core, replica: &Arc<PartitionReplica>) -> bool {
+    let Some(lead) = replica.lead() else { return false };
+    let view = core.shared.view();
+    let from = replica.machine.lock().ledger.control_revision();
+    if from >= view.revision() {
+        return false;
+    }
+    let facts = view.facts_after(from, FACTS_MAX);
+    let to_rev = facts.last().map_or(from, |fact| fact.revision);
+    let bytes = rkyv::to_bytes::<Error>(&FactsV1 { facts: facts.clone() }).expect("encoding into memory cannot fail");
+    let header = HeaderV1::ApplyControl(ApplyControlV1 { from_rev: from, to_rev, facts });
+    let applied = replica.propose(&lead, header, body::plain(&bytes).0, CALL_PATIENCE).await;
+    if let Err(problem) = applied {
+        tracing::debug!(group = %lead.group(), %problem, "control facts were not carried this time");
+    }
+    true
+}
+
+/// The body behind a control leaf: the facts, which hold keyed ids and numbers only.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct FactsV1 {
+    /// One for each revision.
+    pub facts: Vec<RevisedFact>,
+}
+
+/// Gives a new zone its first policy, and creates tenants that were asked for. Runs until the node stops.
+pub async fn attend(core: Arc<Core>) {
+    loop {
+        let leads = control_here(&core).is_some_and(|control| control.group.leadership().borrow().here);
+        let is_new = || control_here(&core).is_some_and(|control| control.machine.lock().state.revision().0 == 0);
+        if leads && is_new() {
+            let text = core.shared.options.first_policy.clone();
+            let _ = change_here(&core, ChangeRulesV1::PutPolicy(text)).await;
+        }
+        for tenant in core.take_asked_tenants() {
+            let spec = TenantSpec { tenant, placement: Default::default() };
+            if let Err(problem) = change(&core, ChangeRulesV1::PutTenant(spec)).await {
+                tracing::warn!(%problem, "a tenant was not created");
+            }
+        }
+        let _ = timeout(&*core.shared.world.clock, FETCH_EVERY, core.tenants_wanted.notified()).await;
+    }
+}

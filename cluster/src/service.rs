@@ -1,0 +1,107 @@
+//! What a node answers to other nodes: Raft messages to their group, everything else to the part that owns it.
+//!
+//! Bytes come from other machines: what does not read is answered with nothing, and counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::{GroupId, NodeId};
+
+use crate::administer;
+use crate::decide::Attempt;
+use crate::local::{all, decide_here};
+use crate::message::*;
+use crate::node::Core;
+use crate::replicate::codec;
+use crate::rules;
+use crate::world::{Lane, Service};
+
+/// Leaves in one answer.
+const LEAVES_MAX: u64 = 2_048;
+
+/// The node's service.
+pub struct NodeService {
+    /// The node.
+    pub core: Arc<Core>,
+}
+
+impl Service for NodeService {
+    fn handle(&self, from: NodeId, _lane: Lane, kind: u16, body: Bytes) -> BoxFuture<'static, Bytes> {
+        let core = self.core.clone();
+        core.shared.world.directory.heard(from, core.shared.world.clock.now());
+        let answer = match kind {
+            codec::KIND_APPEND..=codec::KIND_SNAPSHOT => self.raft(from, kind, body),
+            KIND_FORWARD => self.forward(&body),
+            KIND_PROBE => {
+                let wall = core.shared.world.clock.wall_ns().to_le_bytes();
+                Some(async move { Bytes::copy_from_slice(&wall) }.boxed())
+            }
+            KIND_NUDGE => {
+                core.nudged.notify_one();
+                None
+            }
+            KIND_FETCH => FetchV1::from_bytes(&body).ok().map(|ask| rules::on_fetch(core, ask).boxed()),
+            KIND_RULES => ChangeRulesV1::from_bytes(&body).ok().map(|ask| rules::on_change(core, ask).boxed()),
+            KIND_HELLO => HelloV1::from_bytes(&body).ok().map(|ask| administer::on_hello(core, ask).boxed()),
+            KIND_JOIN => JoinV1::from_bytes(&body).ok().map(|ask| administer::on_join(core, ask).boxed()),
+            KIND_HOLD => HoldV1::from_bytes(&body).ok().map(|ask| administer::on_hold(core, ask).boxed()),
+            KIND_AGENT => AskAgentV1::from_bytes(&body).ok().map(|ask| administer::on_agent(core, ask).boxed()),
+            KIND_REPORT => Some(async move { administer::report(&core).to_bytes() }.boxed()),
+            KIND_LEAVES => AskLeavesV1::from_bytes(&body).ok().map(|ask| leaves(core, ask).boxed()),
+            KIND_FOUNDING => {
+                let record = core.founding().map(|record| record.to_bytes()).unwrap_or_default();
+                Some(async move { record }.boxed())
+            }
+            _ => None,
+        };
+        answer.unwrap_or_else(|| {
+            metrics::counter!("nethical_peer_messages_ignored_total").increment(u64::from(kind != KIND_NUDGE));
+            async { Bytes::new() }.boxed()
+        })
+    }
+}
+
+impl NodeService {
+    fn raft(&self, from: NodeId, kind: u16, body: Bytes) -> Option<BoxFuture<'static, Bytes>> {
+        let group = codec::group_of(kind, &body)?;
+        match self.core.replica(GroupId(group)) {
+            Some(replica) => Some(replica.handle(from, kind, body)),
+            None => Some(async move { codec::absent(kind) }.boxed()),
+        }
+    }
+
+    /// Forwarded decisions: begun here, in order, or refused; never forwarded again.
+    fn forward(&self, body: &Bytes) -> Option<BoxFuture<'static, Bytes>> {
+        let ask = ForwardV1::from_bytes(body).ok()?;
+        let (core, group) = (self.core.clone(), GroupId(ask.group));
+        let until = core.shared.world.clock.now() + Duration::from_millis(ask.deadline_ms);
+        let replica = core.partition(group);
+        let attempt = match replica.as_ref().and_then(|replica| replica.lead()) {
+            Some(lead) => decide_here(core, lead, ask.actions, until),
+            None => {
+                let leader = replica.and_then(|replica| replica.group.leadership().borrow().leader);
+                let problem = Problem::new(Code::NotLeader, format!("this node does not lead group {group}")).retry_after_ms(100);
+                let answers = all(&ask.actions, problem);
+                async move { Attempt { answers, leader } }.boxed()
+            }
+        };
+        let answer = attempt.map(|done| ForwardedV1 { leader: done.leader.map(|node| node.0), answers: done.answers }.to_bytes());
+        Some(answer.boxed())
+    }
+}
+
+async fn leaves(core: Arc<Core>, ask: AskLeavesV1) -> Bytes {
+    let group = GroupId(ask.group);
+    if core.partition(group).is_none() {
+        return Bytes::new();
+    }
+    match core.leaves(group, ask.from, ask.count.min(LEAVES_MAX)).await {
+        Ok(found) => found.to_bytes(),
+        Err(_) => Bytes::new(),
+    }
+}

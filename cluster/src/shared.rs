@@ -1,0 +1,146 @@
+//! What all parts of a node share: the seams, its options, the zone's rules as it knows them, clocks, control contact.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+use nethical_audit::body::{COMMAND_ID_BYTES, command_id};
+use nethical_audit::keys::Keyring;
+use nethical_governance::detect::Detectors;
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::{ControlRevision, NodeId};
+use nethical_protocol::limits::REVOCATION_BOUND_MS;
+use nethical_protocol::ring::RingNode;
+
+use crate::control::RevisedEventV1;
+use crate::control::view::{ControlView, ViewError};
+use crate::replicate::group::Timing;
+use crate::timekeeper::Timekeeper;
+use crate::world::World;
+
+/// What an operator says to a node's cluster half.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// First part of every log origin.
+    pub cluster: String,
+    /// This node.
+    pub node: NodeId,
+    /// All nodes of the zone, sorted by id, this one included.
+    pub nodes: Vec<RingNode>,
+    /// HTTP and QUIC doors by node, for status.
+    pub doors: Vec<(NodeId, String, String)>,
+    /// Partition groups of the zone.
+    pub partitions: u32,
+    /// Replicas of each group.
+    pub replicas: usize,
+    /// Raft timers.
+    pub timing: Timing,
+    /// Whether naming an unknown tenant creates it (development clusters).
+    pub open_tenants: bool,
+    /// The bundle that a new zone starts with.
+    pub first_policy: String,
+}
+
+/// Shared by everything that a node runs.
+pub struct Shared {
+    /// The seams.
+    pub world: World,
+    /// What the operator said.
+    pub options: Options,
+    /// Ring keys and the zone's signing seed.
+    pub keyring: Keyring,
+    /// Detectors, prepared once.
+    pub detectors: Detectors,
+    /// The others' clocks.
+    pub timekeeper: Timekeeper,
+    /// When the control group was last reached.
+    pub contact: Contact,
+    process_random: u64,
+    sealed_bodies: AtomicU64,
+    view: RwLock<Arc<ControlView>>,
+    revision: watch::Sender<ControlRevision>,
+}
+
+impl Shared {
+    /// A node that knows no rules yet.
+    pub fn new(world: World, options: Options, keyring: Keyring) -> Arc<Self> {
+        let mut random = [0; 8];
+        world.scope.fill(&mut random);
+        Arc::new(Self {
+            process_random: u64::from_le_bytes(random),
+            sealed_bodies: AtomicU64::new(0),
+            world,
+            options,
+            keyring,
+            detectors: Detectors::new(),
+            timekeeper: Timekeeper::default(),
+            contact: Contact::default(),
+            view: RwLock::new(Arc::new(ControlView::default())),
+            revision: watch::channel(ControlRevision(0)).0,
+        })
+    }
+
+    /// The zone's rules as this node knows them.
+    pub fn view(&self) -> Arc<ControlView> {
+        self.view.read().clone()
+    }
+
+    /// Takes events in. Events that are not the next ones change nothing.
+    pub fn take_in(&self, events: &[RevisedEventV1]) -> Result<ControlRevision, ViewError> {
+        let mut held = self.view.write();
+        let mut view = ControlView::clone(&held);
+        for event in events {
+            view.fold(event, &self.keyring)?;
+        }
+        let revision = view.revision();
+        *held = Arc::new(view);
+        drop(held);
+        self.revision.send_replace(revision);
+        Ok(revision)
+    }
+
+    /// The revision known, now and from now on.
+    pub fn revision(&self) -> watch::Receiver<ControlRevision> {
+        self.revision.subscribe()
+    }
+
+    /// A command id that no other sealed body has.
+    pub fn command_id(&self) -> [u8; COMMAND_ID_BYTES] {
+        let counter = self.sealed_bodies.fetch_add(1, Ordering::Relaxed);
+        command_id(self.options.node.0, self.process_random, counter)
+    }
+
+    /// This node's region.
+    pub fn region(&self) -> &str {
+        let own = |node: &&RingNode| node.node == self.options.node;
+        self.options.nodes.iter().find(own).map_or("", |node| node.region.as_str())
+    }
+}
+
+/// Quorum-confirmed contact to the control group (ARCHITECTURE 2): without it for the revocation bound, a leader
+/// refuses decisions, so that a hold-order can be acknowledged although this node is silent.
+#[derive(Default)]
+pub struct Contact {
+    confirmed: Mutex<Option<Duration>>,
+}
+
+impl Contact {
+    /// Notes a confirmed answer to a request that was *sent* at this monotonic time.
+    pub fn confirmed(&self, sent: Duration) {
+        let mut confirmed = self.confirmed.lock();
+        *confirmed = (*confirmed).max(Some(sent));
+    }
+
+    /// Refuses where the last confirmed contact is too old, or there was none.
+    pub fn check(&self, now: Duration) -> Result<(), Problem> {
+        let bound = Duration::from_millis(REVOCATION_BOUND_MS);
+        match *self.confirmed.lock() {
+            Some(sent) if now.saturating_sub(sent) < bound => Ok(()),
+            Some(_) => Err(Problem::new(Code::ControlStale, "the control group has not been reached for too long").retry_after_ms(1_000)),
+            None => Err(Problem::new(Code::ControlStale, "the control group has not been reached yet").retry_after_ms(200)),
+        }
+    }
+}

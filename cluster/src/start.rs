@@ -1,0 +1,297 @@
+//! Starting a node: recover the log, decide for each group whether its replica lives on, is new, or is lost, and run
+//! everything in the node's scope.
+//!
+//! A group is founded only when all of its founding nodes attend; so a node that finds nothing on its disk while its
+//! peers know the group has lost a replica, and comes back under a new life (ARCHITECTURE 5).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::join_all;
+use parking_lot::Mutex;
+
+use nethical_audit::keys::Keyring;
+use nethical_audit::note::Signer;
+use nethical_protocol::ids::{GroupId, LogId, NodeId, ReplicaId};
+
+use crate::apply::{PartitionMachine, Stored};
+use crate::control::ControlMachine;
+use crate::governor::NodeGovernor;
+use crate::identity::{Identity, life_of, replica_id};
+use crate::message::*;
+use crate::meta::{self, MetaMachine};
+use crate::node::{Core, Plain};
+use crate::replica::PartitionReplica;
+use crate::replicate::group::{Group, GroupParts};
+use crate::replicate::log_store::LogStore;
+use crate::replicate::machine::{Fault, Machine};
+use crate::replicate::snapshot::{SealBarrier, SnapshotKeeper};
+use crate::service::NodeService;
+use crate::shared::{Options, Shared};
+use crate::store::AuditStore;
+use crate::wal::{OnFatal, Recovered, Wal, WalOptions};
+use crate::world::{Lane, World};
+use crate::{rules, supervise};
+
+/// Between two rounds of asking peers.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+/// How long one question to a peer may take.
+const ASK_PATIENCE: Duration = Duration::from_millis(800);
+/// How long a replica with intact log waits for its peers' word before it starts without it.
+const WORD_PATIENCE: Duration = Duration::from_secs(2);
+/// The first era of every log.
+const FIRST_ERA: u32 = 1;
+
+/// What starting groups needs, in one place.
+pub struct Starter {
+    /// The node.
+    pub core: Arc<Core>,
+    identity: tokio::sync::Mutex<Identity>,
+    recovered: Recovered,
+}
+
+/// Starts a node and gives its governor. Groups come up in the background; `/readyz` says when all are there.
+pub async fn start(world: World, options: Options, keyring: Keyring, on_fatal: OnFatal) -> Result<NodeGovernor, Fault> {
+    let fault = |what: &str, error: String| Fault(format!("{what}: {error}"));
+    let scope = world.scope.clone();
+    let mut identity = Identity::load(&*world.disk, options.node, &options.cluster)
+        .await
+        .map_err(|error| fault("this node's identity", error.to_string()))?;
+    let (wal, recovered) = open_log(&world, &mut identity, on_fatal).await?;
+    let shared = Shared::new(world, options, keyring);
+    let core = Core::new(shared, wal);
+    core.shared.world.wire.serve(Arc::new(NodeService { core: core.clone() }));
+    let starter = Arc::new(Starter { core: core.clone(), identity: tokio::sync::Mutex::new(identity), recovered });
+    for group in core.groups().filter(|group| core.placed(*group).contains(&core.shared.options.node)) {
+        core.starting.lock().insert(group, "is starting".to_owned());
+        scope.spawn(starter.clone().launch(group));
+    }
+    scope.spawn(rules::pump(core.clone()));
+    scope.spawn(rules::attend(core.clone()));
+    scope.spawn(supervise::probe_clocks(core.clone()));
+    scope.spawn(supervise::learn_founding(core.clone()));
+    scope.spawn(supervise::supervise(core.clone(), starter));
+    Ok(NodeGovernor::new(core))
+}
+
+/// Opens the log; one that has lost acknowledged changes is started over, and every replica's life with it.
+async fn open_log(world: &World, identity: &mut Identity, on_fatal: OnFatal) -> Result<(Wal, Recovered), Fault> {
+    let fault = |error: crate::wal::WalError| Fault(format!("the write-ahead log: {error}"));
+    let options = WalOptions::new(on_fatal);
+    let (wal, recovered) = Wal::open(world.disk.clone(), world.scope.clone(), options.clone()).await.map_err(fault)?;
+    if !recovered.has_lost() {
+        return Ok((wal, recovered));
+    }
+    tracing::error!(rot = ?recovered.rot, lost_tail = recovered.lost_tail, "the log has lost acknowledged changes: all replicas here begin new lives");
+    identity.lose_all();
+    identity.save(&world.disk).await.map_err(|error| Fault(error.to_string()))?;
+    let options = WalOptions { start_over: true, ..options };
+    Wal::open(world.disk.clone(), world.scope.clone(), options).await.map_err(fault)
+}
+
+/// What peers say of a group.
+#[derive(Default)]
+struct Word {
+    answered: usize,
+    attending: usize,
+    founded: bool,
+    replica: Option<u64>,
+    acknowledged: u64,
+}
+
+impl Starter {
+    async fn launch(self: Arc<Self>, group: GroupId) {
+        loop {
+            match self.clone().try_launch(group).await {
+                Ok(()) => {
+                    self.core.starting.lock().remove(&group);
+                    return;
+                }
+                Err(fault) => {
+                    tracing::error!(%group, %fault, "a group does not start");
+                    self.core.starting.lock().insert(group, format!("does not start: {fault}"));
+                    self.core.shared.world.clock.sleep(Duration::from_secs(2)).await;
+                }
+            }
+        }
+    }
+
+    async fn try_launch(self: Arc<Self>, group: GroupId) -> Result<(), Fault> {
+        let (replica, found) = self.settle_life(group).await?;
+        let log = match found {
+            true => LogStore::new(self.core.wal.clone(), group, self.recovered.groups.get(&group)),
+            false => LogStore::new(self.core.wal.clone(), group, None),
+        };
+        let log = log.map_err(|error| Fault(error.to_string()))?;
+        self.run_group(group, replica, log).await
+    }
+
+    /// Starts a group's replica from its log and snapshot, founding the group where nobody has yet.
+    pub async fn run_group(self: &Arc<Self>, group: GroupId, replica: ReplicaId, log: LogStore) -> Result<(), Fault> {
+        match group {
+            GroupId::META => {
+                let plain = self.plain(group, replica, log, MetaMachine::default()).await?;
+                *self.core.meta.write() = Some(plain.clone());
+                self.join_in(&plain.group).await
+            }
+            GroupId::CONTROL => {
+                let plain = self.plain(group, replica, log, ControlMachine::default()).await?;
+                *self.core.control.write() = Some(plain.clone());
+                self.join_in(&plain.group).await
+            }
+            _ => self.partition(group, replica, log).await,
+        }
+    }
+
+    /// Which life the replica is in, and whether its log is still there.
+    async fn settle_life(&self, group: GroupId) -> Result<(ReplicaId, bool), Fault> {
+        let mut identity = self.identity.lock().await;
+        let io = |error: std::io::Error| Fault(error.to_string());
+        let local = self.recovered.groups.get(&group);
+        let known = identity.replica(group);
+        let word = match (known, local.is_some()) {
+            (Some(_), true) => self.hear(group, |word, peers| word.answered == peers, Some(WORD_PATIENCE)).await,
+            (Some(_), false) => Word::default(),
+            (None, _) => self.hear(group, |word, peers| word.founded || word.answered == peers, None).await,
+        };
+        let last = local.and_then(|found| found.last_index.or(found.purged.as_ref().map(|(index, _)| *index)));
+        let is_lost = identity.is_lost(group) || word.acknowledged > last.unwrap_or(0);
+        match known {
+            Some(replica) if !is_lost => return Ok((replica, local.is_some())),
+            Some(_) => {
+                identity.lose(group);
+                tracing::error!(%group, acknowledged = word.acknowledged, found = ?last, "the replica has lost acknowledged log");
+            }
+            None => {}
+        }
+        let heard_of = word.replica.map_or(0, life_of);
+        let replica = identity.begin(group, heard_of);
+        identity.save(&self.core.shared.world.disk).await.map_err(io)?;
+        drop(identity);
+        self.core.wal.forget_group(group);
+        self.keeper(group, no_barrier()).forget().await.map_err(io)?;
+        Ok((replica, false))
+    }
+
+    /// Asks the group's other nodes what they know, until `enough` or for at most `patience`.
+    async fn hear(&self, group: GroupId, enough: impl Fn(&Word, usize) -> bool, patience: Option<Duration>) -> Word {
+        let clock = &self.core.shared.world.clock;
+        let own = self.core.shared.options.node;
+        let peers: Vec<NodeId> = self.core.placed(group).into_iter().filter(|node| *node != own).collect();
+        let begun = clock.now();
+        loop {
+            let word = self.ask_once(group, &peers).await;
+            let is_late = patience.is_some_and(|patience| clock.now().saturating_sub(begun) >= patience);
+            if enough(&word, peers.len()) || is_late {
+                return word;
+            }
+            clock.sleep(ASK_EVERY).await;
+        }
+    }
+
+    async fn ask_once(&self, group: GroupId, peers: &[NodeId]) -> Word {
+        let ask = HelloV1 { group: group.0, node: self.core.shared.options.node.0 }.to_bytes();
+        let wire = &self.core.shared.world.wire;
+        let calls = peers.iter().map(|peer| wire.call(*peer, Lane::Control, KIND_HELLO, ask.clone(), ASK_PATIENCE));
+        let mut word = Word::default();
+        for answer in join_all(calls).await.into_iter().flatten() {
+            let Ok(answer) = HelloAnswerV1::from_bytes(&answer) else { continue };
+            word.answered += 1;
+            word.attending += usize::from(answer.attending);
+            word.founded |= answer.founded;
+            word.replica = word.replica.max(answer.replica);
+            word.acknowledged = word.acknowledged.max(answer.acknowledged.unwrap_or(0));
+        }
+        word
+    }
+
+    fn keeper(&self, group: GroupId, barrier: SealBarrier) -> SnapshotKeeper {
+        SnapshotKeeper::new(self.core.shared.world.disk.clone(), group, barrier)
+    }
+
+    async fn group_of<M: Machine>(&self, id: GroupId, replica: ReplicaId, log: LogStore, machine: Arc<Mutex<M>>, barrier: SealBarrier) -> Result<Group<M>, Fault> {
+        let shared = &self.core.shared;
+        let (timing, world, keeper) = (shared.options.timing, shared.world.clone(), self.keeper(id, barrier));
+        Group::start(GroupParts { id, replica, timing, world, log, keeper, machine }).await
+    }
+
+    async fn plain<M: Machine>(&self, group: GroupId, replica: ReplicaId, log: LogStore, machine: M) -> Result<Plain<M>, Fault> {
+        let machine = Arc::new(Mutex::new(machine));
+        let group = self.group_of(group, replica, log, machine.clone(), no_barrier()).await?;
+        Ok(Plain { group, machine })
+    }
+
+    async fn partition(self: &Arc<Self>, id: GroupId, replica: ReplicaId, log: LogStore) -> Result<(), Fault> {
+        let shared = self.core.shared.clone();
+        let identity = LogId { group: id, era: FIRST_ERA };
+        let store = AuditStore::open(shared.world.disk.clone(), &shared.options.cluster, identity).await;
+        let store = store.map_err(|error| Fault(format!("audit segments of group {id}: {error}")))?;
+        let (size, root) = store.stored();
+        let machine = PartitionMachine::new(store.clone(), (size > 0).then_some(Stored { size, root }))?;
+        let machine = Arc::new(Mutex::new(machine));
+        let sealing = store.clone();
+        let barrier: SealBarrier = Arc::new(move |leaves| {
+            let store = sealing.clone();
+            async move { store.barrier(leaves).await }.boxed()
+        });
+        shared.world.scope.spawn(store.clone().seal(self.core.clone()));
+        let group = self.group_of(id, replica, log, machine.clone(), barrier).await?;
+        let replica = PartitionReplica::new(shared.clone(), group.clone(), machine, store);
+        self.core.put_partition(replica.clone());
+        shared.world.scope.spawn(replica.clone().follow());
+        shared.world.scope.spawn(replica.keep_house());
+        self.join_in(&group).await
+    }
+
+    /// Founds the group where nobody has, once all founding nodes attend; asks to be taken in where this life is new.
+    async fn join_in<M: Machine>(&self, group: &Group<M>) -> Result<(), Fault> {
+        let id = group.id();
+        self.core.attend(id);
+        if !group.progress().replicas.is_empty() {
+            return Ok(());
+        }
+        let word = self.hear(id, |word, peers| word.founded || word.attending == peers, None).await;
+        if !word.founded {
+            let members = self.core.placed(id).into_iter().map(|node| (replica_id(node, 1).0, node));
+            return group.found(members.collect()).await;
+        }
+        let mut former = word.replica;
+        while former != Some(group.replica().0) {
+            self.ask_to_join(group, former).await;
+            self.core.shared.world.clock.sleep(ASK_EVERY * 5).await;
+            former = self.hear(id, |word, _| word.founded, None).await.replica;
+        }
+        Ok(())
+    }
+
+    async fn ask_to_join<M: Machine>(&self, group: &Group<M>, former: Option<u64>) {
+        let own = self.core.shared.options.node;
+        let ask = JoinV1 { group: group.id().0, node: own.0, old: former, new: group.replica().0 }.to_bytes();
+        for peer in self.core.placed(group.id()).into_iter().filter(|node| *node != own) {
+            let patience = Duration::from_secs(10);
+            let call = self.core.shared.world.wire.call(peer, Lane::Control, KIND_JOIN, ask.clone(), patience);
+            match call.await.ok().and_then(|bytes| JoinedV1::from_bytes(&bytes).ok()) {
+                Some(JoinedV1::Done) => return,
+                Some(JoinedV1::Failed(why)) => tracing::warn!(group = %group.id(), why, "not taken in yet"),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn no_barrier() -> SealBarrier {
+    Arc::new(|_| async { Ok(()) }.boxed())
+}
+
+/// The public half of the zone's signing key, for the founding record.
+pub fn public_key(core: &Core) -> [u8; 32] {
+    let signer = core.shared.keyring.signing_seed.as_ref().map(|seed| Signer::from_seed("zone", seed));
+    signer.and_then(Result::ok).map_or([0; 32], |signer| *signer.verifier_key().public())
+}
+
+/// The founding record that this node would write, as an entry.
+pub fn founding_entry(core: &Core) -> Bytes {
+    meta::founding_of(&core.shared.options, public_key(core)).to_bytes()
+}

@@ -1,0 +1,230 @@
+//! The sealer: a background task per group that writes applied records into segments, once and in leaf order.
+//!
+//! It never delays an acknowledgement. After a snapshot from a leader it first fetches the leaves that this replica
+//! never applied, and checks them against the snapshot's root. What it has written and synced is where a restart
+//! snapshot may go.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use nethical_audit::checkpoint::Checkpoint;
+use nethical_audit::note::Signer;
+use nethical_audit::segment::SegmentWriter;
+use nethical_audit::tree::Hash;
+
+use super::{AuditStore, Closed, Sealed, create, dir_of};
+use crate::message::{AskLeavesV1, KIND_LEAVES, LeavesV1};
+use crate::node::Core;
+use crate::trail::Record;
+use crate::world::{self, Clock, Lane, timeout};
+
+/// Bytes taken from the tail in one go.
+const TAKE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// A pause after each round, so that one write carries many records.
+const LINGER: Duration = Duration::from_millis(40);
+/// What is written is also synced, and a checkpoint signed over it, at least this often while there is anything new.
+const SYNC_EVERY: Duration = Duration::from_secs(5);
+/// Leaves asked of a peer at once.
+const FETCH_LEAVES: u64 = 1_024;
+/// How long one such question may take.
+const FETCH_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a file gets next: the bytes, where they go, and whether they end the segment.
+struct Chunk {
+    at: u64,
+    bytes: Vec<u8>,
+    next: u64,
+    ends: bool,
+}
+
+impl AuditStore {
+    /// Writes applied records to segments. Runs until the node stops; an error of the disk ends it, and the door sheds
+    /// once the tail is too long.
+    pub async fn seal(self: Arc<Self>, core: Arc<Core>) {
+        let clock = core.shared.world.clock.clone();
+        let mut synced_at = clock.now();
+        while !self.retired.load(Ordering::SeqCst) {
+            if let Err(error) = self.seal_round(&core, &*clock, &mut synced_at).await {
+                tracing::error!(group = %self.log.group, %error, "the sealer stops: audit segments cannot be written");
+                return;
+            }
+            let due = SYNC_EVERY.saturating_sub(clock.now().saturating_sub(synced_at));
+            let wait = if self.is_dirty() { due.max(LINGER) } else { SYNC_EVERY };
+            let news = async {
+                tokio::select! { biased; () = self.demand.notified() => (), () = self.trail.grown.notified() => () }
+            };
+            if timeout(&*clock, wait, news).await.is_some() && !self.is_wanted() {
+                clock.sleep(LINGER).await;
+            }
+        }
+    }
+
+    async fn seal_round(&self, core: &Arc<Core>, clock: &dyn Clock, synced_at: &mut Duration) -> io::Result<()> {
+        self.fill_gap(core).await?;
+        loop {
+            let next = self.next_index();
+            let records = self.trail.from(next, TAKE_BYTES_MAX);
+            if records.is_empty() || records[0].leaf.leaf_index != next {
+                break;
+            }
+            self.write(&records).await?;
+        }
+        if self.is_wanted() || (self.is_dirty() && clock.now().saturating_sub(*synced_at) >= SYNC_EVERY) {
+            self.sync(core).await?;
+            *synced_at = clock.now();
+        }
+        Ok(())
+    }
+
+    fn next_index(&self) -> u64 {
+        let inner = self.inner.lock();
+        inner.open.as_ref().map_or(0, |open| open.writer.next_index())
+    }
+
+    fn is_dirty(&self) -> bool {
+        let sealed = *self.sealed.borrow();
+        sealed.durable < sealed.written
+    }
+
+    fn is_wanted(&self) -> bool {
+        *self.wanted.lock() > self.sealed.borrow().durable
+    }
+
+    async fn write(&self, records: &[Arc<Record>]) -> io::Result<()> {
+        let pairs: Vec<(&[u8], &[u8])> = records.iter().map(|record| (&record.bytes[..], &record.body[..])).collect();
+        self.write_pairs(&pairs).await
+    }
+
+    /// Appends records to the open segment, closing it and starting the next one where the rules say so.
+    async fn write_pairs(&self, mut records: &[(&[u8], &[u8])]) -> io::Result<()> {
+        while !records.is_empty() {
+            let (chunk, taken) = self.take(records);
+            records = &records[taken..];
+            let file = self.inner.lock().open.as_ref().expect("there is always an open segment").file.clone();
+            file.write_at(chunk.at, Bytes::from(chunk.bytes)).await?;
+            if chunk.ends {
+                file.sync().await?;
+                let open = create(&*self.disk, &self.cluster, self.log, chunk.next).await?;
+                self.inner.lock().open = Some(open);
+                self.sealed.send_modify(|sealed| sealed.durable = chunk.next);
+            }
+            self.sealed.send_modify(|sealed| sealed.written = chunk.next);
+            self.trail.release(chunk.next);
+        }
+        Ok(())
+    }
+
+    /// Pushes as many records as one segment takes; gives the bytes to append.
+    fn take(&self, records: &[(&[u8], &[u8])]) -> (Chunk, usize) {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        let writer = &mut inner.open.as_mut().expect("there is always an open segment").writer;
+        let (at, before) = (writer.bytes_given(), writer.leaf_hashes().len());
+        let mut bytes = writer.flush_frame().unwrap_or_default();
+        let mut taken = 0;
+        for (leaf, body) in records {
+            bytes.extend(writer.push(leaf, body).unwrap_or_default());
+            taken += 1;
+            if writer.is_full() {
+                break;
+            }
+        }
+        bytes.extend(writer.flush_frame().unwrap_or_default());
+        writer.leaf_hashes()[before..].iter().for_each(|hash| inner.tree.append(*hash));
+        let (next, ends) = (writer.next_index(), writer.is_full());
+        if ends {
+            let closed = close(writer.clone(), at, &mut bytes);
+            inner.closed.push(closed);
+        }
+        (Chunk { at, bytes, next, ends }, taken)
+    }
+
+    /// Makes what is written durable and signs a checkpoint over it.
+    async fn sync(&self, core: &Core) -> io::Result<()> {
+        let (file, size, root) = {
+            let inner = self.inner.lock();
+            let file = inner.open.as_ref().expect("there is always an open segment").file.clone();
+            (file, inner.tree.size(), inner.tree.root())
+        };
+        file.sync().await?;
+        self.sealed.send_modify(|sealed| sealed.durable = sealed.durable.max(size));
+        let Some(note) = sign(core, self, size, root) else { return Ok(()) };
+        world::replace(&*self.disk, &dir_of(self.log), "checkpoint", Bytes::from(note)).await
+    }
+
+    /// Writes and syncs everything that is applied now; for an orderly stop.
+    pub async fn finish(&self) -> io::Result<()> {
+        self.barrier(self.trail.end()).await
+    }
+
+    /// Fetches the leaves between what is stored here and where the tail begins, from any other replica.
+    async fn fill_gap(&self, core: &Arc<Core>) -> io::Result<()> {
+        while self.next_index() < self.trail.first() && !self.retired.load(Ordering::SeqCst) {
+            let (from, until) = (self.next_index(), self.trail.first());
+            let count = (until - from).min(FETCH_LEAVES);
+            let Some(found) = self.ask_peers(core, from, count).await else {
+                core.shared.world.clock.sleep(Duration::from_millis(500)).await;
+                continue;
+            };
+            let pairs: Vec<(&[u8], &[u8])> = found.records.iter().map(|(leaf, body)| (&leaf[..], &body[..])).collect();
+            self.write_pairs(&pairs).await?;
+        }
+        self.check_expected()
+    }
+
+    async fn ask_peers(&self, core: &Core, from: u64, count: u64) -> Option<LeavesV1> {
+        let ask = AskLeavesV1 { group: self.log.group.0, from, count };
+        for peer in core.placed(self.log.group) {
+            if peer == core.shared.options.node {
+                continue;
+            }
+            let call = core.shared.world.wire.call(peer, Lane::Bulk, KIND_LEAVES, ask.to_bytes(), FETCH_PATIENCE);
+            let found = call.await.ok().and_then(|bytes| LeavesV1::from_bytes(&bytes).ok());
+            if let Some(mut found) = found.filter(|found| !found.records.is_empty()) {
+                found.records.truncate(count as usize);
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    fn check_expected(&self) -> io::Result<()> {
+        let mut expected = self.expected.lock();
+        let (size, root) = self.stored();
+        match *expected {
+            Some((wanted, wanted_root)) if wanted == size => {
+                *expected = None;
+                match root == wanted_root {
+                    true => Ok(()),
+                    false => Err(io::Error::new(io::ErrorKind::InvalidData, "fetched leaves do not have the snapshot's root")),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn close(writer: SegmentWriter, at: u64, bytes: &mut Vec<u8>) -> Closed {
+    let (first, next, name) = (writer.meta().first_index, writer.next_index(), writer.meta().file_name());
+    let (rest, footer) = writer.close();
+    bytes.extend_from_slice(&rest);
+    let footer_bytes = footer.encode().len() as u64;
+    let index = nethical_audit::segment::SegmentIndex::from_footer(&footer, first, at + bytes.len() as u64, footer_bytes);
+    Closed { first, next, name, index }
+}
+
+/// A checkpoint over stored leaves, signed with the zone's key under the log's origin.
+pub fn sign(core: &Core, store: &AuditStore, size: u64, root: Hash) -> Option<String> {
+    let origin = store.log().origin(&core.shared.options.cluster);
+    let signer = Signer::from_seed(&origin, core.shared.keyring.signing_seed.as_ref()?).ok()?;
+    Some(Checkpoint { origin, size, root }.sign(&signer))
+}
+
+/// Sealed positions for metrics.
+pub fn lag(store: &AuditStore) -> (Sealed, u64) {
+    (*store.sealed.borrow(), store.trail.end())
+}

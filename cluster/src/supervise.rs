@@ -1,0 +1,170 @@
+//! What a node does all the time beside deciding: probes clocks, learns the founding record, snapshots by log bytes,
+//! restarts stopped replicas, hands leadership to where the ring prefers it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use nethical_protocol::ids::{GroupId, NodeId};
+use nethical_protocol::limits::{SNAPSHOT_LOG_BYTES, WAL_PINNED_SEGMENTS_MAX};
+
+use crate::message::{FoundingV1, KIND_FOUNDING, KIND_PROBE};
+use crate::node::Core;
+use crate::replicate::group::Group;
+use crate::replicate::machine::Machine;
+use crate::start::{self, Starter};
+use crate::world::Lane;
+
+/// Between two rounds of supervision.
+const ROUND: Duration = Duration::from_millis(500);
+/// Between two snapshots of one group, whatever its log does.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(5);
+/// A leader keeps a group at least this long before it hands it to the preferred node.
+const HAND_OVER_AFTER: Duration = Duration::from_secs(3);
+/// Between two clock probes of a peer that is known.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+const PROBE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Asks the peers for their wall clocks, quickly until every one has answered once. Runs until the node stops.
+pub async fn probe_clocks(core: Arc<Core>) {
+    let clock = core.shared.world.clock.clone();
+    loop {
+        let mut answered = 0;
+        let peers = core.peers();
+        for peer in &peers {
+            let sent = clock.now();
+            let call = core.shared.world.wire.call(*peer, Lane::Pulse, KIND_PROBE, Bytes::new(), PROBE_PATIENCE);
+            let Ok(answer) = call.await else { continue };
+            let Some(wall) = answer.first_chunk::<8>() else { continue };
+            core.shared.timekeeper.probed(*peer, u64::from_le_bytes(*wall), clock.wall_ns(), sent, clock.now());
+            core.shared.world.directory.heard(*peer, clock.now());
+            answered += 1;
+        }
+        clock.sleep(if answered == peers.len() { PROBE_EVERY } else { PROBE_EVERY / 10 }).await;
+    }
+}
+
+/// Learns the founding record from the meta group here or from a peer; the meta leader writes it. Ends once known.
+pub async fn learn_founding(core: Arc<Core>) {
+    let clock = core.shared.world.clock.clone();
+    while core.founding().is_none() && core.refusal.lock().is_none() {
+        let meta = core.meta.read().clone();
+        let known = meta.as_ref().and_then(|plain| plain.machine.lock().founding.clone());
+        match (known, meta) {
+            (Some(record), _) => core.set_founding(record),
+            (None, Some(plain)) if plain.group.leadership().borrow().here => {
+                if plain.group.confirm().await.is_ok() && plain.machine.lock().founding.is_none() {
+                    if let Ok(reply) = plain.group.propose(start::founding_entry(&core)).await {
+                        let _ = reply.await;
+                    }
+                }
+            }
+            (None, Some(_)) => {}
+            (None, None) => {
+                if let Some(record) = ask_founding(&core).await {
+                    core.set_founding(record);
+                }
+            }
+        }
+        clock.sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn ask_founding(core: &Core) -> Option<FoundingV1> {
+    for peer in core.peers() {
+        let call = core.shared.world.wire.call(peer, Lane::Control, KIND_FOUNDING, Bytes::new(), PROBE_PATIENCE);
+        let found = call.await.ok().and_then(|bytes| FoundingV1::from_bytes(&bytes).ok());
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+/// What a round remembers of a group.
+#[derive(Default, Clone, Copy)]
+struct Memory {
+    snapshot_at: Option<Duration>,
+    leads_since: Option<Duration>,
+}
+
+/// The node's rounds. Runs until the node stops.
+pub async fn supervise(core: Arc<Core>, starter: Arc<Starter>) {
+    let mut memories: BTreeMap<GroupId, Memory> = BTreeMap::new();
+    loop {
+        core.shared.world.clock.sleep(ROUND).await;
+        let mut handed_over = false;
+        let (meta, control) = (core.meta.read().clone(), core.control.read().clone());
+        if let Some(plain) = meta {
+            round(&core, &plain.group, memories.entry(GroupId::META).or_default(), &mut handed_over).await;
+        }
+        if let Some(plain) = control {
+            round(&core, &plain.group, memories.entry(GroupId::CONTROL).or_default(), &mut handed_over).await;
+        }
+        for replica in core.partitions() {
+            round(&core, &replica.group, memories.entry(replica.group.id()).or_default(), &mut handed_over).await;
+        }
+        restart_stopped(&core, &starter).await;
+    }
+}
+
+async fn round<M: Machine>(core: &Core, group: &Group<M>, memory: &mut Memory, handed_over: &mut bool) {
+    let now = core.shared.world.clock.now();
+    let progress = group.progress();
+    core.note_acknowledged(group.id(), &progress);
+    let is_large = group.log().log_bytes() > SNAPSHOT_LOG_BYTES || group.log().pinned_segments() > WAL_PINNED_SEGMENTS_MAX;
+    if is_large && memory.snapshot_at.is_none_or(|at| now.saturating_sub(at) >= SNAPSHOT_EVERY) {
+        memory.snapshot_at = Some(now);
+        group.snapshot().await;
+    }
+    if !group.leadership().borrow().here {
+        memory.leads_since = None;
+        return;
+    }
+    let since = *memory.leads_since.get_or_insert(now);
+    if *handed_over || now.saturating_sub(since) < HAND_OVER_AFTER {
+        return;
+    }
+    if let Some(successor) = successor(core, group.id(), &progress.replicas, &progress.matched, group.log().last_index()) {
+        tracing::info!(group = %group.id(), successor, "leadership goes to the preferred node");
+        group.transfer(nethical_protocol::ids::ReplicaId(successor)).await;
+        *handed_over = true;
+        memory.leads_since = Some(now);
+    }
+}
+
+/// The preferred node's replica, where it is another one, present, and has nearly everything.
+fn successor(core: &Core, group: GroupId, replicas: &BTreeMap<u64, NodeId>, matched: &BTreeMap<u64, u64>, last: u64) -> Option<u64> {
+    let preferred = core.placed(group).first().copied()?;
+    if preferred == core.shared.options.node || !core.shared.world.directory.present().contains(&preferred) {
+        return None;
+    }
+    let (replica, _) = replicas.iter().find(|(_, node)| **node == preferred)?;
+    (last.saturating_sub(*matched.get(replica)?) < 64).then_some(*replica)
+}
+
+/// A replica whose core has stopped is started again from its log: openraft may end a core that found itself broken.
+async fn restart_stopped(core: &Arc<Core>, starter: &Arc<Starter>) {
+    for replica in core.partitions() {
+        if replica.group.is_running() || core.starting.lock().contains_key(&replica.group.id()) {
+            continue;
+        }
+        let id = replica.group.id();
+        tracing::error!(group = %id, "the replica's core has stopped; it is started again from its log");
+        core.starting.lock().insert(id, "is starting again".to_owned());
+        replica.group.stop().await;
+        replica.retire();
+        let (log, life) = (replica.group.log().clone(), replica.group.replica());
+        drop(replica);
+        match starter.run_group(id, life, log).await {
+            Ok(()) => {
+                core.starting.lock().remove(&id);
+            }
+            Err(fault) => {
+                core.starting.lock().insert(id, format!("does not start again: {fault}"));
+            }
+        }
+    }
+}

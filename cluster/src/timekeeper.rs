@@ -1,0 +1,111 @@
+//! Log time (ARCHITECTURE 9): where a term's stamps come from, and whether this node's clock may be trusted with them.
+//!
+//! In a term, now = max(last + 1 ns, base + monotonic elapsed), slewed towards the wall clock by at most 500 ppm; wall
+//! jumps within a term have no effect. A node whose wall is off the median of a quorum by more than ε may not lead.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::NodeId;
+use nethical_protocol::limits::CLOCK_ERROR_MS_MAX;
+
+use crate::world::Clock;
+
+/// Most that stamps are pulled towards the wall clock: parts per million of elapsed time.
+const SLEW_PPM: u128 = 500;
+/// A probe older than this says nothing.
+const PROBE_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// What this node knows of the others' clocks. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Timekeeper {
+    offsets: Arc<Mutex<BTreeMap<NodeId, Probe>>>,
+}
+
+struct Probe {
+    offset_ns: i128,
+    at: Duration,
+}
+
+impl Timekeeper {
+    /// Notes a peer's wall clock as answered to a probe sent at `sent` and answered at `answered` (both monotonic);
+    /// `wall_ns` is our own wall now.
+    pub fn probed(&self, peer: NodeId, peer_wall_ns: u64, wall_ns: u64, sent: Duration, answered: Duration) {
+        let half = answered.saturating_sub(sent).as_nanos() as i128 / 2;
+        let offset_ns = i128::from(peer_wall_ns) + half - i128::from(wall_ns);
+        self.offsets.lock().insert(peer, Probe { offset_ns, at: answered });
+    }
+
+    /// The base of a new term: our wall, where it is within ε of the median of a quorum's walls.
+    pub fn base_ns(&self, clock: &dyn Clock, cluster_nodes: usize) -> Result<u64, Problem> {
+        let now = clock.now();
+        let mut offsets: Vec<i128> = vec![0];
+        let fresh = |probe: &&Probe| now.saturating_sub(probe.at) <= PROBE_AGE_MAX;
+        offsets.extend(self.offsets.lock().values().filter(fresh).map(|probe| probe.offset_ns));
+        if offsets.len() <= cluster_nodes / 2 {
+            let detail = format!("clocks of {} of {cluster_nodes} nodes are known; a majority is needed", offsets.len());
+            return Err(Problem::new(Code::ClockUncertain, detail).retry_after_ms(500));
+        }
+        offsets.sort_unstable();
+        let median_ms = offsets[(offsets.len() - 1) / 2] / 1_000_000;
+        if median_ms.unsigned_abs() > u128::from(CLOCK_ERROR_MS_MAX) {
+            tracing::error!(median_ms, "this node's wall clock is off the majority's: it gives up leadership");
+            let detail = format!("this node's clock is {median_ms} ms off the majority's; {CLOCK_ERROR_MS_MAX} ms are allowed");
+            return Err(Problem::new(Code::ClockUncertain, detail).retry_after_ms(5_000));
+        }
+        Ok(clock.wall_ns())
+    }
+}
+
+/// Stamps the entries of one term. Owned by the term's proposer.
+pub struct Stamp {
+    last_ns: u64,
+    estimate_ns: u64,
+    at: Duration,
+}
+
+impl Stamp {
+    /// Begins a term: `last_ns` is the greatest log time applied, `base_ns` comes from [`Timekeeper::base_ns`].
+    pub fn begin(last_ns: u64, base_ns: u64, clock: &dyn Clock) -> Result<Self, Problem> {
+        let ahead_ms = last_ns.saturating_sub(base_ns) / 1_000_000;
+        if ahead_ms > CLOCK_ERROR_MS_MAX {
+            let detail = format!("log time is {ahead_ms} ms ahead of this node's clock; the group waits for it");
+            return Err(Problem::new(Code::ClockUncertain, detail).retry_after_ms(ahead_ms));
+        }
+        Ok(Self { last_ns, estimate_ns: base_ns, at: clock.now() })
+    }
+
+    /// The next stamp, nanoseconds since 1970: greater than all before it.
+    pub fn next(&mut self, clock: &dyn Clock) -> u64 {
+        self.advance(clock.now(), clock.wall_ns());
+        self.last_ns = self.estimate_ns.max(self.last_ns + 1);
+        self.last_ns
+    }
+
+    fn advance(&mut self, now: Duration, wall_ns: u64) {
+        let elapsed = now.saturating_sub(self.at).as_nanos();
+        self.at = now;
+        let straight = u128::from(self.estimate_ns) + elapsed;
+        let pull = (elapsed * SLEW_PPM / 1_000_000).min(u128::from(wall_ns).abs_diff(straight));
+        let slewed = if u128::from(wall_ns) > straight { straight + pull } else { straight - pull };
+        self.estimate_ns = u64::try_from(slewed).unwrap_or(u64::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wall_jump_within_a_term_has_no_effect_beyond_the_slew() {
+        let mut stamp = Stamp { last_ns: 0, estimate_ns: 1_000_000_000, at: Duration::ZERO };
+        stamp.advance(Duration::from_secs(1), 3_600_000_000_000);
+        assert_eq!(stamp.estimate_ns, 2_000_500_000, "one second and 500 ppm of it");
+        stamp.advance(Duration::from_secs(2), 0);
+        assert_eq!(stamp.estimate_ns, 3_000_000_000, "back by 500 ppm at most, never backwards");
+    }
+}

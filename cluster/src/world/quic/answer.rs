@@ -1,0 +1,202 @@
+//! One lane from one peer, the answering side: frames in order to the service, answers back as they are ready.
+//!
+//! Bounds: each call takes units of a budget until its answer has been written; when the budget is used up the stream
+//! is not read any further, and QUIC's flow control holds the peer up.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use nethical_protocol::frame;
+use nethical_protocol::ids::NodeId;
+use nethical_protocol::limits::FRAME_BYTES_MAX;
+
+use super::accept::{Door, Gate};
+use super::counters::WireCounters;
+use super::framing::{Frame, FrameReader};
+use super::hello::{KIND_NO_ANSWER, lane_of};
+use super::transport::{self, CLOSE_MALFORMED, CLOSE_STREAM, CLOSE_SUPERSEDED};
+use crate::world::Lane;
+
+/// Answers written at once.
+const TAKEN_ANSWERS_MAX: usize = 256;
+/// A write ends with the frame that reaches this.
+const WRITE_BYTES: usize = 64 * 1024;
+/// Bytes of a request that one unit of the budget pays for; every call takes at least one unit.
+const UNIT_BYTES: usize = 8 * 1024;
+
+/// The budget of a stream: calls in work at once, and with [`UNIT_BYTES`] the bytes of their requests (32 MiB; Bulk,
+/// whose answers are large, 16 MiB and 16 chunks of a snapshot).
+fn units(lane: Lane) -> usize {
+    match lane {
+        Lane::Pulse | Lane::Log | Lane::Control | Lane::Decide => 4_096,
+        Lane::Bulk => 2_048,
+    }
+}
+
+/// What a call takes of the budget.
+fn price(lane: Lane, body_bytes: usize) -> u32 {
+    let least = if lane == Lane::Bulk { 128 } else { 1 };
+    (body_bytes / UNIT_BYTES + 1).max(least) as u32
+}
+
+const _: () = assert!(FRAME_BYTES_MAX / UNIT_BYTES + 1 < 2_048, "the largest call fits the smallest budget");
+
+/// A stream that a peer has opened.
+pub(super) struct Stream {
+    pub(super) door: Door,
+    pub(super) from: NodeId,
+    pub(super) order: u64,
+    pub(super) connection: Connection,
+}
+
+impl Stream {
+    /// Serves it to its end. Whatever ends it, other than the peer's own end, ends the connection.
+    pub(super) async fn run(self, send: SendStream, receive: RecvStream) {
+        let (connection, counters, from) = (self.connection.clone(), self.door.counters.clone(), self.from);
+        match self.serve(send, FrameReader::new(receive)).await {
+            End::Peer => connection.close(CLOSE_STREAM, b"a stream ended"),
+            End::Superseded => {
+                counters.superseded();
+                connection.close(CLOSE_SUPERSEDED, b"a newer connection took over");
+            }
+            End::Malformed => {
+                counters.malformed();
+                tracing::warn!(peer = %from, "closing a connection that sent no frame");
+                connection.close(CLOSE_MALFORMED, b"not a frame");
+            }
+        }
+    }
+
+    async fn serve(self, send: SendStream, mut frames: FrameReader<RecvStream>) -> End {
+        let lane = match first_frame(&mut frames).await.map(|frame| lane_of(&frame)) {
+            Ok(Some(lane)) => lane,
+            Ok(None) => return End::Malformed,
+            Err(end) => return end,
+        };
+        let Some(gate) = self.door.gate(self.from, lane, self.order) else { return End::Superseded };
+        let _closed = send.set_priority(transport::priority(lane));
+        let (answers, ready) = mpsc::channel(units(lane));
+        let writer = AnswerWriter { connection: self.connection.clone(), counters: self.door.counters.clone() };
+        self.door.scope.spawn(writer.run(send, ready));
+        let budget = Arc::new(Semaphore::new(units(lane)));
+        loop {
+            match frames.next() {
+                Ok(Some(frame)) => {
+                    let price = price(lane, frame.body.len());
+                    let Ok(paid) = budget.clone().acquire_many_owned(price).await else { return End::Peer };
+                    if !self.handle(&gate, lane, frame, paid, &answers) {
+                        return End::Superseded;
+                    }
+                }
+                Ok(None) => match frames.fill().await {
+                    Ok(true) => {}
+                    Ok(false) | Err(_) => return End::Peer,
+                },
+                Err(_) => return End::Malformed,
+            }
+        }
+    }
+
+    /// Hands one call to the service, in order, and its future to a task of its own. False where a newer connection
+    /// has taken the lane over.
+    fn handle(
+        &self,
+        gate: &Gate,
+        lane: Lane,
+        frame: Frame,
+        paid: OwnedSemaphorePermit,
+        answers: &mpsc::Sender<Answer>,
+    ) -> bool {
+        let Frame { kind, number, body } = frame;
+        let service = &self.door.service;
+        let call = || catch_unwind(AssertUnwindSafe(|| service.handle(self.from, lane, kind, body)));
+        let Some(work) = gate.pass(call) else { return false };
+        let answers = answers.clone();
+        self.door.scope.spawn(async move {
+            let body = match work {
+                Ok(work) => settle(work).await,
+                Err(_) => None,
+            };
+            // The channel holds as many answers as the budget allows, so this waits only while the writer catches up.
+            let _gone = answers.send(Answer { kind, number, body, _paid: paid }).await;
+        });
+        true
+    }
+}
+
+/// Why a stream is no longer served.
+enum End {
+    /// The peer ended it, or the connection broke.
+    Peer,
+    /// A newer connection has the lane.
+    Superseded,
+    /// Bytes that are no frame.
+    Malformed,
+}
+
+async fn first_frame(frames: &mut FrameReader<RecvStream>) -> Result<Frame, End> {
+    loop {
+        if !frames.fill().await.map_err(|_| End::Peer)? {
+            return Err(End::Peer);
+        }
+        if let Some(frame) = frames.next().map_err(|_| End::Malformed)? {
+            return Ok(frame);
+        }
+    }
+}
+
+/// Runs the service's future; none where it panicked, which is a defect that must not take the node along.
+async fn settle(work: BoxFuture<'static, Bytes>) -> Option<Bytes> {
+    AssertUnwindSafe(work).catch_unwind().await.ok()
+}
+
+/// An answer on its way out.
+struct Answer {
+    kind: u16,
+    number: u32,
+    body: Option<Bytes>,
+    _paid: OwnedSemaphorePermit,
+}
+
+/// Writes answers, many in one write, in the order in which they became ready.
+struct AnswerWriter {
+    connection: Connection,
+    counters: Arc<WireCounters>,
+}
+
+impl AnswerWriter {
+    async fn run(self, mut send: SendStream, mut ready: mpsc::Receiver<Answer>) {
+        let mut taken = Vec::new();
+        while ready.recv_many(&mut taken, TAKEN_ANSWERS_MAX).await > 0 {
+            let mut out = Vec::new();
+            for answer in taken.drain(..) {
+                self.encode(&mut out, &answer);
+                if out.len() >= WRITE_BYTES && send.write_chunk(std::mem::take(&mut out).into()).await.is_err() {
+                    return self.connection.close(CLOSE_STREAM, b"a stream ended");
+                }
+            }
+            if !out.is_empty() && send.write_chunk(out.into()).await.is_err() {
+                return self.connection.close(CLOSE_STREAM, b"a stream ended");
+            }
+        }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>, answer: &Answer) {
+        let why = match &answer.body {
+            Some(body) if body.len() <= FRAME_BYTES_MAX => {
+                return frame::encode_into(out, answer.kind, answer.number, body);
+            }
+            Some(_) => "the answer does not fit a frame",
+            None => "the service panicked",
+        };
+        self.counters.unanswered();
+        tracing::error!(kind = answer.kind, why, "a call gets no answer");
+        frame::encode_into(out, KIND_NO_ANSWER, answer.number, why.as_bytes());
+    }
+}

@@ -1,0 +1,67 @@
+//! `ApplyControl`: facts of the zone's control group take effect in this group, each once, in order, at this position.
+//!
+//! Pumps may repeat themselves and overlap: facts already applied have no effect, and of an overlapping batch only the
+//! new tail is applied. A gap has no effect either; the pump starts again from the group's revision.
+
+use nethical_protocol::control::{ControlFact, HoldFact};
+use nethical_protocol::ids::ControlRevision;
+
+use super::expire::Timer;
+use super::{Ledger, PolicyInForce};
+use crate::command::ApplyControlV1;
+use crate::outcome::OutcomeV1;
+
+impl Ledger {
+    pub(super) fn apply_control(&mut self, control: &ApplyControlV1) -> OutcomeV1 {
+        let current = self.control_rev;
+        if control.to_rev <= current || control.from_rev > current || !is_consecutive(control) {
+            return OutcomeV1::NoEffect;
+        }
+        for revised in control.facts.iter().filter(|revised| revised.revision > current) {
+            self.take_fact(revised.revision, &revised.fact);
+            self.control_rev = revised.revision;
+        }
+        OutcomeV1::ControlApplied { revision: self.control_rev }
+    }
+
+    fn take_fact(&mut self, revision: ControlRevision, fact: &ControlFact) {
+        match fact {
+            // A tenant's placement is fixed when it is created: moving its agents between slots would split counters.
+            ControlFact::Tenant(fact) => {
+                self.tenants.entry(fact.tenant).or_insert(fact.placement);
+            }
+            ControlFact::Limit(fact) => self.quota.limits.set(fact.clone(), revision),
+            ControlFact::LimitRemoved(number) => {
+                self.quota.limits.remove(*number);
+            }
+            ControlFact::Policy { digest } => self.policy = Some(PolicyInForce { revision, digest: *digest }),
+            ControlFact::Hold(fact) => self.place_zone_hold(fact),
+            ControlFact::HoldLifted(id) => self.lift_zone_hold(*id),
+            ControlFact::Nothing => {}
+        }
+    }
+
+    fn place_zone_hold(&mut self, fact: &HoldFact) {
+        self.lift_zone_hold(fact.id);
+        let lapsed = fact.until_ns != 0 && fact.until_ns <= self.now_ns;
+        if !lapsed {
+            self.arm(fact.until_ns, Timer::Zone(fact.id));
+            self.holds.place(fact.clone());
+        }
+    }
+
+    fn lift_zone_hold(&mut self, id: ControlRevision) {
+        if let Some(lifted) = self.holds.lift(id) {
+            self.disarm(lifted.until_ns, Timer::Zone(id));
+        }
+    }
+}
+
+/// True where the facts are those of `from_rev + 1 ..= to_rev`, one each, in order.
+fn is_consecutive(control: &ApplyControlV1) -> bool {
+    let mut expected = control.from_rev.0;
+    control.facts.iter().all(|revised| {
+        expected = expected.saturating_add(1);
+        revised.revision.0 == expected
+    }) && expected == control.to_rev.0
+}

@@ -1,0 +1,131 @@
+//! `Decide`: the final verdict on an action, `max(policy, status, holds, limits, risk tier)`, at one log position.
+//!
+//! Order of checks, and why it is this one:
+//! 1. *Term*, for the whole entry: a proposer of another term may not speak at all.
+//! 2. *Idempotency*: a retry of what was executed gets its record, though policy and agent have moved on since, which
+//!    they have (the first execution moved the agent). Being too old or from the future comes with it, since no new
+//!    evaluation could cure it.
+//! 3. *Policy* in force, then *tenant*: a proposer that knows another revision than this group may know tenants that
+//!    this group does not, so the revision is compared first.
+//! 4. *Agent version*: the evaluation must fit the agent as it is now.
+//! 5. From here on the action is decided: it makes a leaf, whatever the verdict.
+
+use std::cmp::Reverse;
+
+use nethical_protocol::decision::Verdict;
+use nethical_protocol::limits::REASONS_MAX;
+
+use super::Ledger;
+use super::expire::{SWEPT_PER_DECISION, Timer};
+use crate::agent::{AgentEntry, AgentKey};
+use crate::command::DecideV1;
+use crate::hold::verdict_of;
+use crate::outcome::{DecidedV1, OutcomeV1, ReasonV1, RiskTier, Stale};
+use crate::quota::{Judgement, Subject};
+use crate::risk::Assessment;
+
+impl Ledger {
+    pub(super) fn decide(&mut self, decide: &DecideV1) -> OutcomeV1 {
+        if let Some(answer) = self.dedup.answer(&decide.request, self.now_ms()) {
+            return answer;
+        }
+        let Some(policy) = self.policy else { return OutcomeV1::Stale(Stale::NoPolicy) };
+        if policy.revision != decide.policy_rev {
+            return OutcomeV1::Stale(Stale::Policy);
+        }
+        if !self.tenants.contains_key(&decide.actor.tenant) {
+            return OutcomeV1::UnknownTenant;
+        }
+        let agent = self.agents.get(&AgentKey::from(decide.actor)).copied().unwrap_or_default();
+        if agent.version() != decide.agent_version {
+            return OutcomeV1::Stale(Stale::Agent);
+        }
+        OutcomeV1::Decided(self.execute(decide, agent))
+    }
+
+    fn execute(&mut self, decide: &DecideV1, mut agent: AgentEntry) -> DecidedV1 {
+        let assessment = agent.risk.assess(self.now_ns, &decide.evaluation);
+        let judgement = self.quota.judge(&subject_of(decide), &decide.costs, self.now_ns);
+        let (verdict, reasons) = self.compose(decide, &agent, &assessment, &judgement);
+        self.update(decide, &mut agent, &assessment, verdict);
+        let retry_after_ns = judgement.retry_after_ns();
+        let quota = self.quota.settle(judgement, verdict.is_allowed());
+        self.sweep_agents(SWEPT_PER_DECISION);
+        DecidedV1 {
+            verdict,
+            reasons,
+            status: agent.status,
+            epoch: agent.epoch,
+            risk: assessment.score,
+            tier: agent.risk.tier(),
+            risk_terms: assessment.terms,
+            quota,
+            retry_after_ns,
+            control_rev: self.control_rev,
+        }
+    }
+
+    /// Everybody with a say raises the verdict and leaves a reason; the most severe ones are kept.
+    fn compose(
+        &self,
+        decide: &DecideV1,
+        agent: &AgentEntry,
+        assessment: &Assessment,
+        judgement: &Judgement,
+    ) -> (Verdict, Vec<ReasonV1>) {
+        let mut said: Vec<(Reverse<Verdict>, ReasonV1)> = Vec::new();
+        let mut say = |verdict: Verdict, reason: ReasonV1| {
+            if verdict > Verdict::Allow {
+                said.push((Reverse(verdict), reason));
+            }
+        };
+        say(decide.evaluation.verdict.0, ReasonV1::Policy(decide.evaluation.verdict.0));
+        say(agent.status_verdict(), ReasonV1::AgentState(agent.status));
+        if let Some(hold) = agent.hold {
+            say(verdict_of(hold.effect), ReasonV1::AgentHold);
+        }
+        self.holds.matching(decide.actor.tenant, decide.cohort, decide.tool, |id, verdict| {
+            say(verdict, ReasonV1::Hold(id));
+        });
+        judgement.refusals().for_each(|reason| say(Verdict::Block, reason));
+        // The tier with this action counted: the action that makes an agent elevated is itself restricted.
+        let tier = RiskTier::of(assessment.score);
+        if tier == RiskTier::Elevated {
+            say(Verdict::Restrict, ReasonV1::RiskTier(tier));
+        }
+        said.sort_unstable();
+        let verdict = said.first().map_or(Verdict::Allow, |(Reverse(verdict), _)| *verdict);
+        (verdict, said.into_iter().take(REASONS_MAX).map(|(_, reason)| reason).collect())
+    }
+
+    /// Counts the action, teaches the profile, ends the agent where policy said so, and stores the entry.
+    fn update(&mut self, decide: &DecideV1, agent: &mut AgentEntry, assessment: &Assessment, verdict: Verdict) {
+        let key = AgentKey::from(decide.actor);
+        if agent.actions == 0 {
+            agent.first_ns = self.now_ns;
+        }
+        agent.last_ns = self.now_ns;
+        agent.actions = agent.actions.saturating_add(1);
+        agent.denied = agent.denied.saturating_add(u64::from(!verdict.is_allowed()));
+        // What was refused and did no wrong is no evidence of good conduct.
+        if verdict.is_allowed() || assessment.violates {
+            agent.risk.learn(self.now_ns, assessment);
+        }
+        if verdict == Verdict::Terminate {
+            if let Some(hold) = agent.terminate() {
+                self.disarm(hold.until_ns, Timer::Agent(key));
+            }
+        }
+        self.agents.insert(key, *agent);
+    }
+}
+
+fn subject_of(decide: &DecideV1) -> Subject {
+    Subject {
+        actor: decide.actor,
+        session: decide.session,
+        cohort: decide.cohort,
+        tool: decide.tool,
+        region: decide.region,
+    }
+}

@@ -1,0 +1,225 @@
+//! The one call of the agent's actor: facts of an action, from its text to the evaluation that travels in the command.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use nethical_protocol::action::{Action, ActionKind};
+use nethical_protocol::decision::AgentStatus;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::{Bundle, PolicyInput};
+use crate::command::{EvaluationV1, VerdictWord};
+use crate::detect::{Detectors, Findings};
+use crate::outcome::RiskTier;
+
+/// What policy may see of the agent. The command names it by its digest, so that apply can tell whether it still holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AgentFacts {
+    /// Where it stands.
+    pub status: AgentStatus,
+    /// Its risk tier.
+    pub tier: RiskTier,
+    /// Raised by every change of state.
+    pub epoch: u64,
+}
+
+/// An action with everything that was found about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evaluated {
+    /// What goes into the command.
+    pub evaluation: EvaluationV1,
+    /// What the caller must do; `Bundle::describe` gives them again for the rules in the evaluation.
+    pub obligations: Vec<Arc<str>>,
+    /// The rules in words.
+    pub reasons: Vec<Arc<str>>,
+    /// Where detectors found something, for redaction before the body is sealed.
+    pub findings: Findings,
+}
+
+/// Runs detectors and policy over an action. A function of its arguments alone.
+pub fn evaluate_action(detectors: &Detectors, bundle: &Bundle, action: &Action, agent: AgentFacts) -> Evaluated {
+    let findings = detectors.scan_action(action);
+    let detections = findings.detections();
+    let flags = Flags::of(action);
+    let input = PolicyInput {
+        tenant: &action.tenant,
+        agent: &action.agent,
+        session: &action.session,
+        cohort: &action.cohort,
+        region: &action.region,
+        kind: action.kind,
+        tool: &action.name,
+        resource_type: &action.resource_type,
+        resource_id: &action.resource_id,
+        status: agent.status,
+        tier: agent.tier,
+        epoch: agent.epoch,
+        detections: &detections,
+        amount: if bundle.reads_amount() { amount_in(&action.args_json) } else { 0 },
+        bytes: (action.args_json.len() + action.context_json.len()) as u64,
+        usd_micros: cost_of(action, |unit| unit == "usd_micros"),
+        tokens: cost_of(action, |unit| unit.starts_with("tokens")),
+        privileged: flags.privileged,
+        automated: flags.automated,
+    };
+    let result = bundle.evaluate(&input);
+    Evaluated {
+        evaluation: EvaluationV1 {
+            verdict: VerdictWord(result.verdict),
+            rules: result.rules,
+            detections,
+            privileged: flags.privileged,
+            automated: flags.automated,
+        },
+        obligations: result.obligations,
+        reasons: result.reasons,
+        findings,
+    }
+}
+
+fn cost_of(action: &Action, counts: impl Fn(&str) -> bool) -> u64 {
+    let amounts = action.cost.iter().filter(|cost| counts(&cost.unit)).map(|cost| cost.amount);
+    amounts.fold(0, u64::saturating_add)
+}
+
+/// Marks that the context may carry at its top level.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+struct Flags {
+    #[serde(default)]
+    automated: bool,
+    #[serde(default)]
+    privileged: bool,
+}
+
+impl Flags {
+    /// Code and lifecycle are privileged ground whatever the context says. A context that speaks of a mark and cannot be
+    /// read counts as carrying both.
+    fn of(action: &Action) -> Self {
+        let context = &action.context_json;
+        // An escape may spell a mark too, so a backslash is reason enough to read the context.
+        let marked = ["automated", "privileged", "\\"].iter().any(|mark| context.contains(mark));
+        let said = if marked {
+            serde_json::from_str(context).unwrap_or(Self { automated: true, privileged: true })
+        } else {
+            Self::default()
+        };
+        let ground = matches!(action.kind, ActionKind::CodeExecution | ActionKind::Lifecycle);
+        Self { privileged: said.privileged || ground, ..said }
+    }
+}
+
+/// Keys whose numbers are amounts, in lower case.
+const AMOUNT_KEYS: [&str; 8] =
+    ["amount", "amounts", "total", "total_amount", "price", "sum", "value", "payment_amount"];
+
+/// The largest amount in a JSON object, at any depth, rounded up. Text that is not JSON has the largest amount there is:
+/// what cannot be read cannot be small.
+fn amount_in(args_json: &str) -> u64 {
+    if args_json.is_empty() {
+        return 0;
+    }
+    serde_json::from_str::<Largest>(args_json).map_or(u64::MAX, |largest| largest.0)
+}
+
+/// Walks a JSON value and keeps the largest number under an amount key.
+struct Largest(u64);
+
+impl<'de> Deserialize<'de> for Largest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Walk { is_amount: false }).map(Largest)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Walk {
+    is_amount: bool,
+}
+
+impl<'de> serde::de::DeserializeSeed<'de> for Walk {
+    type Value = u64;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u64, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<u64, E> {
+        Ok(0)
+    }
+
+    fn visit_unit<E>(self) -> Result<u64, E> {
+        Ok(0)
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<u64, E> {
+        Ok(if self.is_amount { number } else { 0 })
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<u64, E> {
+        self.visit_u64(number.unsigned_abs())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<u64, E> {
+        // `as` saturates; JSON has no NaN.
+        self.visit_u64(number.abs().ceil() as u64)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<u64, E> {
+        Ok(if self.is_amount { amount_in_text(text) } else { 0 })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<u64, A::Error> {
+        let mut largest = 0;
+        while let Some(amount) = items.next_element_seed(self)? {
+            largest = amount.max(largest);
+        }
+        Ok(largest)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<u64, A::Error> {
+        let mut largest = 0;
+        while let Some(key) = fields.next_key::<Cow<'de, str>>()? {
+            let is_amount = AMOUNT_KEYS.iter().any(|known| known.eq_ignore_ascii_case(&key));
+            largest = fields.next_value_seed(Walk { is_amount })?.max(largest);
+        }
+        Ok(largest)
+    }
+}
+
+/// The whole part of an amount written as text, plus one where a fraction follows: `$1,250.50` is 1251.
+fn amount_in_text(text: &str) -> u64 {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits =
+        |part: &str| part.bytes().filter(u8::is_ascii_digit).map(|digit| u64::from(digit - b'0')).collect::<Vec<_>>();
+    let value = digits(whole).into_iter().fold(0u64, |value, digit| value.saturating_mul(10).saturating_add(digit));
+    value.saturating_add(u64::from(digits(fraction).into_iter().any(|digit| digit > 0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_amount_is_found_at_any_depth() {
+        for (args, amount) in [
+            ("", 0),
+            ("{}", 0),
+            (r#"{"amount": 250}"#, 250),
+            (r#"{"Amount": -12.01, "count": 9999}"#, 13),
+            (r#"{"payment_methods": [{"id": 77, "amount": 5}, {"amount": 450}]}"#, 450),
+            (r#"{"\u0061mount": "$1,250.50"}"#, 1_251),
+            (r#"{"total": 1e30}"#, u64::MAX),
+            (r#"{"amounts": [1, 2, 3], "note": "amount: 900"}"#, 3),
+            ("not json", u64::MAX),
+        ] {
+            assert_eq!(amount_in(args), amount, "{args}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! From the rules that matched to one verdict: the most severe wins, and no permit means no.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use nethical_protocol::decision::Verdict;
+use nethical_protocol::limits::REASONS_MAX;
+
+use super::PolicyResult;
+use super::rule::RuleText;
+
+/// The result of the rules that matched. `permitted` says whether a permit was among them; without one,
+/// `default_deny` speaks as well.
+///
+/// Named are the rules of the final verdict, and, where the action may still go ahead, milder ones that oblige to
+/// something: the most severe first when there are more than [`REASONS_MAX`].
+pub(super) fn compose<'a>(mut matched: Vec<&'a RuleText>, permitted: bool, default_deny: &'a RuleText) -> PolicyResult {
+    if !permitted {
+        matched.push(default_deny);
+    }
+    let verdict = matched.iter().map(|rule| rule.verdict).max().unwrap_or(Verdict::Block);
+    let may_go_ahead = verdict < Verdict::Block;
+    matched.retain(|rule| rule.verdict == verdict || (may_go_ahead && !rule.obligations.is_empty()));
+    matched.sort_by_key(|rule| (Reverse(rule.verdict), rule.hash()));
+    matched.truncate(REASONS_MAX);
+    let mut rules: Vec<[u8; 8]> = matched.iter().map(|rule| rule.hash()).collect();
+    rules.sort_unstable();
+    let obligations: BTreeSet<Arc<str>> = matched.iter().flat_map(|rule| rule.obligations.iter().cloned()).collect();
+    let reasons = matched.iter().map(|rule| rule.sentence().into()).collect();
+    PolicyResult { verdict, rules, obligations: obligations.into_iter().collect(), reasons }
+}

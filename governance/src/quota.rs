@@ -1,0 +1,252 @@
+//! Limits: all that match an action are judged in one pass at one log position, and charged all or none.
+//!
+//! - A denied action, for whatever reason, charges nothing.
+//! - An enforced limit without room refuses; every one that refuses is named. A cost that no waiting could ever make
+//!   room for is refused for good and pins no bucket.
+//! - A shadow limit is judged like an enforced one and refuses nobody. It is charged where the action goes ahead and
+//!   the limit had room, so it counts what it would have admitted; where it had none, it is reported as violated and
+//!   not charged, and the others are charged as if it were not there.
+//! - A limit matches only actions that name its unit. A cost of 0 asks and never charges or violates.
+//!
+//! Counters are keyed by slot first and hold absolute log time; whole ones are swept away a few at a time. A limit over
+//! agents of several slots is exact only for tenants placed `single`; the control group refuses others.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use nethical_protocol::control::{KeyPart, LimitMode};
+use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
+use nethical_protocol::limits::LIMITS_MATCHING_MAX;
+use sha2::{Digest, Sha256};
+
+use crate::command::{ActorKeys, CostV1};
+use crate::outcome::{QuotaV1, ReasonV1};
+
+pub mod bucket;
+pub mod table;
+
+use bucket::{Bucket, Fit};
+use table::{Limit, LimitTable};
+
+/// Counters looked at by every decision, so that sweeping costs the same small amount each time.
+const SWEPT_PER_DECISION: usize = 2;
+
+/// The parts of an action that limits match on and count by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subject {
+    /// Who.
+    pub actor: ActorKeys,
+    /// The session, or none.
+    pub session: KeyedId,
+    /// The cohort, or none.
+    pub cohort: KeyedId,
+    /// The action's name.
+    pub tool: KeyedId,
+    /// The region.
+    pub region: KeyedId,
+}
+
+/// Where a counter is: slot first, so that a slot is one contiguous range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BucketKey {
+    /// The slot of the agents that it counts.
+    pub slot: Slot,
+    /// The limit.
+    pub limit: LimitNumber,
+    /// When the limit began to count: counters of a removed namesake are never found again.
+    pub born: ControlRevision,
+    /// The limit's key parts, see [`Subject::key_of`].
+    pub key: KeyedId,
+}
+
+impl Subject {
+    /// The counter of a limit that this action falls under. The tenant is left out, since a limit binds one tenant;
+    /// one other part stands for itself; several are hashed (SHA-256, 16 bytes) in the limit's order.
+    fn key_of(&self, limit: &Limit) -> BucketKey {
+        let part = |part: &KeyPart| match part {
+            KeyPart::Tenant => None,
+            KeyPart::Cohort => Some(self.cohort),
+            KeyPart::Agent => Some(self.actor.agent),
+            KeyPart::Session => Some(self.session),
+            KeyPart::Tool => Some(self.tool),
+            KeyPart::Region => Some(self.region),
+        };
+        let mut parts = limit.fact.key.iter().filter_map(part);
+        let key = match (parts.next(), parts.next()) {
+            (None, _) => KeyedId::NONE,
+            (Some(only), None) => only,
+            (Some(first), Some(second)) => hash_of([first, second].into_iter().chain(parts)),
+        };
+        BucketKey { slot: self.actor.slot, limit: limit.fact.number, born: limit.born, key }
+    }
+
+    fn falls_under(&self, limit: &Limit) -> bool {
+        let fits = |wanted: KeyedId, given: KeyedId| wanted.is_none() || wanted == given;
+        fits(limit.fact.agent, self.actor.agent)
+            && fits(limit.fact.tool, self.tool)
+            && fits(limit.fact.cohort, self.cohort)
+    }
+
+    /// As [`Subject::falls_under`], but a part that this subject leaves out excludes nothing.
+    fn may_fall_under(&self, limit: &Limit) -> bool {
+        let fits = |wanted: KeyedId, given: KeyedId| wanted.is_none() || given.is_none() || wanted == given;
+        fits(limit.fact.agent, self.actor.agent)
+            && fits(limit.fact.tool, self.tool)
+            && fits(limit.fact.cohort, self.cohort)
+    }
+}
+
+fn hash_of(parts: impl Iterator<Item = KeyedId>) -> KeyedId {
+    let mut hash = Sha256::new_with_prefix(b"nethical limit key 1");
+    for part in parts {
+        hash.update(part.0);
+    }
+    let digest = hash.finalize();
+    let mut key = KeyedId::NONE;
+    key.0.copy_from_slice(&digest[..16]);
+    key
+}
+
+/// One matching limit, judged.
+#[derive(Debug, Clone, Copy)]
+struct Judged {
+    key: BucketKey,
+    meter: bucket::Meter,
+    shadow: bool,
+    used: u128,
+    cost: u64,
+    fit: Fit,
+}
+
+/// All matching limits, judged at one instant; nothing is charged yet.
+#[derive(Debug)]
+pub struct Judgement {
+    now_ns: u64,
+    items: Vec<Judged>,
+}
+
+impl Judgement {
+    /// The limits that refuse the action, by number.
+    pub fn refusals(&self) -> impl Iterator<Item = ReasonV1> {
+        self.items.iter().filter(|item| !item.shadow).filter_map(|item| match item.fit {
+            Fit::Room => None,
+            Fit::After(_) => Some(ReasonV1::QuotaExceeded(item.key.limit)),
+            Fit::Never => Some(ReasonV1::CostAboveCap(item.key.limit)),
+        })
+    }
+
+    /// Nanoseconds until every refusing limit has room; 0 where none refuses, or where one will never have room.
+    pub fn retry_after_ns(&self) -> u64 {
+        let mut latest_ns = 0;
+        for item in self.items.iter().filter(|item| !item.shadow) {
+            match item.fit {
+                Fit::Room => {}
+                Fit::After(wait_ns) => latest_ns = latest_ns.max(wait_ns),
+                Fit::Never => return 0,
+            }
+        }
+        latest_ns
+    }
+}
+
+/// The limits that bind this group's tenants, and their counters.
+#[derive(Debug, Clone, Default)]
+pub struct Quota {
+    pub(crate) limits: LimitTable,
+    pub(crate) buckets: BTreeMap<BucketKey, Bucket>,
+    /// Where the last sweep stopped; state, since it decides what is still stored.
+    pub(crate) swept_to: Option<BucketKey>,
+}
+
+impl Quota {
+    /// Judges an action by every limit that matches it. Reads only.
+    pub fn judge(&self, subject: &Subject, costs: &[CostV1], now_ns: u64) -> Judgement {
+        let mut items = Vec::with_capacity(4);
+        for limit in self.limits.of(subject.actor.tenant) {
+            let Some(cost) = cost_of(costs, limit.fact.unit) else { continue };
+            if !subject.falls_under(limit) {
+                continue;
+            }
+            let key = subject.key_of(limit);
+            let used = limit.meter.used(self.buckets.get(&key), now_ns);
+            let fit = limit.meter.fit(used, cost, now_ns);
+            let shadow = limit.fact.mode == LimitMode::Shadow;
+            items.push(Judged { key, meter: limit.meter, shadow, used, cost, fit });
+        }
+        Judgement { now_ns, items }
+    }
+
+    /// Charges what was judged where the action goes ahead, nothing otherwise, and reports the limits afterwards, by
+    /// number. Then looks at a few other counters, see [`Quota::sweep`]. Should more than `LIMITS_MATCHING_MAX` match, all are judged and charged, and the report keeps the
+    /// violated ones first.
+    pub fn settle(&mut self, mut judgement: Judgement, goes_ahead: bool) -> Vec<QuotaV1> {
+        let now_ns = judgement.now_ns;
+        let mut made = 0;
+        if goes_ahead {
+            for item in judgement.items.iter_mut().filter(|item| item.cost > 0 && item.fit == Fit::Room) {
+                let charged = item.meter.charged(item.used, item.cost, now_ns);
+                item.used = item.meter.used(Some(&charged), now_ns);
+                made += usize::from(self.buckets.insert(item.key, charged).is_none());
+            }
+        }
+        // Looking at more counters than are made keeps garbage from piling up.
+        self.sweep(now_ns, SWEPT_PER_DECISION + 2 * made);
+        let mut items = judgement.items;
+        if items.len() > LIMITS_MATCHING_MAX {
+            items.sort_by_key(|item| (item.fit == Fit::Room, item.key.limit));
+            items.truncate(LIMITS_MATCHING_MAX);
+            items.sort_by_key(|item| item.key.limit);
+        }
+        items.iter().map(|item| report(item, now_ns)).collect()
+    }
+
+    /// What the limits of a tenant have left for a subject; parts that it leaves out exclude no limit. Reads only.
+    pub fn usage(&self, subject: &Subject, now_ns: u64) -> Vec<QuotaV1> {
+        let bound = self.limits.of(subject.actor.tenant).iter().filter(|limit| subject.may_fall_under(limit));
+        bound
+            .map(|limit| {
+                let key = subject.key_of(limit);
+                let used = limit.meter.used(self.buckets.get(&key), now_ns);
+                let shadow = limit.fact.mode == LimitMode::Shadow;
+                report(&Judged { key, meter: limit.meter, shadow, used, cost: 0, fit: Fit::Room }, now_ns)
+            })
+            .collect()
+    }
+
+    /// Looks at the next `count` counters, round and round, and drops those that are whole again or whose limit is
+    /// gone. Dropping them changes no verdict under the limits in force.
+    pub fn sweep(&mut self, now_ns: u64, count: usize) {
+        let from = self.swept_to.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut last = None;
+        let mut seen = 0;
+        let mut dead = Vec::new();
+        for (key, bucket) in self.buckets.range((from, Bound::Unbounded)).take(count) {
+            let limit = self.limits.get(key.limit).filter(|limit| limit.born == key.born);
+            if limit.is_none_or(|limit| limit.meter.used(Some(bucket), now_ns) == 0) {
+                dead.push(*key);
+            }
+            last = Some(*key);
+            seen += 1;
+        }
+        self.swept_to = last.filter(|_| seen == count);
+        for key in dead {
+            self.buckets.remove(&key);
+        }
+    }
+}
+
+/// What the action costs in a unit; `None` where it does not name it.
+fn cost_of(costs: &[CostV1], unit: KeyedId) -> Option<u64> {
+    costs.iter().filter(|cost| cost.unit == unit).map(|cost| cost.amount).reduce(u64::saturating_add)
+}
+
+fn report(item: &Judged, now_ns: u64) -> QuotaV1 {
+    QuotaV1 {
+        limit: item.key.limit,
+        cap: item.meter.cap(),
+        remaining: item.meter.remaining(item.used),
+        reset_ns: item.meter.reset_ns(item.used, now_ns),
+        violated: item.fit != Fit::Room,
+        shadow: item.shadow,
+    }
+}

@@ -1,0 +1,89 @@
+//! The limits in force, by tenant, so that a decision looks only at its own tenant's.
+
+use std::collections::BTreeMap;
+use std::mem::discriminant;
+
+use nethical_protocol::control::LimitFact;
+use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
+
+use super::bucket::Meter;
+
+/// A limit in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// What control said.
+    pub fact: LimitFact,
+    /// The revision since which its counters count.
+    pub born: ControlRevision,
+    /// Its arithmetic.
+    pub meter: Meter,
+}
+
+/// All limits of the zone that bind this group's tenants; at most `LIMITS_PER_TENANT_MAX` a tenant, by the control group.
+#[derive(Debug, Clone, Default)]
+pub struct LimitTable {
+    /// Each tenant's limits by number.
+    by_tenant: BTreeMap<KeyedId, Vec<Limit>>,
+    /// Follows from `by_tenant`.
+    tenant_of: BTreeMap<LimitNumber, KeyedId>,
+}
+
+impl LimitTable {
+    /// Sets a limit. One of the same number is replaced and its counters go on, unless they counted something else
+    /// (another tenant, another unit, a rate instead of a budget).
+    pub fn set(&mut self, fact: LimitFact, revision: ControlRevision) {
+        let old = self.remove(fact.number).filter(|old| counts_alike(&old.fact, &fact));
+        self.restore(fact, old.map_or(revision, |old| old.born));
+    }
+
+    /// Puts a limit in with a known beginning.
+    pub(crate) fn restore(&mut self, fact: LimitFact, born: ControlRevision) {
+        let meter = Meter::of(&fact.kind);
+        self.tenant_of.insert(fact.number, fact.tenant);
+        let limits = self.by_tenant.entry(fact.tenant).or_default();
+        let at = limits.partition_point(|limit| limit.fact.number < fact.number);
+        limits.insert(at, Limit { fact, born, meter });
+    }
+
+    /// Removes a limit. Its counters are never found again and swept in time.
+    pub fn remove(&mut self, number: LimitNumber) -> Option<Limit> {
+        let tenant = self.tenant_of.remove(&number)?;
+        let limits = self.by_tenant.get_mut(&tenant)?;
+        let at = limits.binary_search_by_key(&number, |limit| limit.fact.number).ok()?;
+        let removed = limits.remove(at);
+        if limits.is_empty() {
+            self.by_tenant.remove(&tenant);
+        }
+        Some(removed)
+    }
+
+    /// A tenant's limits, by number.
+    pub fn of(&self, tenant: KeyedId) -> &[Limit] {
+        self.by_tenant.get(&tenant).map_or(&[], Vec::as_slice)
+    }
+
+    /// One limit.
+    pub fn get(&self, number: LimitNumber) -> Option<&Limit> {
+        let limits = self.of(*self.tenant_of.get(&number)?);
+        limits.binary_search_by_key(&number, |limit| limit.fact.number).ok().map(|at| &limits[at])
+    }
+
+    /// All limits, by tenant and number.
+    pub fn iter(&self) -> impl Iterator<Item = &Limit> {
+        self.by_tenant.values().flatten()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.tenant_of.len()
+    }
+
+    /// True where there is none.
+    pub fn is_empty(&self) -> bool {
+        self.tenant_of.is_empty()
+    }
+}
+
+fn counts_alike(old: &LimitFact, new: &LimitFact) -> bool {
+    old.tenant == new.tenant && old.unit == new.unit && discriminant(&old.kind) == discriminant(&new.kind)
+}

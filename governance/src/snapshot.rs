@@ -1,0 +1,318 @@
+//! A ledger as bytes and back: what a restarting or a new replica starts from instead of the whole log.
+//!
+//! The records in here are frozen: a later form is a new version beside this one, never an edit. Bodies are not in it,
+//! nor what follows from the rest (timers, indexes). Bytes come from disks and peers: whatever they are, reading them
+//! gives a ledger or an error. A restored ledger has the same digest as the one that was written.
+//!
+//! Envelope, little endian, 24 bytes, then rkyv's bytes of [`SnapshotV1`]:
+//! ```text
+//!  0  magic    4   "NTHS"
+//!  4  version  2   1
+//!  6  reserved 2   0
+//!  8  length   8   bytes of body
+//! 16  checksum 4   crc32c over bytes 0..16 and the body
+//! 20  reserved 4   0, so that the body starts at a multiple of 8
+//! ```
+
+use nethical_protocol::control::{HoldEffect, HoldFact, LimitFact, TenantFact};
+use nethical_protocol::decision::AgentStatus;
+use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
+use nethical_protocol::limits::SNAPSHOT_BYTES_MAX;
+use rkyv::rancor;
+use rkyv::util::AlignedVec;
+
+use crate::agent::{AgentEntry, AgentHold, AgentKey};
+use crate::dedup::{DedupBounds, Record};
+use crate::ledger::{Ledger, PolicyInForce};
+use crate::quota::BucketKey;
+use crate::quota::bucket::Bucket;
+use crate::risk::{RECENT_MAX, RiskProfile};
+
+const MAGIC: [u8; 4] = *b"NTHS";
+const VERSION: u16 = 1;
+const HEADER_BYTES: usize = 24;
+/// No log reaches this; a ledger that claims it would overflow while it counts on.
+const LEAVES_MAX: u64 = 1 << 62;
+
+/// Why bytes are not a snapshot, or a ledger does not fit one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// Not our magic.
+    #[error("the bytes do not start with a ledger snapshot")]
+    Magic,
+    /// A version that this release does not read.
+    #[error("snapshot version {0} is not known here; this release reads {VERSION}")]
+    Version(u16),
+    /// Fewer or more bytes than the header promises.
+    #[error("the snapshot's length does not match its header")]
+    Length,
+    /// Over the bound.
+    #[error("a snapshot of {0} bytes is over the bound of {SNAPSHOT_BYTES_MAX}")]
+    TooLarge(usize),
+    /// Bytes changed.
+    #[error("the snapshot's checksum does not match its bytes")]
+    Checksum,
+    /// The bytes are whole, and no snapshot.
+    #[error("the snapshot's contents are not valid: {0}")]
+    Contents(String),
+}
+
+/// All of a ledger's state. Frozen.
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct SnapshotV1 {
+    group: u32,
+    now_ns: u64,
+    next_leaf: u64,
+    control_rev: ControlRevision,
+    policy: Option<(ControlRevision, [u8; 32])>,
+    tenants: Vec<TenantFact>,
+    limits: Vec<(LimitFact, ControlRevision)>,
+    holds: Vec<HoldFact>,
+    agents: Vec<AgentV1>,
+    agents_swept_to: Option<AgentKeyV1>,
+    buckets: Vec<BucketV1>,
+    buckets_swept_to: Option<BucketKeyV1>,
+    dedup_entries_max: u64,
+    dedup_window_ms: u64,
+    dedup_low_water_ms: u64,
+    records: Vec<RecordV1>,
+}
+
+type AgentKeyV1 = (Slot, KeyedId, KeyedId);
+type BucketKeyV1 = (Slot, LimitNumber, ControlRevision, KeyedId);
+
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct AgentV1 {
+    key: AgentKeyV1,
+    status: AgentStatus,
+    epoch: u64,
+    hold: Option<(HoldEffect, u64, u64)>,
+    risk_score: u16,
+    risk_at_ns: u64,
+    judged: u64,
+    violations: u64,
+    recent_ns: [u64; RECENT_MAX],
+    actions: u64,
+    denied: u64,
+    first_ns: u64,
+    last_ns: u64,
+}
+
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct BucketV1 {
+    key: BucketKeyV1,
+    at_ns: u64,
+    /// Level of a rate, units spent of a budget.
+    level: u128,
+    /// 0 for a budget.
+    period_ns: u64,
+}
+
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct RecordV1 {
+    id: KeyedId,
+    content: [u8; 8],
+    leaf_index: u64,
+    issued_at_ms: u64,
+    slot: Slot,
+}
+
+impl Ledger {
+    /// The whole ledger, enveloped and checksummed.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, SnapshotError> {
+        let body = rkyv::to_bytes::<rancor::Error>(&self.to_record()).map_err(contents)?;
+        if body.len() > SNAPSHOT_BYTES_MAX {
+            return Err(SnapshotError::TooLarge(body.len()));
+        }
+        let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&[0; 2]);
+        out.extend_from_slice(&(body.len() as u64).to_le_bytes());
+        let checksum = crc32c::crc32c_append(crc32c::crc32c(&out), &body);
+        out.extend_from_slice(&checksum.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&body);
+        Ok(out)
+    }
+
+    /// The ledger that [`Ledger::to_bytes`] wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let body = open(bytes)?;
+        let mut aligned = AlignedVec::<16>::with_capacity(body.len());
+        aligned.extend_from_slice(body);
+        let record = rkyv::from_bytes::<SnapshotV1, rancor::Error>(&aligned).map_err(contents)?;
+        Self::from_record(record)
+    }
+
+    fn to_record(&self) -> SnapshotV1 {
+        let dedup = &self.dedup;
+        SnapshotV1 {
+            group: self.group,
+            now_ns: self.now_ns,
+            next_leaf: self.next_leaf,
+            control_rev: self.control_rev,
+            policy: self.policy.map(|policy| (policy.revision, policy.digest)),
+            tenants: self.tenants.iter().map(|(id, at)| TenantFact { tenant: *id, placement: *at }).collect(),
+            limits: self.quota.limits.iter().map(|limit| (limit.fact.clone(), limit.born)).collect(),
+            holds: self.holds.iter().cloned().collect(),
+            agents: self.agents.iter().map(|(key, entry)| agent_record(key, entry)).collect(),
+            agents_swept_to: self.swept_to.map(agent_key_record),
+            buckets: self.quota.buckets.iter().map(|(key, bucket)| bucket_record(key, bucket)).collect(),
+            buckets_swept_to: self.quota.swept_to.map(bucket_key_record),
+            dedup_entries_max: dedup.bounds.entries_max as u64,
+            dedup_window_ms: dedup.bounds.window_ms,
+            dedup_low_water_ms: dedup.low_water_ms,
+            records: dedup.records.iter().map(|(id, record)| dedup_record(*id, record)).collect(),
+        }
+    }
+
+    fn from_record(record: SnapshotV1) -> Result<Self, SnapshotError> {
+        if !(1..=LEAVES_MAX).contains(&record.next_leaf) {
+            return Err(contents("the number of leaves is absurd"));
+        }
+        let entries_max = usize::try_from(record.dedup_entries_max).map_err(contents)?;
+        let bounds = DedupBounds { entries_max, window_ms: record.dedup_window_ms };
+        let mut ledger = Self::with_bounds(record.group, bounds);
+        let counts = [
+            record.tenants.len(),
+            record.limits.len(),
+            record.holds.len(),
+            record.agents.len(),
+            record.buckets.len(),
+            record.records.len(),
+        ];
+        ledger.now_ns = record.now_ns;
+        ledger.next_leaf = record.next_leaf;
+        ledger.control_rev = record.control_rev;
+        ledger.policy = record.policy.map(|(revision, digest)| PolicyInForce { revision, digest });
+        ledger.tenants = record.tenants.into_iter().map(|fact| (fact.tenant, fact.placement)).collect();
+        for (fact, born) in record.limits {
+            ledger.quota.limits.restore(fact, born);
+        }
+        record.holds.into_iter().for_each(|fact| ledger.holds.place(fact));
+        ledger.agents = record.agents.into_iter().map(agent_of).collect();
+        ledger.swept_to = record.agents_swept_to.map(agent_key_of);
+        ledger.quota.buckets = record.buckets.into_iter().map(bucket_of).collect();
+        ledger.quota.swept_to = record.buckets_swept_to.map(bucket_key_of);
+        ledger.dedup.restore(record.dedup_low_water_ms, record.records.into_iter().map(record_of));
+        ledger.rearm_all();
+        let restored = [
+            ledger.tenants.len(),
+            ledger.quota.limits.len(),
+            ledger.holds.len(),
+            ledger.agents.len(),
+            ledger.quota.buckets.len(),
+            ledger.dedup.len(),
+        ];
+        if restored == counts { Ok(ledger) } else { Err(contents("a key occurs twice")) }
+    }
+}
+
+fn contents(why: impl ToString) -> SnapshotError {
+    SnapshotError::Contents(why.to_string())
+}
+
+/// Checks magic, version, length and checksum, in that order; gives the body.
+fn open(bytes: &[u8]) -> Result<&[u8], SnapshotError> {
+    if bytes.get(..4) != Some(&MAGIC) {
+        return Err(SnapshotError::Magic);
+    }
+    let (header, body) = bytes.split_at_checked(HEADER_BYTES).ok_or(SnapshotError::Length)?;
+    let version = u16::from_le_bytes([header[4], header[5]]);
+    if version != VERSION {
+        return Err(SnapshotError::Version(version));
+    }
+    if body.len() > SNAPSHOT_BYTES_MAX {
+        return Err(SnapshotError::TooLarge(body.len()));
+    }
+    let mut length = [0; 8];
+    length.copy_from_slice(&header[8..16]);
+    if u64::from_le_bytes(length) != body.len() as u64 || header[20..] != [0; 4] {
+        return Err(SnapshotError::Length);
+    }
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&header[..16]), body);
+    if header[16..20] != checksum.to_le_bytes() { Err(SnapshotError::Checksum) } else { Ok(body) }
+}
+
+fn agent_key_record(key: AgentKey) -> AgentKeyV1 {
+    (key.slot, key.tenant, key.agent)
+}
+
+fn agent_key_of((slot, tenant, agent): AgentKeyV1) -> AgentKey {
+    AgentKey { slot, tenant, agent }
+}
+
+fn agent_record(key: &AgentKey, entry: &AgentEntry) -> AgentV1 {
+    AgentV1 {
+        key: agent_key_record(*key),
+        status: entry.status,
+        epoch: entry.epoch,
+        hold: entry.hold.map(|hold| (hold.effect, hold.until_ns, hold.leaf_index)),
+        risk_score: entry.risk.score,
+        risk_at_ns: entry.risk.at_ns,
+        judged: entry.risk.judged,
+        violations: entry.risk.violations,
+        recent_ns: entry.risk.recent_ns,
+        actions: entry.actions,
+        denied: entry.denied,
+        first_ns: entry.first_ns,
+        last_ns: entry.last_ns,
+    }
+}
+
+fn agent_of(record: AgentV1) -> (AgentKey, AgentEntry) {
+    let risk = RiskProfile {
+        score: record.risk_score,
+        at_ns: record.risk_at_ns,
+        judged: record.judged,
+        violations: record.violations,
+        recent_ns: record.recent_ns,
+    };
+    let entry = AgentEntry {
+        status: record.status,
+        epoch: record.epoch,
+        hold: record.hold.map(|(effect, until_ns, leaf_index)| AgentHold { effect, until_ns, leaf_index }),
+        risk,
+        actions: record.actions,
+        denied: record.denied,
+        first_ns: record.first_ns,
+        last_ns: record.last_ns,
+    };
+    (agent_key_of(record.key), entry)
+}
+
+fn bucket_key_record(key: BucketKey) -> BucketKeyV1 {
+    (key.slot, key.limit, key.born, key.key)
+}
+
+fn bucket_key_of((slot, limit, born, key): BucketKeyV1) -> BucketKey {
+    BucketKey { slot, limit, born, key }
+}
+
+fn bucket_record(key: &BucketKey, bucket: &Bucket) -> BucketV1 {
+    let key = bucket_key_record(*key);
+    match *bucket {
+        Bucket::Rate { at_ns, level, period_ns } => BucketV1 { key, at_ns, level, period_ns },
+        Bucket::Budget { at_ns, spent } => BucketV1 { key, at_ns, level: u128::from(spent), period_ns: 0 },
+    }
+}
+
+fn bucket_of(record: BucketV1) -> (BucketKey, Bucket) {
+    let BucketV1 { key, at_ns, level, period_ns } = record;
+    let bucket = match period_ns {
+        0 => Bucket::Budget { at_ns, spent: u64::try_from(level).unwrap_or(u64::MAX) },
+        _ => Bucket::Rate { at_ns, level, period_ns },
+    };
+    (bucket_key_of(key), bucket)
+}
+
+fn dedup_record(id: KeyedId, record: &Record) -> RecordV1 {
+    let Record { content, leaf_index, issued_at_ms, slot } = *record;
+    RecordV1 { id, content, leaf_index, issued_at_ms, slot }
+}
+
+fn record_of(record: RecordV1) -> (KeyedId, Record) {
+    let RecordV1 { id, content, leaf_index, issued_at_ms, slot } = record;
+    (id, Record { content, leaf_index, issued_at_ms, slot })
+}

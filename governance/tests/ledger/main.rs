@@ -1,0 +1,6 @@
+//! The ledger as its callers see it: scripts that read as sentences, and properties against naive models.
+
+mod bench;
+mod model;
+mod script;
+mod survival;

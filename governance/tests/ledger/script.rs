@@ -1,0 +1,372 @@
+//! Golden scripts: each file under `tests/scripts` is one behaviour, its name is the sentence.
+//!
+//! `UPDATE_GOLDENFILES=1` rewrites the expected output; read the difference before keeping it.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use goldenscript::{ArgumentConsumer, Command, Context, Runner};
+use nethical_governance::agent::AgentFacts;
+use nethical_governance::command::{CostV1, DecideV1, DetectionV1, HeaderV1, HoldOrderV1, RequestKey, VerdictWord};
+use nethical_governance::dedup::DedupBounds;
+use nethical_governance::ledger::{Applied, Ledger};
+use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1};
+use nethical_protocol::control::{
+    ControlFact, HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Placement, TenantFact,
+};
+use nethical_protocol::decision::Verdict;
+use nethical_protocol::ids::{ControlRevision, LimitNumber};
+
+use crate::bench::{Bench, SECOND_NS, START_NS, actor, command, control, entry, id, limit, request, subject};
+
+type Failure = Box<dyn Error>;
+
+#[test]
+fn every_script_holds() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
+    let entries = std::fs::read_dir(folder).expect("the scripts' folder");
+    let mut scripts: Vec<_> = entries.map(|entry| entry.expect("a script").path()).collect();
+    scripts.sort();
+    assert!(scripts.len() >= 15, "scripts are missing: {scripts:?}");
+    for script in scripts {
+        eprintln!("{}", script.display());
+        goldenscript::run(&mut Script::default(), &script).unwrap_or_else(|why| panic!("{}: {why}", script.display()));
+    }
+}
+
+/// Runs one script. Terms are those of the log and of the entries' proposers.
+struct Script {
+    bench: Bench,
+    log_term: u64,
+    entry_term: u64,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self { bench: Bench::empty(Ledger::new(2)), log_term: 1, entry_term: 1 }
+    }
+}
+
+impl Runner for Script {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, _: &Context) -> Result<String, Failure> {
+        let mut words = Words(command.consume_args());
+        let output = match command.name.as_str() {
+            "at" => self.set_time(&mut words)?,
+            "terms" => self.set_terms(&mut words)?,
+            "bounds" => self.set_bounds(&mut words)?,
+            "decide" => self.decide(&mut words)?,
+            "place" => self.order(&mut words, HeaderV1::PlaceHoldOrder)?,
+            "lift" => self.order(&mut words, HeaderV1::LiftHoldOrder)?,
+            "tick" => self.apply(HeaderV1::Tick),
+            "control" => self.control(&mut words)?,
+            "agent" => view(&self.bench.ledger.agent_view(&actor("t", words.next()?))),
+            "usage" => self.usage(&mut words)?,
+            "state" => self.state(),
+            name => {
+                let fact = fact(name, &mut words)?;
+                let from = self.bench.ledger.control_revision().0;
+                self.apply(control(from, from + 1, vec![fact]))
+            }
+        };
+        words.0.reject_next()?;
+        Ok(output)
+    }
+}
+
+impl Script {
+    /// Applies one command as an entry of its own, and checks that a snapshot taken afterwards is the same ledger.
+    fn apply(&mut self, header: HeaderV1) -> String {
+        let entry = entry(self.entry_term, self.bench.now_ns, vec![command(header)]);
+        let applied = self.bench.ledger.apply_entry(self.log_term, &entry).expect("our own apply version").remove(0);
+        let bytes = self.bench.ledger.to_bytes().expect("a small ledger");
+        let restored = Ledger::from_bytes(&bytes).expect("our own snapshot");
+        assert_eq!(restored.digest(), self.bench.ledger.digest());
+        self.bench.ledger = restored;
+        show(&applied)
+    }
+
+    fn set_time(&mut self, words: &mut Words<'_>) -> Result<String, Failure> {
+        self.bench.now_ns = START_NS + nanoseconds(words.next()?)?;
+        Ok(String::new())
+    }
+
+    fn set_terms(&mut self, words: &mut Words<'_>) -> Result<String, Failure> {
+        self.log_term = words.key("log").unwrap_or("1").parse()?;
+        self.entry_term = words.key("entry").unwrap_or("1").parse()?;
+        Ok(String::new())
+    }
+
+    fn set_bounds(&mut self, words: &mut Words<'_>) -> Result<String, Failure> {
+        let entries_max = words.key("entries").ok_or("entries=")?.parse()?;
+        let window_ms = nanoseconds(words.key("window").ok_or("window=")?)? / 1_000_000;
+        self.bench.ledger = Ledger::with_bounds(2, DedupBounds { entries_max, window_ms });
+        Ok(String::new())
+    }
+
+    fn decide(&mut self, words: &mut Words<'_>) -> Result<String, Failure> {
+        let decide = self.decision(words)?;
+        let mut output = String::new();
+        let mut times: u32 = words.key("times").unwrap_or("1").parse()?;
+        let mut next = Some(decide);
+        while let Some(mut decide) = next.take() {
+            output = self.apply(HeaderV1::Decide(decide.clone()));
+            times -= 1;
+            if times > 0 {
+                decide.agent_version = self.bench.ledger.agent_version(&decide.actor);
+                next = Some(decide);
+            }
+        }
+        Ok(output)
+    }
+
+    fn decision(&self, words: &mut Words<'_>) -> Result<DecideV1, Failure> {
+        let agent = words.next()?;
+        let mut decide = self.bench.decision(agent);
+        decide.actor = actor(words.key("tenant").unwrap_or("t"), agent);
+        decide.agent_version = self.bench.ledger.agent_version(&decide.actor);
+        decide.request = self.request(words)?;
+        decide.session = id(words.key("session").unwrap_or(""));
+        decide.cohort = id(words.key("cohort").unwrap_or(""));
+        decide.tool = id(words.key("tool").unwrap_or("search"));
+        decide.costs.clear();
+        for (unit, amount) in [("requests", "1"), ("tokens", "")] {
+            let amount = words.key(unit).unwrap_or(amount);
+            if !amount.is_empty() {
+                decide.costs.push(CostV1 { unit: id(unit), amount: amount.parse()? });
+            }
+        }
+        if let Some(word) = words.key("verdict") {
+            decide.evaluation.verdict = VerdictWord(Verdict::from_word(word).ok_or("verdict=")?);
+        }
+        if let Some(severity) = words.key("severity") {
+            decide.evaluation.detections.push(DetectionV1 { detector: 1, severity: severity.parse()? });
+        }
+        if let Some(revision) = words.key("policy") {
+            decide.policy_rev = ControlRevision(revision.parse()?);
+        }
+        if words.key("seen") == Some("new") {
+            decide.agent_version = self.bench.ledger.agent_version(&actor("t", "nobody has this name"));
+        }
+        Ok(decide)
+    }
+
+    fn request(&self, words: &mut Words<'_>) -> Result<RequestKey, Failure> {
+        let issued_ns = match words.key("issued") {
+            Some(text) => START_NS + nanoseconds(text)?,
+            None => self.bench.now_ns,
+        };
+        Ok(request(words.key("id").unwrap_or(""), words.key("body").unwrap_or(""), issued_ns / 1_000_000))
+    }
+
+    fn order(
+        &mut self,
+        words: &mut Words<'_>,
+        header: fn(HoldOrderV1) -> HeaderV1,
+    ) -> Result<String, Failure> {
+        let agent = words.next()?;
+        let ttl_ns = nanoseconds(words.key("ttl").unwrap_or("0s"))?;
+        let mut order = self.bench.order(agent, effect(words.key("effect"))?, ttl_ns);
+        order.request = self.request(words)?;
+        Ok(self.apply(header(order)))
+    }
+
+    fn control(&mut self, words: &mut Words<'_>) -> Result<String, Failure> {
+        let (from, to) = (words.next()?.parse()?, words.next()?.parse()?);
+        let mut facts = Vec::new();
+        while let Ok(tenant) = words.next() {
+            facts.push(ControlFact::Tenant(TenantFact { tenant: id(tenant), placement: Placement::Single }));
+        }
+        Ok(self.apply(control(from, to, facts)))
+    }
+
+    fn usage(&self, words: &mut Words<'_>) -> Result<String, Failure> {
+        let usage = self.bench.ledger.usage(&subject(words.next()?), self.bench.now_ns);
+        Ok(usage.iter().map(quota).collect())
+    }
+
+    fn state(&self) -> String {
+        let ledger = &self.bench.ledger;
+        let now_ns = ledger.now_ns().saturating_sub(START_NS);
+        format!(
+            "now={} leaves={} revision={} agents={} buckets={} remembered={} covered={}s",
+            duration(now_ns),
+            ledger.leaf_count(),
+            ledger.control_revision(),
+            ledger.agent_count(),
+            ledger.bucket_count(),
+            ledger.remembered_count(),
+            ledger.seconds_covered(),
+        )
+    }
+}
+
+/// Facts that are commands of their own: each becomes the next control revision.
+fn fact(name: &str, words: &mut Words<'_>) -> Result<ControlFact, Failure> {
+    Ok(match name {
+        "tenant" => ControlFact::Tenant(TenantFact { tenant: id(words.next()?), placement: Placement::Single }),
+        "policy" => ControlFact::Policy { digest: [words.next()?.len() as u8; 32] },
+        "limit" => ControlFact::Limit(limit_fact(words)?),
+        "unlimit" => ControlFact::LimitRemoved(LimitNumber(words.next()?.parse()?)),
+        "hold" => ControlFact::Hold(HoldFact {
+            id: ControlRevision(words.next()?.parse()?),
+            tenant: id(words.key("tenant").unwrap_or("")),
+            cohort: id(words.key("cohort").unwrap_or("")),
+            tool: id(words.key("tool").unwrap_or("")),
+            effect: effect(words.key("effect"))?,
+            until_ns: words.key("until").map_or(Ok(0), |text| nanoseconds(text).map(|ns| START_NS + ns))?,
+        }),
+        "unhold" => ControlFact::HoldLifted(ControlRevision(words.next()?.parse()?)),
+        "nothing" => ControlFact::Nothing,
+        _ => return Err(format!("no such command: {name}").into()),
+    })
+}
+
+fn limit_fact(words: &mut Words<'_>) -> Result<LimitFact, Failure> {
+    let number = words.next()?.parse()?;
+    let per = |text: &str| -> Result<(u64, u64), Failure> {
+        let (amount, period) = text.split_once('/').ok_or("amount/period")?;
+        Ok((amount.parse()?, nanoseconds(period)? / SECOND_NS))
+    };
+    let kind = if let Some(rate) = words.key("rate") {
+        let (amount, period_s) = per(rate)?;
+        LimitKind::Rate { amount, period_s, burst: words.key("burst").ok_or("burst=")?.parse()? }
+    } else {
+        let (cap, window_s) = per(words.key("budget").ok_or("rate= or budget=")?)?;
+        LimitKind::Budget { cap, window_s }
+    };
+    let mut fact = limit(number, words.key("unit").unwrap_or("requests"), kind);
+    if words.key("mode") == Some("shadow") {
+        fact.mode = LimitMode::Shadow;
+    }
+    fact.agent = id(words.key("agent").unwrap_or(""));
+    fact.tool = id(words.key("tool").unwrap_or(""));
+    fact.cohort = id(words.key("cohort").unwrap_or(""));
+    for part in words.key("key").unwrap_or("tenant").split('+') {
+        fact.key.push(match part {
+            "tenant" => KeyPart::Tenant,
+            "cohort" => KeyPart::Cohort,
+            "agent" => KeyPart::Agent,
+            "session" => KeyPart::Session,
+            "tool" => KeyPart::Tool,
+            "region" => KeyPart::Region,
+            _ => return Err(format!("no such key part: {part}").into()),
+        });
+    }
+    Ok(fact)
+}
+
+/// A command's arguments, taken out one by one.
+struct Words<'a>(ArgumentConsumer<'a>);
+
+impl<'a> Words<'a> {
+    fn next(&mut self) -> Result<&'a str, Failure> {
+        Ok(self.0.next_pos().ok_or("an argument is missing")?)
+    }
+
+    fn key(&mut self, key: &str) -> Option<&'a str> {
+        self.0.take_key(key)
+    }
+}
+
+fn effect(word: Option<&str>) -> Result<HoldEffect, Failure> {
+    match word {
+        None | Some("block") => Ok(HoldEffect::Block),
+        Some("restrict") => Ok(HoldEffect::Restrict),
+        Some(other) => Err(format!("no such effect: {other}").into()),
+    }
+}
+
+fn nanoseconds(text: &str) -> Result<u64, Failure> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or("a time needs a unit")?;
+    let unit_ns = match &text[digits..] {
+        "ns" => 1,
+        "ms" => 1_000_000,
+        "s" => SECOND_NS,
+        "m" => 60 * SECOND_NS,
+        "h" => 3_600 * SECOND_NS,
+        "d" => 86_400 * SECOND_NS,
+        unit => return Err(format!("no such unit of time: {unit}").into()),
+    };
+    Ok(text[..digits].parse::<u64>()? * unit_ns)
+}
+
+fn duration(ns: u64) -> String {
+    match ns {
+        _ if ns % SECOND_NS == 0 => format!("{}s", ns / SECOND_NS),
+        _ if ns % 1_000_000 == 0 => format!("{}ms", ns / 1_000_000),
+        _ => format!("{ns}ns"),
+    }
+}
+
+fn show(applied: &Applied) -> String {
+    let mut text = match &applied.outcome {
+        OutcomeV1::Decided(decided) => decision(decided),
+        OutcomeV1::TooOld { low_water_ms } => {
+            format!("too old: nothing is known up to {}", duration((low_water_ms * 1_000_000).saturating_sub(START_NS)))
+        }
+        OutcomeV1::Duplicate { leaf_index } => format!("duplicate of leaf {leaf_index}"),
+        OutcomeV1::Conflict { leaf_index } => format!("conflict with leaf {leaf_index}"),
+        OutcomeV1::FromFuture => "from the future".to_owned(),
+        OutcomeV1::Stale(why) => format!("stale: {why:?}"),
+        OutcomeV1::UnknownTenant => "unknown tenant".to_owned(),
+        OutcomeV1::HoldChanged { status, epoch } => format!("{} epoch={epoch}", status.as_str()),
+        OutcomeV1::ControlApplied { revision } => format!("revision {revision}"),
+        OutcomeV1::NoEffect => "no effect".to_owned(),
+    };
+    if let Some(leaf_index) = applied.leaf_index {
+        text = format!("leaf {leaf_index}: {text}");
+    }
+    text
+}
+
+fn decision(decided: &DecidedV1) -> String {
+    let reasons: Vec<String> = decided.reasons.iter().map(reason).collect();
+    let mut text = decided.verdict.as_str().to_owned();
+    if !reasons.is_empty() {
+        write!(text, " because {}", reasons.join(", ")).expect("a string");
+    }
+    write!(text, "; {} epoch={}", decided.status.as_str(), decided.epoch).expect("a string");
+    write!(text, " risk={} tier={}", decided.risk, decided.tier.as_str()).expect("a string");
+    if decided.retry_after_ns > 0 {
+        write!(text, "; retry after {}", duration(decided.retry_after_ns)).expect("a string");
+    }
+    text.push('\n');
+    text.extend(decided.quota.iter().map(quota));
+    text
+}
+
+fn reason(reason: &ReasonV1) -> String {
+    match reason {
+        ReasonV1::Policy(_) => "policy".to_owned(),
+        ReasonV1::AgentState(status) => format!("agent {}", status.as_str()),
+        ReasonV1::AgentHold => "agent hold".to_owned(),
+        ReasonV1::Hold(id) => format!("hold {id}"),
+        ReasonV1::QuotaExceeded(number) => format!("limit {number} exceeded"),
+        ReasonV1::CostAboveCap(number) => format!("cost above limit {number}"),
+        ReasonV1::RiskTier(tier) => format!("risk {}", tier.as_str()),
+    }
+}
+
+fn quota(quota: &QuotaV1) -> String {
+    let reset = if quota.reset_ns == 0 { "whole".to_owned() } else { format!("whole in {}", duration(quota.reset_ns)) };
+    let violated = if quota.violated { ", violated" } else { "" };
+    let shadow = if quota.shadow { ", shadow" } else { "" };
+    format!("limit {}: {} of {} left, {reset}{violated}{shadow}\n", quota.limit, quota.remaining, quota.cap)
+}
+
+fn view(facts: &AgentFacts) -> String {
+    let hold = facts.hold.map_or("none".to_owned(), |hold| format!("{:?} by leaf {}", hold.effect, hold.leaf_index));
+    format!(
+        "known={} {} epoch={} tier={} risk={} actions={} denied={} violations={} hold={hold}",
+        facts.known,
+        facts.status.as_str(),
+        facts.epoch,
+        facts.tier.as_str(),
+        facts.risk,
+        facts.actions,
+        facts.denied,
+        facts.violations,
+    )
+}

@@ -1,0 +1,145 @@
+//! The command line: nouns and verbs, shared flags, and who carries out what.
+//!
+//! Exit codes: 0 ok, 1 failed, 2 usage, 3 refused by a safety check, 4 outcome unknown, 10 unhealthy.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::output::Format;
+
+pub mod agent;
+pub mod audit;
+pub mod config;
+pub mod demo;
+pub mod dev;
+pub mod generator;
+pub mod http;
+pub mod journal;
+pub mod limit;
+pub mod load;
+pub mod measure;
+pub mod node;
+pub mod policy;
+pub mod sender;
+pub mod status;
+pub mod submit;
+pub mod tenant;
+
+/// Governs what AI agents do: every action gets a verdict, is charged to its limits and is recorded.
+#[derive(Debug, Parser)]
+#[command(
+    name = "nethical",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 refused by a safety check, 4 outcome unknown, 10 unhealthy.\n\n\
+                  Start here:\n  nethical demo            see it work, and survive a killed node, in under a minute\n  \
+                  nethical dev             a three-region cluster on this machine\n  \
+                  nethical status          what that cluster is doing"
+)]
+pub struct Cli {
+    /// Print tables for people or JSON for programs.
+    #[arg(short = 'o', long = "format", global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one node.
+    Node(node::NodeArgs),
+    /// Run a cluster of several nodes on this machine.
+    Dev(dev::DevArgs),
+    /// Show the system at work: quarantine, quotas, a killed leader, and the audit trail that survives it.
+    Demo(demo::DemoArgs),
+    /// Submit the actions of a file.
+    Submit(submit::SubmitArgs),
+    /// Put load on a cluster and measure it.
+    Load(load::LoadArgs),
+    /// Show nodes and groups.
+    Status(status::StatusArgs),
+    /// Look at agents, quarantine and release them.
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
+    /// Create and list tenants.
+    #[command(subcommand)]
+    Tenant(tenant::TenantCommand),
+    /// Set, list and remove limits, and see what they have left.
+    #[command(subcommand)]
+    Limit(limit::LimitCommand),
+    /// Put policy in force, show it, check it.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Read, prove and verify the audit trail.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Check and print configuration.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+impl Cli {
+    /// Carries the command out. Commands that talk to a cluster get a runtime; a node makes its own.
+    pub fn run(self) -> anyhow::Result<()> {
+        let format = self.format;
+        match self.command {
+            Command::Node(args) => node::run(args),
+            Command::Config(command) => config::run(command, format),
+            Command::Policy(policy::PolicyCommand::Check(args)) => policy::check(args, format),
+            Command::Dev(args) => block_on(dev::run(args, format)),
+            Command::Demo(args) => block_on(demo::run(args, format)),
+            Command::Submit(args) => block_on(submit::run(args, format)),
+            Command::Load(args) => block_on(load::run(args, format)),
+            Command::Status(args) => block_on(status::run(args, format)),
+            Command::Agent(command) => block_on(agent::run(command, format)),
+            Command::Tenant(command) => block_on(tenant::run(command, format)),
+            Command::Limit(command) => block_on(limit::run(command, format)),
+            Command::Policy(command) => block_on(policy::run(command, format)),
+            Command::Audit(command) => block_on(audit::run(command, format)),
+        }
+    }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(work)
+}
+
+/// Where the cluster is, for administrative commands.
+#[derive(Debug, Clone, Args)]
+pub struct EndpointArgs {
+    /// HTTP door of any node.
+    #[arg(long, env = "NETHICAL_ENDPOINT", default_value = "http://127.0.0.1:8001", value_name = "URL")]
+    pub endpoint: String,
+    /// Administrator's bearer token.
+    #[arg(long, env = "NETHICAL_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<String>,
+}
+
+impl EndpointArgs {
+    /// A connection to that door.
+    pub fn connect(&self) -> anyhow::Result<http::Admin> {
+        http::Admin::new(&self.endpoint, self.token.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn walk(command: &clap::Command) {
+            let leaf = command.get_subcommands().next().is_none();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(!leaf || help.contains("nethical "), "{} has no example", command.get_name());
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
+    }
+}

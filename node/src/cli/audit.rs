@@ -1,0 +1,313 @@
+//! `nethical audit`: read the audit trail, prove one decision, verify everything.
+//!
+//! Verification believes keys and hashes, never the node that serves them.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use nethical_audit::note::VerifierKey;
+use nethical_audit::proof::Proof;
+use nethical_audit::verify::BadEntry;
+use nethical_cluster::api::{EntryPage, ProofView, VerifierKeys};
+use nethical_protocol::ids::DecisionId;
+
+use super::EndpointArgs;
+use crate::output::{self, Exit, Format, stop};
+
+pub mod offline;
+pub mod online;
+
+/// Read, prove and verify the audit trail.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Recompute every log and hold it against the signed checkpoints.
+    #[command(after_help = "Exits 0 only where everything verifies; names the first entry that does not.\n\n\
+        Examples:\n  nethical audit verify --data nethical-data            (offline, on the files of stopped or running nodes)\n  \
+        nethical audit verify --endpoint http://127.0.0.1:8002  (over HTTP)")]
+    Verify(VerifyArgs),
+    /// Fetch the proof of one decision and check it.
+    #[command(after_help = "Examples:\n  nethical audit prove 3.1.42\n  nethical audit prove 3.1.42 --save decision.tlog-proof")]
+    Prove(ProveArgs),
+    /// List entries.
+    #[command(after_help = "Examples:\n  nethical audit entries --tenant airline --agent gpt-4o-airline-00 --limit 20\n  \
+        nethical audit entries --verdict block -o json")]
+    Entries(EntriesArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Folder of one node or of a whole `nethical dev` cluster.
+    #[arg(long, value_name = "DIR", conflicts_with = "endpoint")]
+    pub data: Option<PathBuf>,
+    /// HTTP door of any node.
+    #[arg(long, env = "NETHICAL_ENDPOINT", value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// Only these groups (online).
+    #[arg(long, value_delimiter = ',', value_name = "GROUP")]
+    pub group: Vec<u32>,
+    /// Bearer token.
+    #[arg(long, env = "NETHICAL_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ProveArgs {
+    /// As answered with the decision: group.era.leaf, such as 3.1.42.
+    pub decision_id: DecisionId,
+    /// Write the C2SP tlog-proof here, for other people's verifiers.
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    #[command(flatten)]
+    pub endpoint: EndpointArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct EntriesArgs {
+    /// Only this group.
+    #[arg(long)]
+    pub group: Option<u32>,
+    /// Only this tenant.
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// Only this agent of the tenant.
+    #[arg(long, requires = "tenant")]
+    pub agent: Option<String>,
+    /// Only this verdict: allow, restrict, escalate, block or terminate.
+    #[arg(long)]
+    pub verdict: Option<String>,
+    /// Where an earlier page ended.
+    #[arg(long)]
+    pub cursor: Option<String>,
+    /// At most this many.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub limit: u64,
+    #[command(flatten)]
+    pub endpoint: EndpointArgs,
+}
+
+/// What `audit verify -o json` prints.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct VerifyReport {
+    /// True where everything verifies.
+    pub ok: bool,
+    /// Leaves of all logs; copies of one log count once.
+    pub entries: u64,
+    /// Logs looked at.
+    pub groups: u64,
+    /// Replicas' copies looked at (offline).
+    pub copies: u64,
+    /// Checkpoints whose root and signature fit.
+    pub checkpoints: u64,
+    /// Each log.
+    pub logs: Vec<LogReport>,
+    /// The first thing that does not verify.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_bad: Option<BadEntry>,
+}
+
+/// One log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogReport {
+    /// Its group.
+    pub group: u32,
+    /// Its era.
+    pub era: u32,
+    /// Its leaves.
+    pub entries: u64,
+    /// Its root as recomputed, hex.
+    pub root: String,
+    /// True where it verifies.
+    pub ok: bool,
+}
+
+impl VerifyReport {
+    /// Adds a log's result.
+    pub fn add(&mut self, log: LogReport) {
+        self.entries += log.entries;
+        self.groups += 1;
+        self.ok &= log.ok;
+        self.logs.push(log);
+    }
+
+    /// Notes something bad; the first one is kept.
+    pub fn blame(&mut self, bad: BadEntry) {
+        self.ok = false;
+        self.first_bad.get_or_insert(bad);
+    }
+}
+
+/// Carries the command out.
+pub async fn run(command: AuditCommand, format: Format) -> anyhow::Result<()> {
+    match command {
+        AuditCommand::Verify(args) => verify(args, format).await,
+        AuditCommand::Prove(args) => prove(args, format).await,
+        AuditCommand::Entries(args) => entries(args, format).await,
+    }
+}
+
+async fn verify(args: VerifyArgs, format: Format) -> anyhow::Result<()> {
+    let report = match &args.data {
+        Some(dir) => offline::verify(dir)?,
+        None => {
+            let endpoint = args.endpoint.clone().unwrap_or_else(|| "http://127.0.0.1:8001".to_owned());
+            let endpoint = EndpointArgs { endpoint, token: args.token.clone() };
+            online::verify(&endpoint.connect()?, &args.group).await?
+        }
+    };
+    match format {
+        Format::Json => output::print_json(&report)?,
+        Format::Table => print(&report)?,
+    }
+    match &report.first_bad {
+        None if report.ok => Ok(()),
+        None => Err(stop(Exit::Failed, "the audit trail does not verify")),
+        Some(bad) => {
+            let place = if bad.segment.is_empty() { String::new() } else { format!(" ({})", bad.segment) };
+            let (group, leaf_index, reason) = (bad.group, bad.leaf_index, &bad.reason);
+            Err(stop(Exit::Failed, format!("the audit trail does not verify: group {group}, leaf {leaf_index}{place}: {reason}")))
+        }
+    }
+}
+
+fn print(report: &VerifyReport) -> anyhow::Result<()> {
+    let mut table = output::table(&["GROUP", "ERA", "ENTRIES", "ROOT", "VERIFIES"]);
+    for log in &report.logs {
+        let ok = if log.ok { "yes" } else { "NO" };
+        table.add_row([&log.group.to_string(), &log.era.to_string(), &log.entries.to_string(), &log.root, ok]);
+    }
+    output::print_table(&table, "no logs found")?;
+    let verdict = if report.ok { "all verify" } else { "NOT ALL VERIFY" };
+    let copies = if report.copies > 0 { format!(" ({} copies)", report.copies) } else { String::new() };
+    output::print_line(&format!("{} entries in {} logs{copies}: {verdict}", report.entries, report.groups))
+}
+
+async fn prove(args: ProveArgs, format: Format) -> anyhow::Result<()> {
+    let admin = args.endpoint.connect()?;
+    let id = args.decision_id.to_string();
+    let view: ProofView = admin.get(&["v1", "audit", "proof", &id], &[]).await?;
+    let keys: VerifierKeys = admin.get(&["v1", "audit", "keys"], &[]).await?;
+    let proof = check_proof(&view, args.decision_id, &keys)?;
+    if let Some(path) = &args.save {
+        save(path, &proof.encode())?;
+    }
+    if format == Format::Json {
+        return output::print_json(&view);
+    }
+    output::print_line(&format!(
+        "decision {id} is leaf {} of {} in {}\nleaf hash {}\n{} sibling hashes lead to the signed checkpoint:\n\n{}",
+        proof.index,
+        view.tree_size,
+        args.decision_id.log.origin(&keys.cluster),
+        view.leaf_hash,
+        proof.hashes.len(),
+        view.checkpoint.trim_end()
+    ))
+}
+
+/// The proof, once leaf, hashes and signature fit together and fit the decision asked for.
+fn check_proof(view: &ProofView, asked: DecisionId, keys: &VerifierKeys) -> anyhow::Result<Proof> {
+    let leaf = STANDARD.decode(&view.leaf).context("the proof's leaf is not base64")?;
+    let hashes = view.hashes.iter().map(|text| hex::decode(text).ok()?.try_into().ok()).collect::<Option<Vec<_>>>();
+    let hashes = hashes.context("a hash of the proof is not 32 bytes in hex")?;
+    let proof = Proof { extra: None, index: asked.leaf_index, hashes, checkpoint: view.checkpoint.clone() };
+    let known = keys_of(keys)?;
+    proof
+        .verify(&leaf, &asked.log.origin(&keys.cluster), &known)
+        .map_err(|error| stop(Exit::Failed, format!("the proof of {asked} does not hold: {error}")))?;
+    Ok(proof)
+}
+
+/// The keys that a node serves, parsed.
+pub fn keys_of(keys: &VerifierKeys) -> anyhow::Result<Vec<VerifierKey>> {
+    let parsed = keys.vkeys.iter().map(|vkey| VerifierKey::parse(vkey)).collect::<Result<Vec<_>, _>>();
+    parsed.context("the node serves a malformed verifier key")
+}
+
+#[allow(clippy::disallowed_methods, reason = "the command line writes the file that its user named")]
+fn save(path: &std::path::Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+async fn entries(args: EntriesArgs, format: Format) -> anyhow::Result<()> {
+    let mut query = vec![("limit", args.limit.to_string())];
+    let named = [
+        ("group", args.group.map(|group| group.to_string())),
+        ("tenant", args.tenant),
+        ("agent", args.agent),
+        ("verdict", args.verdict),
+        ("cursor", args.cursor),
+    ];
+    query.extend(named.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    let page: EntryPage = args.endpoint.connect()?.get(&["v1", "audit", "entries"], &query).await?;
+    if format == Format::Json {
+        return output::print_json(&page);
+    }
+    let mut table = output::table(&["DECISION", "TIME", "KIND", "VERDICT", "RISK", "REQUEST", "LEAF HASH"]);
+    for entry in &page.entries {
+        let decision = entry.decision.as_ref();
+        table.add_row([
+            entry.decision_id.to_string(),
+            time(entry.at_ns),
+            entry.kind.clone(),
+            decision.map_or("-".to_owned(), |decision| decision.verdict.as_str().to_owned()),
+            decision.map_or("-".to_owned(), |decision| decision.risk.score.to_string()),
+            decision.map_or("-".to_owned(), |decision| decision.request_id.clone()),
+            entry.leaf_hash.chars().take(16).collect(),
+        ]);
+    }
+    output::print_table(&table, "no entries")?;
+    if let Some(cursor) = page.cursor {
+        output::remark(&format!("more: --cursor {cursor}"));
+    }
+    Ok(())
+}
+
+fn time(at_ns: u64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(at_ns)).map_or("-".to_owned(), |time| format!("{time:.3}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nethical_audit::checkpoint::Checkpoint;
+    use nethical_audit::note::Signer;
+    use nethical_audit::tree::{TileTree, leaf_hash};
+    use nethical_protocol::ids::{GroupId, LogId};
+
+    fn proven() -> (ProofView, DecisionId, VerifierKeys) {
+        let signer = Signer::from_seed("demo/p/3/1", &[5; 32]).expect("a good name");
+        let mut tree = TileTree::default();
+        (0..6u8).for_each(|n| tree.append(leaf_hash(&[n])));
+        let checkpoint = Checkpoint { origin: "demo/p/3/1".into(), size: 6, root: tree.root() }.sign(&signer);
+        let decision_id = DecisionId { log: LogId { group: GroupId(3), era: 1 }, leaf_index: 4 };
+        let hashes = tree.inclusion_proof(4, 6, &|_| None).expect("in range");
+        let view = ProofView {
+            decision_id,
+            leaf: STANDARD.encode([4]),
+            leaf_hash: hex::encode(leaf_hash(&[4])),
+            tree_size: 6,
+            hashes: hashes.iter().map(hex::encode).collect(),
+            checkpoint,
+        };
+        (view, decision_id, VerifierKeys { cluster: "demo".into(), vkeys: vec![signer.verifier_key().to_string()] })
+    }
+
+    #[test]
+    fn a_true_proof_convinces_and_every_doctored_one_does_not() {
+        let (view, id, keys) = proven();
+        check_proof(&view, id, &keys).expect("a true proof");
+        let other = DecisionId { leaf_index: 3, ..id };
+        assert!(check_proof(&view, other, &keys).is_err(), "another index");
+        let doctored = ProofView { leaf: STANDARD.encode([5]), ..view.clone() };
+        assert!(check_proof(&doctored, id, &keys).is_err(), "another leaf");
+        let doctored = ProofView { checkpoint: view.checkpoint.replacen("6\n", "7\n", 1), ..view.clone() };
+        assert!(check_proof(&doctored, id, &keys).is_err(), "another checkpoint");
+        let foreign = VerifierKeys { vkeys: vec![], ..keys };
+        assert!(check_proof(&view, id, &foreign).is_err(), "no key");
+    }
+}

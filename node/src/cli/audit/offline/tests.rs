@@ -1,0 +1,83 @@
+//! Tests of offline verification on folders laid out like a development cluster's.
+
+use std::collections::BTreeMap;
+
+use nethical_audit::leaf::{LeafEvent, LeafV1};
+use nethical_audit::segment::SegmentWriter;
+use nethical_protocol::ids::{DecisionId, GroupId};
+
+use super::*;
+
+const LOG: LogId = LogId { group: GroupId(3), era: 1 };
+
+fn segment(cluster: &str, leaves: u64, term: u64) -> Vec<u8> {
+    let (mut writer, header) = SegmentWriter::create(SegmentMeta::new(cluster, LOG, 0));
+    let mut bytes = header.to_vec();
+    for leaf_index in 0..leaves {
+        let event = match leaf_index {
+            0 => LeafEvent::EraOpened { old_size: 0, old_root: [0; 32] },
+            rev => LeafEvent::Control { from_rev: rev - 1, to_rev: rev },
+        };
+        let (body, body_commitment) = nethical_audit::body::plain(b"{}");
+        let leaf = LeafV1 { group: 3, era: 1, leaf_index, now_ns: 1 + leaf_index, term, body_commitment, event };
+        bytes.extend(writer.push(&leaf.encode(), &body).unwrap_or_default());
+    }
+    bytes.extend(writer.flush_frame().unwrap_or_default());
+    bytes
+}
+
+/// A cluster's folder: one node for each given segment.
+fn cluster(segments: &[Vec<u8>]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let keyring = Keyring { cluster: "demo".into(), ring_keys: BTreeMap::new(), signing_seed: Some([9; 32]) };
+    for (index, bytes) in segments.iter().enumerate() {
+        let node = dir.path().join(format!("node-{}", index + 1));
+        let audit = node.join("data/audit/3");
+        std::fs::create_dir_all(&audit).expect("made");
+        std::fs::write(node.join("kek"), hex::encode([4; 32])).expect("written");
+        std::fs::write(node.join("keyring"), keyring.encode_sealed(&[4; 32], [1; 12])).expect("written");
+        std::fs::write(audit.join(SegmentMeta::new("demo", LOG, 0).file_name()), bytes).expect("written");
+    }
+    dir
+}
+
+#[test]
+fn sound_copies_verify_and_count_once() {
+    let dir = cluster(&[segment("demo", 5, 1), segment("demo", 7, 1)]);
+    let report = verify(dir.path()).expect("readable");
+    assert!(report.ok, "{report:?}");
+    assert_eq!((report.groups, report.copies, report.entries), (1, 2, 7));
+}
+
+#[test]
+fn a_flipped_bit_is_named() {
+    let mut bytes = segment("demo", 5, 1);
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let report = verify(cluster(&[bytes]).path()).expect("readable");
+    assert!(!report.ok);
+    let bad = report.first_bad.expect("named");
+    assert_eq!(bad.group, 3);
+    assert!((1..5).contains(&bad.leaf_index), "{bad:?}");
+}
+
+#[test]
+fn replicas_that_disagree_are_named_though_each_is_sound() {
+    let report = verify(cluster(&[segment("demo", 5, 1), segment("demo", 5, 2)]).path()).expect("readable");
+    assert!(!report.ok);
+    assert!(report.first_bad.expect("named").reason.contains("differs"), "the copies differ in every leaf's term");
+}
+
+#[test]
+fn a_foreign_cluster_and_an_empty_folder_do_not_pass() {
+    let report = verify(cluster(&[segment("other", 5, 1)]).path()).expect("readable");
+    assert!(!report.ok, "segments of another cluster");
+    let empty = tempfile::tempdir().expect("temporary folder");
+    assert_eq!(crate::output::exit_code(&verify(empty.path()).expect_err("nothing there")), Exit::Usage as u8);
+}
+
+#[test]
+fn decision_ids_name_their_log() {
+    let id: DecisionId = "3.1.42".parse().expect("well formed");
+    assert_eq!(id.log, LOG);
+}

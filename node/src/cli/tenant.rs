@@ -1,0 +1,84 @@
+//! `nethical tenant`: create and list tenants.
+
+use clap::{Args, Subcommand, ValueEnum};
+use reqwest::Method;
+
+use nethical_protocol::control::{ControlAck, Placement, TenantSpec};
+
+use super::EndpointArgs;
+use super::agent::require_acknowledged;
+use crate::output::{self, Format};
+
+/// Create and list tenants.
+#[derive(Debug, Subcommand)]
+pub enum TenantCommand {
+    /// Create a tenant. Creating it again with the same placement changes nothing.
+    #[command(after_help = "Single: all agents in one partition, every limit exact, the throughput of one group.\n\
+        Spread: agents over all partitions; limits need the agent in their key.\n\n\
+        Examples:\n  nethical tenant put airline\n  nethical tenant put bank --placement single")]
+    Put(PutArgs),
+    /// List all tenants.
+    #[command(after_help = "Example:\n  nethical tenant list -o json")]
+    List(EndpointArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct PutArgs {
+    /// The tenant's name.
+    pub tenant: String,
+    /// Where its agents live; fixed at creation.
+    #[arg(long, value_enum, default_value_t = PlacementArg::Spread)]
+    pub placement: PlacementArg,
+    #[command(flatten)]
+    pub endpoint: EndpointArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlacementArg {
+    Spread,
+    Single,
+}
+
+/// Carries the command out.
+pub async fn run(command: TenantCommand, format: Format) -> anyhow::Result<()> {
+    match command {
+        TenantCommand::Put(args) => put(args, format).await,
+        TenantCommand::List(endpoint) => list(endpoint, format).await,
+    }
+}
+
+async fn put(args: PutArgs, format: Format) -> anyhow::Result<()> {
+    let placement = match args.placement {
+        PlacementArg::Single => Placement::Single,
+        PlacementArg::Spread => Placement::Spread,
+    };
+    let spec = TenantSpec { tenant: args.tenant.clone(), placement };
+    let ack: ControlAck =
+        args.endpoint.connect()?.send(Method::PUT, &["v1", "tenants", &args.tenant], &spec).await?;
+    report(&ack, &format!("tenant {}", args.tenant), format)
+}
+
+async fn list(endpoint: EndpointArgs, format: Format) -> anyhow::Result<()> {
+    let tenants: Vec<TenantSpec> = endpoint.connect()?.get(&["v1", "tenants"], &[]).await?;
+    if format == Format::Json {
+        return output::print_json(&tenants);
+    }
+    let mut table = output::table(&["TENANT", "PLACEMENT"]);
+    for tenant in &tenants {
+        let placement = if tenant.placement == Placement::Single { "single" } else { "spread" };
+        table.add_row([tenant.tenant.as_str(), placement]);
+    }
+    output::print_table(&table, "no tenants yet; create one with `nethical tenant put NAME`")
+}
+
+/// Prints the fate of a control change.
+pub fn report(ack: &ControlAck, what: &str, format: Format) -> anyhow::Result<()> {
+    match format {
+        Format::Json => output::print_json(ack)?,
+        Format::Table if ack.awaiting.is_empty() => {
+            output::print_line(&format!("{what}: in force everywhere (control revision {})", ack.revision))?;
+        }
+        Format::Table => output::print_line(&format!("{what}: PENDING (control revision {})", ack.revision))?,
+    }
+    require_acknowledged(ack)
+}

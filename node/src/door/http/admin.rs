@@ -1,0 +1,199 @@
+//! Administration: tenants, limits, policy, hold-orders, agents. Bounds names, then asks the governor.
+//!
+//! A control change that not every partition in scope has confirmed is 202 with the groups awaited, never 200.
+
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use nethical_protocol::control::{AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, LimitSpec, Placement, TenantSpec};
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::limits::NAME_BYTES_MAX;
+
+use super::call::{Call, Handled, Reply};
+use super::routes::ok;
+
+/// A reason in words, kept in the sealed body of its leaf.
+const REASON_BYTES_MAX: usize = 2_048;
+
+#[derive(Default, Deserialize)]
+struct TenantBody {
+    tenant: Option<String>,
+    #[serde(default)]
+    placement: Placement,
+}
+
+#[derive(Deserialize)]
+struct TenantQuery {
+    tenant: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct UsageQuery {
+    tenant: String,
+    agent: String,
+}
+
+#[derive(Default, Deserialize)]
+struct HoldBody {
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    ttl_s: u64,
+    #[serde(default)]
+    effect: HoldEffect,
+}
+
+/// `GET /v1/tenants`
+pub async fn tenants(call: Call) -> Handled {
+    ok(call.door.governor.tenants().await)
+}
+
+/// `PUT /v1/tenants/{tenant}`
+pub async fn put_tenant(call: Call) -> Handled {
+    let body: TenantBody = call.json_or_default()?;
+    let tenant = call.param("tenant").to_owned();
+    check_name("tenant", &tenant)?;
+    if body.tenant.is_some_and(|named| named != tenant) {
+        return Err(Problem::new(Code::InvalidControl, "the body names another tenant than the path"));
+    }
+    acknowledged(call.door.governor.put_tenant(TenantSpec { tenant, placement: body.placement }).await)
+}
+
+/// `GET /v1/limits?tenant=`
+pub async fn limits(call: Call) -> Handled {
+    let query: TenantQuery = call.query()?;
+    ok(call.door.governor.limits(query.tenant).await)
+}
+
+/// `PUT /v1/limits`
+pub async fn put_limit(call: Call) -> Handled {
+    let spec: LimitSpec = call.json()?;
+    for (what, name) in [("id", &spec.id), ("tenant", &spec.tenant), ("unit", &spec.unit)] {
+        check_name(what, name)?;
+    }
+    for (what, name) in [("agent", &spec.agent), ("tool", &spec.tool), ("cohort", &spec.cohort)] {
+        check_bytes(what, name, NAME_BYTES_MAX)?;
+    }
+    acknowledged(call.door.governor.put_limit(spec).await)
+}
+
+/// `DELETE /v1/limits/{tenant}/{id}`
+pub async fn remove_limit(call: Call) -> Handled {
+    let (tenant, id) = (call.param("tenant").to_owned(), call.param("id").to_owned());
+    check_name("tenant", &tenant)?;
+    check_name("id", &id)?;
+    acknowledged(call.door.governor.remove_limit(tenant, id).await)
+}
+
+/// `GET /v1/limits/usage?tenant=&agent=`
+pub async fn limit_usage(call: Call) -> Handled {
+    let query: UsageQuery = call.query()?;
+    check_name("tenant", &query.tenant)?;
+    check_name("agent", &query.agent)?;
+    ok(call.door.governor.limit_usage(query.tenant, query.agent).await)
+}
+
+/// `GET /v1/policy`
+pub async fn policy(call: Call) -> Handled {
+    ok(call.door.governor.policy().await)
+}
+
+/// `PUT /v1/policy`, Cedar text
+pub async fn put_policy(call: Call) -> Handled {
+    if call.body.trim().is_empty() {
+        return Err(Problem::new(Code::InvalidPolicy, "the body holds no policy"));
+    }
+    acknowledged(call.door.governor.put_policy(call.body).await)
+}
+
+/// `POST /v1/holds`
+pub async fn place_hold(call: Call) -> Handled {
+    let spec: HoldSpec = call.json()?;
+    place(&call, spec).await
+}
+
+/// `DELETE /v1/holds`, the same body
+pub async fn lift_hold(call: Call) -> Handled {
+    let spec: HoldSpec = call.json()?;
+    lift(&call, spec).await
+}
+
+/// `GET /v1/agents/{tenant}/{agent}`
+pub async fn agent(call: Call) -> Handled {
+    let (tenant, agent) = agent_of(&call)?;
+    ok(call.door.governor.agent(tenant, agent).await)
+}
+
+/// `POST /v1/agents/{tenant}/{agent}/quarantine`
+pub async fn quarantine(call: Call) -> Handled {
+    let spec = agent_hold(&call)?;
+    place(&call, spec).await
+}
+
+/// `POST /v1/agents/{tenant}/{agent}/release`
+pub async fn release(call: Call) -> Handled {
+    let spec = agent_hold(&call)?;
+    lift(&call, spec).await
+}
+
+async fn place(call: &Call, spec: HoldSpec) -> Handled {
+    check_hold(&spec)?;
+    let view = call.door.governor.place_hold(spec).await?;
+    with_ack_status(&view, &view.ack)
+}
+
+async fn lift(call: &Call, spec: HoldSpec) -> Handled {
+    check_hold(&spec)?;
+    let view = call.door.governor.lift_hold(spec).await?;
+    with_ack_status(&view, &view.ack)
+}
+
+fn agent_of(call: &Call) -> Result<(String, String), Problem> {
+    let (tenant, agent) = (call.param("tenant").to_owned(), call.param("agent").to_owned());
+    check_name("tenant", &tenant)?;
+    check_name("agent", &agent)?;
+    Ok((tenant, agent))
+}
+
+fn agent_hold(call: &Call) -> Result<HoldSpec, Problem> {
+    let (tenant, agent) = agent_of(call)?;
+    let HoldBody { reason, ttl_s, effect } = call.json_or_default()?;
+    Ok(HoldSpec { scope: HoldScope::Agent { tenant, agent }, effect, reason, ttl_s })
+}
+
+fn check_hold(spec: &HoldSpec) -> Result<(), Problem> {
+    check_bytes("reason", &spec.reason, REASON_BYTES_MAX)?;
+    let names = match &spec.scope {
+        HoldScope::Agent { tenant, agent } => vec![("tenant", tenant), ("agent", agent)],
+        HoldScope::Cohort { tenant, cohort } => vec![("tenant", tenant), ("cohort", cohort)],
+        HoldScope::Tool { tenant, tool } => vec![("tenant", tenant), ("tool", tool)],
+        HoldScope::Tenant { tenant } => vec![("tenant", tenant)],
+        HoldScope::All => vec![],
+    };
+    names.into_iter().try_for_each(|(what, name)| check_name(what, name))
+}
+
+fn check_name(what: &str, name: &str) -> Result<(), Problem> {
+    if name.is_empty() {
+        return Err(Problem::new(Code::MalformedRequest, format!("{what} is empty")));
+    }
+    check_bytes(what, name, NAME_BYTES_MAX)
+}
+
+fn check_bytes(what: &str, text: &str, bytes_max: usize) -> Result<(), Problem> {
+    if text.len() <= bytes_max {
+        return Ok(());
+    }
+    let detail = format!("{what} has {} bytes; at most {bytes_max} are accepted", text.len());
+    Err(Problem::new(Code::TooLarge, detail))
+}
+
+fn acknowledged(ack: Result<ControlAck, Problem>) -> Handled {
+    let ack = ack?;
+    with_ack_status(&ack, &ack)
+}
+
+fn with_ack_status<T: Serialize>(value: &T, ack: &ControlAck) -> Handled {
+    let status = if ack.state == AckState::Pending { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok(Reply::json(value)?.status(status))
+}

@@ -1,0 +1,156 @@
+//! From answers to replies: statuses, rate-limit headers (IETF draft-ietf-httpapi-ratelimit-headers), batch items.
+//!
+//! A denied action is 200, as AuthZEN has it; only callers that prefer strict statuses see verdicts in them.
+
+use axum::http::StatusCode;
+use serde::Serialize;
+
+use nethical_protocol::decision::{Decision, ItemAnswer, QuotaState, Verdict};
+use nethical_protocol::error::Class;
+
+use super::call::{Handled, Reply};
+use super::problem::{self, Document};
+
+/// The largest integer of a structured field (RFC 9651).
+const FIELD_INTEGER_MAX: u64 = 999_999_999_999_999;
+
+/// One item of a batch's reply.
+#[derive(Serialize)]
+struct BatchItem<'a> {
+    request_id: &'a str,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<Class>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision: Option<&'a Decision>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<Document>,
+}
+
+/// The status of a decision: 200, or by its verdict where the caller prefers that.
+pub fn status_of(decision: &Decision, strict: bool) -> StatusCode {
+    match decision.verdict {
+        _ if !strict => StatusCode::OK,
+        Verdict::Allow | Verdict::Restrict => StatusCode::OK,
+        Verdict::Escalate => StatusCode::ACCEPTED,
+        // The most severe reason stands first: waiting helps only where it is the quota.
+        Verdict::Block if decision.reasons.first().is_some_and(|reason| reason.code == "quota-exceeded") => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
+        Verdict::Block | Verdict::Terminate => StatusCode::FORBIDDEN,
+    }
+}
+
+/// The reply to one item; `body` makes the JSON of a decision.
+pub fn single<T: Serialize>(answer: &ItemAnswer, strict: bool, echo: &str, body: impl FnOnce(&Decision) -> T) -> Handled {
+    let reply = match &answer.result {
+        Ok(decision) => with_quota(Reply::json(&body(decision))?, decision).status(status_of(decision, strict)),
+        Err(refusal) => problem::reply(refusal, &answer.request_id),
+    };
+    let reply = reply.header("x-request-id", echo);
+    Ok(if strict { reply.header("preference-applied", "status=strict") } else { reply })
+}
+
+/// The reply to a batch, in request order.
+pub fn batch(answers: &[ItemAnswer], strict: bool) -> Handled {
+    #[derive(Serialize)]
+    struct Batch<'a> {
+        answers: Vec<BatchItem<'a>>,
+    }
+    let reply = Reply::json(&Batch { answers: answers.iter().map(|answer| item(answer, strict)).collect() })?;
+    Ok(if strict { reply.header("preference-applied", "status=strict") } else { reply })
+}
+
+fn item(answer: &ItemAnswer, strict: bool) -> BatchItem<'_> {
+    let request_id = answer.request_id.as_str();
+    match &answer.result {
+        Ok(decision) => {
+            let status = status_of(decision, strict).as_u16();
+            BatchItem { request_id, status, class: None, decision: Some(decision), problem: None }
+        }
+        Err(refusal) => BatchItem {
+            request_id,
+            status: refusal.code.status(),
+            class: Some(refusal.code.class()),
+            decision: None,
+            problem: Some(Document::new(refusal, request_id)),
+        },
+    }
+}
+
+/// Adds RateLimit, RateLimit-Policy and Retry-After.
+fn with_quota(mut reply: Reply, decision: &Decision) -> Reply {
+    let wait_s = decision.retry_after_ms.map(|wait_ms| wait_ms.div_ceil(1_000).max(1));
+    if !decision.quota.is_empty() {
+        let join = |write: &dyn Fn(&QuotaState) -> String| {
+            decision.quota.iter().map(write).collect::<Vec<_>>().join(", ")
+        };
+        reply = reply
+            .header("ratelimit", &join(&|quota| rate_limit(quota, wait_s)))
+            .header("ratelimit-policy", &join(&rate_limit_policy));
+    }
+    match wait_s {
+        Some(wait_s) => reply.header("retry-after", &wait_s.to_string()),
+        None => reply,
+    }
+}
+
+/// `"per-minute";r=12;t=30`. Of a violated limit `t` is never after Retry-After, which wins by the draft.
+fn rate_limit(quota: &QuotaState, wait_s: Option<u64>) -> String {
+    let reset_s = if quota.violated { wait_s.map_or(quota.reset_s, |wait_s| wait_s.min(quota.reset_s)) } else { quota.reset_s };
+    format!("{};r={};t={}", field_text(&quota.limit), quota.remaining.min(FIELD_INTEGER_MAX), reset_s.min(FIELD_INTEGER_MAX))
+}
+
+/// `"per-minute";q=60;qu="requests"`. Units that the draft does not register go under a parameter of our own.
+fn rate_limit_policy(quota: &QuotaState) -> String {
+    let unit = if quota.unit == "requests" { "qu" } else { "nethical-unit" };
+    format!("{};q={};{unit}={}", field_text(&quota.limit), quota.cap.min(FIELD_INTEGER_MAX), field_text(&quota.unit))
+}
+
+/// A structured field's string holds printable ASCII; anything else becomes `?`.
+fn field_text(text: &str) -> String {
+    let mut out = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => out.extend(['\\', letter]),
+            ' '..='~' => out.push(letter),
+            _ => out.push('?'),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::door::scripted::{over_quota, with_verdict};
+
+    #[test]
+    fn strict_statuses_follow_verdicts_and_others_do_not() {
+        let expected = [200, 200, 202, 403, 403];
+        for (verdict, status) in Verdict::ALL.into_iter().zip(expected) {
+            assert_eq!(status_of(&with_verdict(verdict), true).as_u16(), status, "{verdict:?}");
+            assert_eq!(status_of(&with_verdict(verdict), false).as_u16(), 200);
+        }
+        assert_eq!(status_of(&over_quota(), true).as_u16(), 429);
+        let mut held = over_quota();
+        held.reasons.insert(0, with_verdict(Verdict::Block).reasons.remove(0));
+        assert_eq!(status_of(&held, true).as_u16(), 403, "waiting does not help where another reason is more severe");
+    }
+
+    #[test]
+    fn field_texts_are_escaped() {
+        assert_eq!(field_text("a\"b\\c é\n"), r#""a\"b\\c ??""#);
+    }
+
+    #[test]
+    fn rate_limits_read_as_the_draft_writes_them() {
+        let quota = &over_quota().quota;
+        assert_eq!(rate_limit(&quota[0], Some(2)), r#""per-minute";r=0;t=2"#);
+        assert_eq!(rate_limit(&quota[1], Some(2)), r#""daily";r=12;t=55"#);
+        assert_eq!(rate_limit_policy(&quota[0]), r#""per-minute";q=60;qu="requests""#);
+        let tokens = QuotaState { unit: "tokens.input".into(), cap: u64::MAX, ..quota[0].clone() };
+        assert_eq!(rate_limit_policy(&tokens), r#""per-minute";q=999999999999999;nethical-unit="tokens.input""#);
+    }
+}

@@ -1,0 +1,58 @@
+//! Reading the audit trail: entries, proofs, checkpoints and what an offline verifier needs.
+
+use serde::Deserialize;
+
+use nethical_cluster::api::EntryQuery;
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::DecisionId;
+
+use super::call::{Call, Handled, Reply};
+use super::routes::ok;
+
+/// Entries of one page.
+const ENTRIES_MAX: usize = 1_000;
+/// Leaves of one raw read; with the largest bodies it is still a few dozen megabytes.
+const RAW_LEAVES_MAX: u64 = 1_024;
+const RAW_LEAVES_DEFAULT: u64 = 256;
+
+#[derive(Deserialize)]
+struct RawQuery {
+    #[serde(default)]
+    from: u64,
+    count: Option<u64>,
+}
+
+/// `GET /v1/audit/entries`
+pub async fn entries(call: Call) -> Handled {
+    let query: EntryQuery = call.query()?;
+    if query.agent.is_some() && query.tenant.is_none() {
+        return Err(Problem::new(Code::MalformedRequest, "agent needs its tenant beside it"));
+    }
+    let limit = query.limit.map(|limit| limit.clamp(1, ENTRIES_MAX));
+    ok(call.door.governor.entries(EntryQuery { limit, ..query }).await)
+}
+
+/// `GET /v1/audit/proof/{decision_id}`
+pub async fn proof(call: Call) -> Handled {
+    let id: DecisionId = call.parsed("decision_id")?;
+    ok(call.door.governor.proof(id).await)
+}
+
+/// `GET /v1/audit/checkpoint/{group}`, a C2SP signed note
+pub async fn checkpoint(call: Call) -> Handled {
+    let group = call.parsed("group")?;
+    Ok(Reply::text("text/plain; charset=utf-8", call.door.governor.checkpoint(group).await?))
+}
+
+/// `GET /v1/audit/raw/{group}?from=&count=`
+pub async fn raw_leaves(call: Call) -> Handled {
+    let group = call.parsed("group")?;
+    let RawQuery { from, count } = call.query()?;
+    let count = count.unwrap_or(RAW_LEAVES_DEFAULT).clamp(1, RAW_LEAVES_MAX);
+    ok(call.door.governor.raw_leaves(group, from, count).await)
+}
+
+/// `GET /v1/audit/keys`
+pub async fn verifier_keys(call: Call) -> Handled {
+    ok(call.door.governor.verifier_keys().await)
+}

@@ -1,0 +1,164 @@
+//! The one table of routes: the router, the access rule and the test of `openapi.json` all read it.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, Method};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::limits::POLICY_BYTES_MAX;
+
+use super::call::{Call, Handled, Reply, Takes, correlation_of};
+use super::{Door, admin, audit, authzen, decide, health, legacy, problem};
+use crate::telemetry::metrics;
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody who reaches the door.
+    Open,
+    /// Holders of the admin token, where one is set.
+    Admin,
+}
+
+type Handler = fn(Call) -> BoxFuture<'static, Handled>;
+
+/// One route.
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path, parameters in braces.
+    pub path: &'static str,
+    access: Access,
+    takes: Takes,
+    handler: Handler,
+}
+
+macro_rules! table {
+    ($($method:ident $path:literal $access:ident $takes:expr => $handler:path;)*) => {
+        /// All routes.
+        pub const TABLE: &[Route] = &[$(Route {
+            method: Method::$method,
+            path: $path,
+            access: Access::$access,
+            takes: $takes,
+            handler: |call| $handler(call).boxed(),
+        }),*];
+    };
+}
+
+table! {
+    POST   "/v1/decisions"                             Open  Takes::Json    => decide::one;
+    POST   "/v1/decisions:batch"                       Open  Takes::Json    => decide::batch;
+    POST   "/access/v1/evaluation"                     Open  Takes::Json    => authzen::evaluation;
+    POST   "/process_action"                           Open  Takes::Json    => legacy::process_action;
+    POST   "/evaluate"                                 Open  Takes::Json    => legacy::process_action;
+    GET    "/v1/tenants"                               Admin Takes::Nothing => admin::tenants;
+    PUT    "/v1/tenants/{tenant}"                      Admin Takes::Json    => admin::put_tenant;
+    GET    "/v1/limits"                                Admin Takes::Nothing => admin::limits;
+    PUT    "/v1/limits"                                Admin Takes::Json    => admin::put_limit;
+    DELETE "/v1/limits/{tenant}/{id}"                  Admin Takes::Nothing => admin::remove_limit;
+    GET    "/v1/limits/usage"                          Admin Takes::Nothing => admin::limit_usage;
+    GET    "/v1/policy"                                Admin Takes::Nothing => admin::policy;
+    PUT    "/v1/policy"                                Admin Takes::Text(POLICY_BYTES_MAX) => admin::put_policy;
+    POST   "/v1/holds"                                 Admin Takes::Json    => admin::place_hold;
+    DELETE "/v1/holds"                                 Admin Takes::Json    => admin::lift_hold;
+    GET    "/v1/agents/{tenant}/{agent}"               Admin Takes::Nothing => admin::agent;
+    POST   "/v1/agents/{tenant}/{agent}/quarantine"    Admin Takes::Json    => admin::quarantine;
+    POST   "/v1/agents/{tenant}/{agent}/release"       Admin Takes::Json    => admin::release;
+    GET    "/v1/audit/entries"                         Admin Takes::Nothing => audit::entries;
+    GET    "/v1/audit/proof/{decision_id}"             Admin Takes::Nothing => audit::proof;
+    GET    "/v1/audit/checkpoint/{group}"              Admin Takes::Nothing => audit::checkpoint;
+    GET    "/v1/audit/raw/{group}"                     Admin Takes::Nothing => audit::raw_leaves;
+    GET    "/v1/audit/keys"                            Admin Takes::Nothing => audit::verifier_keys;
+    GET    "/v1/status"                                Admin Takes::Nothing => health::status;
+    GET    "/livez"                                    Open  Takes::Nothing => health::live;
+    GET    "/readyz"                                   Open  Takes::Nothing => health::ready;
+    GET    "/health"                                   Open  Takes::Nothing => health::health;
+    GET    "/health/live"                              Open  Takes::Nothing => health::live;
+    GET    "/health/ready"                             Open  Takes::Nothing => health::ready;
+    GET    "/health/startup"                           Open  Takes::Nothing => health::ready;
+    GET    "/metrics"                                  Open  Takes::Nothing => health::metrics;
+    GET    "/openapi.json"                             Open  Takes::Nothing => health::openapi;
+}
+
+/// A router of the whole table. Unknown paths and methods answer with problems too.
+pub fn router(door: Door) -> Router {
+    let mut router = Router::new();
+    for route in TABLE {
+        router = router.route(route.path, method_router(route, door.clone()));
+    }
+    router
+        .method_not_allowed_fallback(|request: Request| {
+            refuse(request, Code::MethodNotAllowed, "this path takes other methods")
+        })
+        .fallback(|request: Request| refuse(request, Code::NotFound, "there is nothing at this path"))
+}
+
+fn method_router(route: &'static Route, door: Door) -> MethodRouter {
+    let filter = MethodFilter::try_from(route.method.clone()).expect("the table has ordinary methods");
+    let door = Arc::new(door);
+    on(filter, move |request: Request| run(route, Door::clone(&door), request))
+}
+
+async fn refuse(request: Request, code: Code, detail: &'static str) -> Response {
+    finish(correlation_of(request.headers()), Err(Problem::new(code, detail)))
+}
+
+async fn run(route: &'static Route, door: Door, request: Request) -> Response {
+    let correlation = correlation_of(request.headers());
+    let outcome = handle(route, door, correlation.clone(), request).await;
+    finish(correlation, outcome)
+}
+
+async fn handle(route: &'static Route, door: Door, correlation: String, request: Request) -> Handled {
+    if route.access == Access::Admin {
+        check_token(door.options.admin_token.as_deref(), request.headers())?;
+    }
+    let call = Call::read(door, correlation, route.takes, request).await?;
+    (route.handler)(call).await
+}
+
+/// Every response carries X-Request-ID; a handler's own wins.
+fn finish(correlation: String, outcome: Handled) -> Response {
+    let mut response = outcome
+        .unwrap_or_else(|refusal| {
+            metrics::count_problem(refusal.code);
+            problem::reply(&refusal, &correlation)
+        })
+        .into_response();
+    let headers = response.headers_mut();
+    if let (false, Ok(value)) = (headers.contains_key("x-request-id"), correlation.parse()) {
+        headers.insert("x-request-id", value);
+    }
+    response
+}
+
+fn check_token(expected: Option<&str>, headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(expected) = expected else { return Ok(()) };
+    let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = given.and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
+    match token {
+        Some(token) if equal_in_constant_time(token.as_bytes(), expected.as_bytes()) => Ok(()),
+        _ => Err(Problem::new(Code::Unauthenticated, "this route needs the cluster's admin token as bearer token")),
+    }
+}
+
+/// Compares without telling by its time where the first difference is; the length is no secret.
+fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
+    left.len() == right.len() && left.iter().zip(right).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+/// A reply for handlers that answer in JSON only.
+pub fn ok<T: serde::Serialize>(value: Result<T, Problem>) -> Handled {
+    Reply::json(&value?)
+}

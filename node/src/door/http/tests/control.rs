@@ -1,0 +1,156 @@
+//! Administration, audit, health: each route reaches the governor with what the request said.
+
+use nethical_protocol::status::ReadyCheck;
+
+use super::*;
+
+#[tokio::test]
+async fn every_control_route_makes_its_call() {
+    let rig = rig(Scripted::deciding(vec![])).await;
+    let limit = json!({
+        "id": "per-minute", "tenant": "t", "kind": "rate", "amount": 60, "period_s": 60, "burst": 10, "key": ["agent"]
+    });
+    let hold = json!({ "scope": "cohort", "tenant": "t", "cohort": "c", "reason": "drill", "ttl_s": 60 });
+    let cases = [
+        ("PUT", "/v1/tenants/t", json!({ "placement": "single" }), "put_tenant TenantSpec { tenant: \"t\", placement: Single }"),
+        ("GET", "/v1/tenants", Value::Null, "tenants"),
+        ("PUT", "/v1/limits", limit, "put_limit LimitSpec { id: \"per-minute\", tenant: \"t\", unit: \"requests\", kind: Rate { amount: 60, period_s: 60, burst: 10 }"),
+        ("GET", "/v1/limits", Value::Null, "limits None"),
+        ("GET", "/v1/limits?tenant=a%20b", Value::Null, "limits Some(\"a b\")"),
+        ("DELETE", "/v1/limits/t/per%2Fminute", Value::Null, "remove_limit t per/minute"),
+        ("GET", "/v1/limits/usage?tenant=t&agent=a", Value::Null, "limit_usage t a"),
+        ("GET", "/v1/policy", Value::Null, "policy"),
+        ("POST", "/v1/holds", hold.clone(), "place_hold HoldSpec { scope: Cohort { tenant: \"t\", cohort: \"c\" }, effect: Block, reason: \"drill\", ttl_s: 60 }"),
+        ("DELETE", "/v1/holds", hold, "lift_hold HoldSpec { scope: Cohort"),
+        ("POST", "/v1/holds", json!({ "scope": "all" }), "place_hold HoldSpec { scope: All"),
+        ("GET", "/v1/agents/t/a%C3%A9", Value::Null, "agent t aé"),
+        ("POST", "/v1/agents/t/a/quarantine", json!({ "reason": "odd", "ttl_s": 5, "effect": "restrict" }), "place_hold HoldSpec { scope: Agent { tenant: \"t\", agent: \"a\" }, effect: Restrict, reason: \"odd\", ttl_s: 5 }"),
+        ("POST", "/v1/agents/t/a/release", Value::Null, "lift_hold HoldSpec { scope: Agent { tenant: \"t\", agent: \"a\" }, effect: Block, reason: \"\", ttl_s: 0 }"),
+        ("GET", "/v1/audit/entries?tenant=t&agent=a&limit=9999", Value::Null, "entries EntryQuery { group: None, tenant: Some(\"t\"), agent: Some(\"a\"), verdict: None, cursor: None, limit: Some(1000) }"),
+        ("GET", "/v1/audit/proof/2.1.42", Value::Null, "proof 2.1.42"),
+        ("GET", "/v1/audit/checkpoint/2", Value::Null, "checkpoint 2"),
+        ("GET", "/v1/audit/raw/3?from=7&count=999999", Value::Null, "raw_leaves 3 7 1024"),
+        ("GET", "/v1/audit/keys", Value::Null, "verifier_keys"),
+        ("GET", "/v1/status", Value::Null, "status"),
+    ];
+    for (method, path, body, call) in cases {
+        let text = if body.is_null() { String::new() } else { body.to_string() };
+        let response = rig.send(method, path, &[("content-type", "application/json")], text.as_bytes()).await;
+        assert_eq!(response.status, 200, "{method} {path}: {response:?}");
+        let last = rig.script.calls().pop().unwrap_or_default();
+        assert!(last.starts_with(call), "{method} {path} made {last}");
+        assert!(response.header("x-request-id").is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_policy_is_text_and_may_be_larger_than_other_bodies() {
+    let rig = rig_with(Scripted::deciding(vec![]), Options { body_bytes_max: 100, ..Options::default() }).await;
+    let text = format!("permit(principal, action, resource); // {}", "x".repeat(500));
+    let response = rig.send("PUT", "/v1/policy", &[("content-type", "text/plain")], text.as_bytes()).await;
+    assert_eq!(response.status, 200, "{response:?}");
+    assert_eq!(rig.script.calls(), [format!("put_policy {text}")]);
+    let response = rig.send("PUT", "/v1/policy", &[], b" \n").await;
+    assert_eq!((response.status, response.problem().0.as_str()), (422, "invalid-policy"));
+    let response = rig.send("PUT", "/v1/policy", &[], &vec![b'x'; 512 * 1024 + 1]).await;
+    assert_eq!(response.problem().0, "too-large");
+}
+
+#[tokio::test]
+async fn pending_changes_are_202_with_the_groups_awaited() {
+    let rig = rig(Scripted::deciding(vec![])).await;
+    rig.script.leave_pending();
+    let response = rig.json("PUT", "/v1/tenants/t", &json!({})).await;
+    assert_eq!((response.status, response.json()["awaiting"].clone()), (202, json!([3])));
+    let response = rig.post("/v1/holds", &json!({ "scope": "all" })).await;
+    assert_eq!((response.status, response.json()["ack"]["state"].clone()), (202, json!("pending")));
+}
+
+#[tokio::test]
+async fn malformed_control_requests_are_refused_before_the_governor() {
+    let rig = rig(Scripted::deciding(vec![])).await;
+    let long = "x".repeat(257);
+    let cases = [
+        ("PUT", "/v1/tenants/t".to_owned(), json!({ "tenant": "u" }), 422),
+        ("PUT", format!("/v1/tenants/{long}"), json!({}), 413),
+        ("PUT", "/v1/tenants/t".into(), json!({ "placement": "moon" }), 400),
+        ("PUT", "/v1/limits".into(), json!({ "id": "x" }), 400),
+        ("PUT", "/v1/limits".into(), json!({ "id": "x", "tenant": "t", "kind": "rate", "amount": -1, "period_s": 1, "burst": 1, "key": [] }), 400),
+        ("PUT", "/v1/limits".into(), json!({ "id": "", "tenant": "t", "kind": "budget", "cap": 1, "window_s": 1, "key": [] }), 400),
+        ("POST", "/v1/holds".into(), json!({ "scope": "moon" }), 400),
+        ("POST", "/v1/holds".into(), json!({ "scope": "agent", "tenant": "t", "agent": "" }), 400),
+        ("POST", "/v1/agents/t/a/quarantine".into(), json!({ "reason": "x".repeat(2049) }), 413),
+        ("GET", "/v1/limits/usage?tenant=t".into(), Value::Null, 400),
+        ("GET", "/v1/audit/proof/banana".into(), Value::Null, 400),
+        ("GET", "/v1/audit/raw/-1".into(), Value::Null, 400),
+        ("GET", "/v1/audit/raw/2?from=x".into(), Value::Null, 400),
+        ("GET", "/v1/audit/entries?agent=a".into(), Value::Null, 400),
+        ("GET", "/v1/audit/entries?limit=-5".into(), Value::Null, 400),
+        ("GET", "/v1/agents/t/%FF".into(), Value::Null, 400),
+    ];
+    for (method, path, body, status) in cases {
+        let response = rig.json(method, &path, &body).await;
+        assert_eq!(response.status, status, "{method} {path} {body}: {response:?}");
+        response.problem();
+    }
+    assert_eq!(rig.script.calls(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_governors_refusals_pass_through() {
+    let rig = rig(Scripted::deciding(vec![])).await;
+    rig.script.refuse(Problem::new(Code::UnknownTenant, "no tenant t"));
+    for path in ["/v1/agents/t/a", "/v1/limits", "/v1/status", "/v1/audit/checkpoint/2", "/v1/policy"] {
+        let response = rig.get(path).await;
+        assert_eq!((response.status, response.problem().0.as_str()), (404, "unknown-tenant"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn administration_needs_the_token_where_one_is_set() {
+    let options = Options { admin_token: Some("s3cret".into()), ..Options::default() };
+    let rig = rig_with(Scripted::deciding(vec![]), options).await;
+    for wrong in [None, Some("Bearer wrong"), Some("Bearer s3cre"), Some("Basic s3cret"), Some("s3cret")] {
+        let headers: Vec<(&str, &str)> = wrong.map(|value| ("authorization", value)).into_iter().collect();
+        let response = rig.send("GET", "/v1/audit/entries", &headers, b"").await;
+        assert_eq!((response.status, response.header("www-authenticate")), (401, Some("Bearer")), "{wrong:?}");
+    }
+    assert!(rig.script.calls().is_empty());
+    let response = rig.send("GET", "/v1/audit/entries", &[("authorization", "bearer s3cret")], b"").await;
+    assert_eq!(response.status, 200);
+    for open in ["/livez", "/readyz", "/health", "/metrics", "/openapi.json"] {
+        assert_eq!(rig.get(open).await.status, 200, "{open}");
+    }
+}
+
+#[tokio::test]
+async fn health_follows_the_checks() {
+    let rig = rig(Scripted::deciding(vec![])).await;
+    let check = |name: &str, ok| ReadyCheck { name: name.into(), ok, detail: "d".into() };
+    rig.script.set_checks(vec![check("quorum", true), check("policy", true)]);
+    assert_eq!(rig.get("/readyz").await.json(), json!({ "status": "ready", "ready": true }));
+    assert_eq!(rig.get("/readyz?verbose").await.json()["checks"].as_array().map(Vec::len), Some(2));
+    assert_eq!(rig.get("/health").await.json()["status"], "healthy");
+    rig.script.set_checks(vec![check("quorum", true), check("policy", false)]);
+    for path in ["/readyz", "/health/ready", "/health/startup"] {
+        let response = rig.get(path).await;
+        assert_eq!((response.status, &response.json()["checks"][0]["name"]), (503, &json!("policy")), "{path}");
+        assert_eq!(response.json()["checks"].as_array().map(Vec::len), Some(1), "only the failing ones");
+    }
+    let response = rig.get("/health").await;
+    assert_eq!((response.status, &response.json()["failing"][0]["name"]), (503, &json!("policy")));
+    for path in ["/livez", "/health/live"] {
+        assert_eq!(rig.get(path).await.status, 200, "alive while not ready");
+    }
+}
+
+#[tokio::test]
+async fn metrics_and_the_interfaces_description_are_served() {
+    crate::telemetry::start_metrics().expect("a recorder");
+    let rig = rig(Scripted::deciding(vec![Ok(crate::door::scripted::decision(""))])).await;
+    rig.post("/v1/decisions", &line(None)).await;
+    let text = rig.get("/metrics").await.body;
+    assert!(text.contains(r#"nethical_actions_total{verdict="allow",door="http"}"#), "{text}");
+    assert!(text.contains(r#"nethical_latency_seconds_bucket{door="http""#), "{text}");
+    assert_eq!(rig.get("/openapi.json").await.json()["openapi"], "3.1.0");
+}

@@ -1,0 +1,266 @@
+//! A governor for the doors' tests: answers from a script, remembers what it was asked.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+
+use nethical_cluster::api::*;
+use nethical_protocol::action::{Action, ActionKind};
+use nethical_protocol::control::{AckState, ControlAck, HoldSpec, LimitSpec, TenantSpec};
+use nethical_protocol::decision::*;
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LogId};
+use nethical_protocol::status::{ClusterStatus, ReadyCheck};
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Scripted {
+    silent: bool,
+    decisions: Mutex<VecDeque<Result<Decision, Problem>>>,
+    actions: Mutex<Vec<Action>>,
+    deadlines: Mutex<Vec<Duration>>,
+    calls: Mutex<Vec<String>>,
+    refusal: Mutex<Option<Problem>>,
+    checks: Mutex<Vec<ReadyCheck>>,
+    pending: Mutex<bool>,
+}
+
+impl Scripted {
+    /// Gives these decisions, one an action, and nothing once they are used up.
+    pub(crate) fn deciding(decisions: Vec<Result<Decision, Problem>>) -> Arc<Self> {
+        Arc::new(Self { decisions: Mutex::new(decisions.into()), ..Self::default() })
+    }
+
+    /// Never answers a decision.
+    pub(crate) fn silent() -> Arc<Self> {
+        Arc::new(Self { silent: true, ..Self::default() })
+    }
+
+    /// Every call but decisions answers this from now on.
+    pub(crate) fn refuse(&self, problem: Problem) {
+        *self.refusal.lock() = Some(problem);
+    }
+
+    /// Control changes stay pending from now on.
+    pub(crate) fn leave_pending(&self) {
+        *self.pending.lock() = true;
+    }
+
+    pub(crate) fn set_checks(&self, checks: Vec<ReadyCheck>) {
+        *self.checks.lock() = checks;
+    }
+
+    pub(crate) fn actions(&self) -> Vec<Action> {
+        self.actions.lock().clone()
+    }
+
+    pub(crate) fn deadlines(&self) -> Vec<Duration> {
+        self.deadlines.lock().clone()
+    }
+
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.calls.lock().clone()
+    }
+
+    fn answer<T: Send + 'static>(&self, call: String, value: T) -> Answer<'_, T> {
+        self.calls.lock().push(call);
+        let answer = self.refusal.lock().clone().map_or(Ok(value), Err);
+        async move { answer }.boxed()
+    }
+
+    fn ack(&self) -> ControlAck {
+        let pending = *self.pending.lock();
+        let (state, awaiting) = if pending { (AckState::Pending, vec![3]) } else { (AckState::Acknowledged, vec![]) };
+        ControlAck { revision: ControlRevision(9), state, awaiting }
+    }
+
+    fn hold(&self, hold: HoldSpec) -> HoldView {
+        HoldView { hold, ack: self.ack(), decision_id: Some(decision("x").decision_id) }
+    }
+}
+
+/// A small action of agent `agent-1`.
+pub(crate) fn action(request_id: &str) -> Action {
+    Action {
+        request_id: request_id.to_owned(),
+        client_chosen: true,
+        issued_at_ms: 1,
+        tenant: "airline".into(),
+        agent: "agent-1".into(),
+        session: String::new(),
+        cohort: String::new(),
+        region: String::new(),
+        kind: ActionKind::ToolCall,
+        name: "search".into(),
+        resource_type: String::new(),
+        resource_id: String::new(),
+        args_json: "{}".into(),
+        context_json: "{}".into(),
+        cost: vec![],
+        explain: false,
+    }
+}
+
+/// An allowing decision.
+pub(crate) fn decision(request_id: &str) -> Decision {
+    Decision {
+        request_id: request_id.to_owned(),
+        decision_id: DecisionId { log: LogId { group: GroupId(2), era: 1 }, leaf_index: 42 },
+        verdict: Verdict::Allow,
+        allowed: true,
+        decision: "ALLOW".into(),
+        reasons: vec![],
+        obligations: vec![],
+        risk: Risk { score: 120, tier: "low".into(), factors: vec![] },
+        agent: AgentSummary { state: AgentStatus::Active, epoch: 1 },
+        quota: vec![],
+        retry_after_ms: None,
+        revision: Revision { policy: ControlRevision(1), state: ControlRevision(2) },
+        decided_at_ns: 1_700_000_000_000_000_000,
+        degraded: false,
+        replayed: false,
+        audit: AuditPosition { log: "dev/p/2/1".into(), leaf_index: 42, leaf_hash: "ab".repeat(32) },
+    }
+}
+
+/// A decision with another verdict.
+pub(crate) fn with_verdict(verdict: Verdict) -> Decision {
+    let word = legacy_word(verdict, AgentStatus::Active).to_owned();
+    let reason = Reason { code: "policy".into(), detail: "rule r1".into() };
+    Decision { verdict, allowed: verdict.is_allowed(), decision: word, reasons: vec![reason], ..decision("r") }
+}
+
+/// A denial by the limit `per-minute`.
+pub(crate) fn over_quota() -> Decision {
+    let quota = |limit: &str, remaining, violated| QuotaState {
+        limit: limit.into(),
+        unit: "requests".into(),
+        cap: 60,
+        remaining,
+        reset_s: 55,
+        violated,
+    };
+    Decision {
+        reasons: vec![Reason { code: "quota-exceeded".into(), detail: "per-minute".into() }],
+        quota: vec![quota("per-minute", 0, true), quota("daily", 12, false)],
+        retry_after_ms: Some(1_200),
+        ..with_verdict(Verdict::Block)
+    }
+}
+
+impl Governor for Scripted {
+    fn decide(&self, actions: Vec<Action>, deadline: Duration) -> BoxFuture<'_, Vec<ItemAnswer>> {
+        self.deadlines.lock().push(deadline);
+        let answers = actions.iter().filter_map(|action| {
+            let result = self.decisions.lock().pop_front()?;
+            let result = result.map(|decision| Decision { request_id: action.request_id.clone(), ..decision });
+            Some(ItemAnswer { request_id: action.request_id.clone(), result })
+        });
+        let answers = answers.collect();
+        self.actions.lock().extend(actions);
+        if self.silent { futures::future::pending().boxed() } else { async move { answers }.boxed() }
+    }
+
+    fn put_tenant(&self, spec: TenantSpec) -> Answer<'_, ControlAck> {
+        self.answer(format!("put_tenant {spec:?}"), self.ack())
+    }
+
+    fn tenants(&self) -> Answer<'_, Vec<TenantSpec>> {
+        self.answer("tenants".into(), vec![TenantSpec { tenant: "airline".into(), placement: Default::default() }])
+    }
+
+    fn put_limit(&self, spec: LimitSpec) -> Answer<'_, ControlAck> {
+        self.answer(format!("put_limit {spec:?}"), self.ack())
+    }
+
+    fn remove_limit(&self, tenant: String, id: String) -> Answer<'_, ControlAck> {
+        self.answer(format!("remove_limit {tenant} {id}"), self.ack())
+    }
+
+    fn limits(&self, tenant: Option<String>) -> Answer<'_, Vec<LimitSpec>> {
+        self.answer(format!("limits {tenant:?}"), vec![])
+    }
+
+    fn limit_usage(&self, tenant: String, agent: String) -> Answer<'_, Vec<LimitUsage>> {
+        self.answer(format!("limit_usage {tenant} {agent}"), vec![])
+    }
+
+    fn put_policy(&self, text: String) -> Answer<'_, ControlAck> {
+        self.answer(format!("put_policy {text}"), self.ack())
+    }
+
+    fn policy(&self) -> Answer<'_, PolicyView> {
+        let text = "permit(principal, action, resource);".to_owned();
+        self.answer("policy".into(), PolicyView { revision: 1, digest: "d".into(), policies: 1, text })
+    }
+
+    fn place_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView> {
+        self.answer(format!("place_hold {spec:?}"), self.hold(spec))
+    }
+
+    fn lift_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView> {
+        self.answer(format!("lift_hold {spec:?}"), self.hold(spec))
+    }
+
+    fn agent(&self, tenant: String, agent: String) -> Answer<'_, AgentView> {
+        let view = AgentView {
+            tenant: tenant.clone(),
+            agent: agent.clone(),
+            group: 2,
+            known: true,
+            state: AgentStatus::Active,
+            epoch: 1,
+            risk: 10,
+            tier: "low".into(),
+            actions: 3,
+            denied: 1,
+            violations: 0,
+        };
+        self.answer(format!("agent {tenant} {agent}"), view)
+    }
+
+    fn entries(&self, query: EntryQuery) -> Answer<'_, EntryPage> {
+        self.answer(format!("entries {query:?}"), EntryPage { entries: vec![], cursor: None })
+    }
+
+    fn proof(&self, id: DecisionId) -> Answer<'_, ProofView> {
+        let view = ProofView {
+            decision_id: id,
+            leaf: String::new(),
+            leaf_hash: String::new(),
+            tree_size: 43,
+            hashes: vec![],
+            checkpoint: "dev/p/2/1\n43\n".into(),
+        };
+        self.answer(format!("proof {id}"), view)
+    }
+
+    fn checkpoint(&self, group: GroupId) -> Answer<'_, String> {
+        self.answer(format!("checkpoint {group}"), "dev/p/2/1\n43\nAAAA\n".into())
+    }
+
+    fn raw_leaves(&self, group: GroupId, from: u64, count: u64) -> Answer<'_, RawLeaves> {
+        self.answer(format!("raw_leaves {group} {from} {count}"), RawLeaves { from, leaves: vec![], bodies: vec![] })
+    }
+
+    fn verifier_keys(&self) -> Answer<'_, VerifierKeys> {
+        self.answer("verifier_keys".into(), VerifierKeys { cluster: "dev".into(), vkeys: vec!["dev+1+k".into()] })
+    }
+
+    fn status(&self) -> Answer<'_, ClusterStatus> {
+        self.answer("status".into(), ClusterStatus::default())
+    }
+
+    fn ready(&self) -> Vec<ReadyCheck> {
+        self.checks.lock().clone()
+    }
+}
+
+/// A problem of class retry with its time.
+pub(crate) fn overloaded() -> Problem {
+    Problem::new(Code::Overloaded, "too many are waiting").retry_after_ms(2_100)
+}

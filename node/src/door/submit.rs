@@ -1,0 +1,128 @@
+//! From decoded items to answers, common to both doors: bounds, the one call of the governor, merging, counting.
+//!
+//! Refused items never reach the governor; the others keep their order. A governor that breaks its own deadline is
+//! answered for with `outcome-unknown`, since it may have proposed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nethical_cluster::api::Governor;
+use nethical_protocol::action::Action;
+use nethical_protocol::decision::ItemAnswer;
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::limits::{DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS};
+
+use super::{json, request_id};
+use crate::telemetry::metrics::Batch;
+
+/// How long past its deadline a governor may take before the door answers in its stead.
+const DEADLINE_GRACE: Duration = Duration::from_secs(1);
+
+/// An item as the door decoded it: an action, or its answer already.
+pub type Item = Result<Action, ItemAnswer>;
+
+/// The deadline of a request in milliseconds, bounded; the default where none is asked for.
+pub fn deadline(asked_ms: Option<u64>) -> Duration {
+    Duration::from_millis(asked_ms.unwrap_or(DEADLINE_DEFAULT_MS).clamp(1, DEADLINE_MAX_MS))
+}
+
+/// The answer of an item that never reached the governor.
+pub fn refuse(request_id: impl Into<String>, problem: Problem) -> ItemAnswer {
+    ItemAnswer { request_id: request_id.into(), result: Err(problem) }
+}
+
+/// Checks every bound of an action, arguments and context included.
+pub fn check(action: &Action) -> Result<(), Problem> {
+    action.check_bounds()?;
+    json::check_object("args", &action.args_json)?;
+    json::check_object("context", &action.context_json)
+}
+
+/// Submits items; one answer each, in order. `door` names the door in metrics.
+pub async fn submit(governor: &Arc<dyn Governor>, items: Vec<Item>, deadline: Duration, door: &'static str) -> Vec<ItemAnswer> {
+    let batch = Batch::start(door);
+    let mut answers: Vec<Option<ItemAnswer>> = Vec::with_capacity(items.len());
+    let mut actions = Vec::with_capacity(items.len());
+    for item in items {
+        match item.and_then(checked) {
+            Ok(action) => {
+                actions.push(action);
+                answers.push(None);
+            }
+            Err(answer) => answers.push(Some(answer)),
+        }
+    }
+    batch.note_agents(&actions);
+    let mut decided = decide(governor, actions, deadline).await.into_iter();
+    let answers: Vec<ItemAnswer> = answers
+        .into_iter()
+        .map(|answer| answer.or_else(|| decided.next()).expect("decide answers every action"))
+        .collect();
+    batch.finish(&answers);
+    answers
+}
+
+fn checked(action: Action) -> Item {
+    match check(&action) {
+        Ok(()) => Ok(action),
+        Err(problem) => Err(refuse(request_id::shortened(&action.request_id), problem)),
+    }
+}
+
+/// One answer for each action, in order, whatever the governor does.
+async fn decide(governor: &Arc<dyn Governor>, actions: Vec<Action>, deadline: Duration) -> Vec<ItemAnswer> {
+    if actions.is_empty() {
+        return Vec::new();
+    }
+    let ids: Vec<String> = actions.iter().map(|action| action.request_id.clone()).collect();
+    let for_all = |code, detail: &str| {
+        tracing::error!(code = %code, actions = ids.len(), "{detail}");
+        ids.iter().map(|id| refuse(id.as_str(), Problem::new(code, detail))).collect()
+    };
+    match tokio::time::timeout(deadline + DEADLINE_GRACE, governor.decide(actions, deadline)).await {
+        Err(_) => for_all(Code::OutcomeUnknown, "no answer came inside the deadline"),
+        Ok(answers) if answers.len() != ids.len() => for_all(Code::OutcomeUnknown, "answers are missing in the batch"),
+        Ok(answers) => answers,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::door::scripted::{Scripted, action, decision};
+
+    #[tokio::test]
+    async fn refused_items_keep_their_place_and_never_reach_the_governor() {
+        let script = Scripted::deciding(vec![Ok(decision("b"))]);
+        let governor: Arc<dyn Governor> = script.clone();
+        let early = refuse("a", Problem::new(Code::UnknownKind, "no"));
+        let long = Action { name: "x".repeat(300), ..action("c") };
+        let answers = submit(&governor, vec![Err(early.clone()), Ok(action("b")), Ok(long)], deadline(None), "test").await;
+        assert_eq!(answers[0], early);
+        assert_eq!(answers[1].result.as_ref().map(|d| d.request_id.as_str()), Ok("b"));
+        assert_eq!((answers[2].request_id.as_str(), answers[2].result.as_ref().map_err(|p| p.code)), ("c", Err(Code::TooLarge)));
+        assert_eq!(script.actions(), vec![action("b")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_governor_that_never_answers_is_answered_for_as_unknown() {
+        let governor: Arc<dyn Governor> = Scripted::silent();
+        let answers = submit(&governor, vec![Ok(action("a"))], deadline(Some(50)), "test").await;
+        assert_eq!(answers[0].result.as_ref().map_err(|p| p.code), Err(Code::OutcomeUnknown));
+    }
+
+    #[tokio::test]
+    async fn a_governor_that_answers_too_few_is_answered_for_as_unknown() {
+        let governor: Arc<dyn Governor> = Scripted::deciding(vec![Ok(decision("a"))]);
+        let answers = submit(&governor, vec![Ok(action("a")), Ok(action("b"))], deadline(None), "test").await;
+        assert_eq!(answers.len(), 2);
+        assert!(answers.iter().all(|answer| answer.result.as_ref().is_err_and(|p| p.code == Code::OutcomeUnknown)));
+    }
+
+    #[test]
+    fn deadlines_are_bounded() {
+        assert_eq!(deadline(None), Duration::from_millis(DEADLINE_DEFAULT_MS));
+        assert_eq!(deadline(Some(0)), Duration::from_millis(1));
+        assert_eq!(deadline(Some(u64::MAX)), Duration::from_millis(DEADLINE_MAX_MS));
+    }
+}
