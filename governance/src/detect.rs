@@ -20,7 +20,7 @@ pub(crate) mod measured;
 use nethical_protocol::action::Action;
 
 use crate::command::DetectionV1;
-use crate::normalise::{Form, Normalised};
+use crate::normalise::{Form, Normalised, boundary_after, boundary_before};
 use anchors::Anchors;
 
 /// Raised whenever the same text may give other findings than before.
@@ -153,7 +153,7 @@ struct Scan<'a> {
 impl Report for Scan<'_> {
     fn found(&mut self, detector: u8, severity: u16, start: usize, end: usize) {
         let text = self.normalised.text();
-        let (start, end) = (text.floor_char_boundary(start), text.ceil_char_boundary(end));
+        let (start, end) = (boundary_before(text, start), boundary_after(text, end));
         let (start, end) = self.normalised.origin(start, end);
         self.findings.add(Span { field: self.field, start, end, detector, severity });
     }

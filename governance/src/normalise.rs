@@ -72,6 +72,18 @@ impl<'a> Normalised<'a> {
     }
 }
 
+/// The last character boundary at or before `at`.
+pub(crate) fn boundary_before(text: &str, at: usize) -> usize {
+    let at = at.min(text.len());
+    at - (0..4).find(|back| text.is_char_boundary(at.saturating_sub(*back))).unwrap_or(0).min(at)
+}
+
+/// The first character boundary at or after `at`.
+pub(crate) fn boundary_after(text: &str, at: usize) -> usize {
+    let at = at.min(text.len());
+    at + (0..4).find(|ahead| text.is_char_boundary(at + ahead)).unwrap_or(0)
+}
+
 struct Writer {
     text: String,
     origins: Vec<u32>,
@@ -223,6 +235,15 @@ mod tests {
 
     fn plain(source: &str) -> String {
         Normalised::of(source, Form::Plain).text().to_owned()
+    }
+
+    #[test]
+    fn boundaries_are_those_of_characters() {
+        let text = "a日😀";
+        let before: Vec<usize> = (0..=9).map(|at| boundary_before(text, at)).collect();
+        let after: Vec<usize> = (0..=9).map(|at| boundary_after(text, at)).collect();
+        assert_eq!(before, [0, 1, 1, 1, 4, 4, 4, 4, 8, 8]);
+        assert_eq!(after, [0, 1, 4, 4, 4, 8, 8, 8, 8, 8]);
     }
 
     #[test]

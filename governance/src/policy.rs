@@ -49,6 +49,7 @@ pub use error::PolicyError;
 pub use rule::{DEFAULT_DENY, RuleText, rule_hash};
 
 use crate::command::DetectionV1;
+use crate::normalise::boundary_before;
 use crate::outcome::RiskTier;
 use compose::compose;
 use memo::Memo;
@@ -201,12 +202,7 @@ impl Bundle {
         self.rules.len()
     }
 
-    fn compute<'a>(
-        &self,
-        input: &PolicyInput<'_>,
-        reads: Reads,
-        slices: &mut dyn Iterator<Item = &'a Slice>,
-    ) -> PolicyResult {
+    fn compute(&self, input: &PolicyInput<'_>, reads: Reads, slices: &mut dyn Iterator<Item = &Slice>) -> PolicyResult {
         let (request, entities) = self.vocabulary.request(input, reads);
         let (mut matched, mut permitted) = (Vec::new(), false);
         for slice in slices {
@@ -263,7 +259,7 @@ fn in_text_order(text: &str, set: &PolicySet) -> Result<Vec<(usize, Policy)>, Po
         let source = policy.to_cedar().unwrap_or_default();
         let offset = text[from..].find(&source).map_or(from, |found| from + found);
         from = (offset + source.len()).min(text.len());
-        (text.floor_char_boundary(offset), policy.clone())
+        (boundary_before(text, offset), policy.clone())
     });
     Ok(placed.collect())
 }
@@ -272,9 +268,13 @@ fn validate(text: &str, set: &PolicySet, policies: &[(usize, Policy)]) -> Result
     let (schema, _) = Schema::from_cedarschema_str(SCHEMA).expect("the schema is part of this program and tested");
     let result = Validator::new(schema).validate(set, ValidationMode::Strict);
     let place = |id: &PolicyId| number_of(id).and_then(|number| policies.get(number)).map_or(0, |(offset, _)| *offset);
+    let refusal = |(detail, at): (DetailedError, usize)| PolicyError::from_cedar(text, &detail, at);
     let errors = result.validation_errors().map(|error| (DetailedError::from(error), place(error.policy_id())));
     let warnings =
         result.validation_warnings().map(|warning| (DetailedError::from(warning), place(warning.policy_id())));
-    let first = errors.chain(warnings).map(|(detail, at)| PolicyError::from_cedar(text, &detail, at));
-    first.min_by_key(|error| (error.line, error.column)).map_or(Ok(()), Err)
+    // Cedar names them in no fixed order; the message breaks ties, so that every node says the same. An error tells more
+    // than the warning that follows from it, so warnings come second.
+    let order = |error: &PolicyError| (error.line, error.column, error.message.clone());
+    let first = errors.map(refusal).min_by_key(order).or_else(|| warnings.map(refusal).min_by_key(order));
+    first.map_or(Ok(()), Err)
 }

@@ -23,6 +23,8 @@ pub mod child;
 pub mod folder;
 pub mod provision;
 
+pub use provision::parse_kek;
+
 use child::NodeProcess;
 use folder::Folder;
 

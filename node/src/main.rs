@@ -8,8 +8,11 @@ mod cli;
 mod config;
 mod demo;
 mod dev;
+mod door;
+mod openapi;
 mod output;
 mod run;
+mod telemetry;
 
 use std::process::ExitCode;
 

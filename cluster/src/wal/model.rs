@@ -105,7 +105,10 @@ impl History {
             let after = u64::from_le_bytes(committed[..].try_into().unwrap()) as usize;
             assert!(after <= number, "{context}: group {group}: a position from after {after} rode ahead of {number}");
             assert!(self.known.contains(&(*group, after)), "{context}: group {group}: nobody saved {after}");
-            assert!(self.flushed.get(group).is_none_or(|flushed| after >= *flushed), "{context}: group {group}: {after} is older than what was flushed");
+            assert!(
+                self.flushed.get(group).is_none_or(|flushed| after >= *flushed),
+                "{context}: group {group}: {after} is older than what was flushed"
+            );
         }
         number
     }

@@ -15,11 +15,7 @@ use super::writer::{Current, Writer};
 use super::{Recovered, RecoveredGroup, Wal, WalError, WalOptions};
 use crate::world::{Disk, Scope};
 
-pub(super) async fn open(
-    disk: Arc<dyn Disk>,
-    scope: Scope,
-    options: WalOptions,
-) -> Result<(Wal, Recovered), WalError> {
+pub(super) async fn open(disk: Arc<dyn Disk>, scope: Scope, options: WalOptions) -> Result<(Wal, Recovered), WalError> {
     disk.create_dir(FOLDER).await?;
     let mut found = recover::recover(&*disk, options.segment_bytes).await?;
     if options.start_over {
@@ -148,10 +144,5 @@ fn describe(found: &Found) -> Recovered {
         (entry.first_index, entry.last_index) = (Some(bounds.first), Some(bounds.last));
         entry.last_term = Some(bounds.last_term);
     }
-    Recovered {
-        groups,
-        lost_tail: found.lost_tail,
-        torn_bytes: found.torn_bytes,
-        rot: found.rot.clone(),
-    }
+    Recovered { groups, lost_tail: found.lost_tail, torn_bytes: found.torn_bytes, rot: found.rot.clone() }
 }

@@ -24,7 +24,10 @@ const LAZY_CHANGES_MAX: usize = 1_024;
 /// A change of one group, in the order of the log.
 pub(super) enum Change {
     /// Entries, of which the first has this ticket.
-    Append { entries: Vec<WalEntry>, ticket: u64 },
+    Append {
+        entries: Vec<WalEntry>,
+        ticket: u64,
+    },
     Vote(Bytes),
     Truncate(Option<u64>),
     Purge(u64, Bytes),

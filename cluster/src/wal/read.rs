@@ -57,7 +57,8 @@ pub(super) fn read(
                     (header.kind, header.group, header.term, header.index)
                         == (Kind::Entry, group.0, entry.term, entry.index)
                 });
-                entry.payload = found.map(|record| record.payload).ok_or_else(|| missing(&shared, group, entry.index))?;
+                entry.payload =
+                    found.map(|record| record.payload).ok_or_else(|| missing(&shared, group, entry.index))?;
             }
         }
         Ok(entries)

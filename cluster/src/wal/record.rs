@@ -263,6 +263,16 @@ impl BatchMark {
     }
 }
 
+/// A segment head as a release with another version would write it.
+#[cfg(test)]
+pub(super) fn with_version(head: &Bytes, version: u8) -> Bytes {
+    let mut bytes = head.to_vec();
+    bytes[9] = version;
+    let crc = checksum(Seed::OPEN, (head.len() - HEADER_BYTES) as u32, &bytes[8..HEADER_BYTES], &bytes[HEADER_BYTES..]);
+    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    bytes.into()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -87,7 +87,8 @@ pub(super) async fn recover(disk: &dyn Disk, segment_bytes: u64) -> Result<Found
         found.link(last, &scan, segments, segment_bytes);
         found.replay_all().await?;
         if found.rot.is_none() && found.end != scan.end {
-            found.rot = Some(format!("the chain of batches ends at {:?}, its last segment at {:?}", found.end, scan.end));
+            found.rot =
+                Some(format!("the chain of batches ends at {:?}, its last segment at {:?}", found.end, scan.end));
         }
         found.rot = scan.rot.or(found.rot.take());
         found.torn_bytes = scan.torn_bytes;
@@ -171,12 +172,12 @@ impl Found {
     async fn replay_all(&mut self) -> io::Result<()> {
         for number in 0..self.chain.len() {
             let segment = &self.chain[number];
-            if let Some(end) = self.end
-                && segment.head.base_sequence != end.sequence + 1
-            {
+            let ended = self.end.map_or(0, |end| end.sequence);
+            if number > 0 && ended + 1 != segment.head.base_sequence {
                 let (epoch, base) = (segment.head.epoch, segment.head.base_sequence);
-                let why = format!("segment {} ends after batch {}, segment {epoch} begins with {base}", end.epoch, end.sequence);
-                self.rot.get_or_insert(why);
+                self.rot.get_or_insert(format!(
+                    "segment {epoch} begins with batch {base}, the one before ends with {ended}"
+                ));
                 return Ok(());
             }
             let bytes = segment.file.read_at(0, segment.bytes as usize).await?;
@@ -213,7 +214,8 @@ impl Found {
         match header.kind {
             Kind::Entry => {
                 let pushed = self.index.restore(group, header.index, header.term, Place::Written(location));
-                pushed.map_err(|expected| format!("group {group} has entry {} in place of {expected}", header.index))?;
+                pushed
+                    .map_err(|expected| format!("group {group} has entry {} in place of {expected}", header.index))?;
             }
             Kind::Vote => self.heads.entry(group).or_default().vote = Some(payload()),
             Kind::Committed => self.heads.entry(group).or_default().committed = Some(payload()),
@@ -288,7 +290,8 @@ fn scan(bytes: &Bytes, head: &SegmentHead) -> Scan {
             scan.torn_bytes = BatchMark::BYTES as u64 + u64::from(mark.bytes);
         } else {
             let epoch = head.epoch;
-            let why = format!("segment {epoch}: no batch {expected} at {at}, but batch {} at {position}", mark.sequence);
+            let why =
+                format!("segment {epoch}: no batch {expected} at {at}, but batch {} at {position}", mark.sequence);
             scan.rot = Some(why);
             break;
         }

@@ -17,8 +17,8 @@ use super::WalOptions;
 use super::index::Location;
 use super::mark::Wanted;
 use super::queue::{Change, Op, Placed, SegmentFile, Shared, Space, Taken};
-use super::recover::{End, Heads};
 use super::record::{BatchMark, FLAG_ALL, FLAG_HEAD, Header, Kind, Seed, SegmentHead, encode, record_bytes};
+use super::recover::{End, Heads};
 use super::segment::Pool;
 use crate::world::{File, Scope};
 
@@ -151,7 +151,12 @@ impl Writer {
         Ok(head)
     }
 
-    fn encode(&mut self, head: Option<SegmentHead>, ops: &[Op], riders: Vec<(GroupId, Kind, Bytes)>) -> io::Result<Encoded> {
+    fn encode(
+        &mut self,
+        head: Option<SegmentHead>,
+        ops: &[Op],
+        riders: Vec<(GroupId, Kind, Bytes)>,
+    ) -> io::Result<Encoded> {
         let current = self.current.as_ref().ok_or_else(|| io::Error::other("a batch needs a segment"))?;
         let (at, epoch, seed) = (current.end, current.epoch, current.seed);
         let size: usize = ops.iter().map(|op| op.change.bytes()).sum();

@@ -290,8 +290,7 @@ impl MemoryFile {
 
     /// Only what was written before the sync began is durable when it ends.
     async fn flush(disk: MemoryDisk, inode: u64) -> io::Result<()> {
-        let count =
-            disk.with(|inner| Ok(inner.store.inodes.get(&inode).map_or(0, |inode| inode.pending.len())))?;
+        let count = disk.with(|inner| Ok(inner.store.inodes.get(&inode).map_or(0, |inode| inode.pending.len())))?;
         disk.wait(|latency| latency.sync.clone()).await;
         disk.change(|inner| {
             let Some(file) = inner.store.inodes.get_mut(&inode) else { return Ok(()) };

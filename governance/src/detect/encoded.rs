@@ -39,10 +39,10 @@ fn decode_run(run: &[u8], inner: &mut dyn FnMut(usize, usize, &[u8])) {
     // A path in front of base64 shifts it out of step: each piece is tried alone. Short pieces are words.
     let mut from = 0;
     for piece in run.split(|byte| matches!(byte, b'/' | b'-' | b'_')) {
-        if piece.len() >= RUN_BYTES_MIN && piece.len() < run.len() {
-            if let Some(decoded) = hex(piece).or_else(|| base64(piece)) {
-                inner(from, from + piece.len(), &decoded);
-            }
+        if (RUN_BYTES_MIN..run.len()).contains(&piece.len())
+            && let Some(decoded) = hex(piece).or_else(|| base64(piece))
+        {
+            inner(from, from + piece.len(), &decoded);
         }
         from += piece.len() + 1;
     }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use cedar_policy::ffi::DetailedError;
 
+use crate::normalise::boundary_before;
+
 /// Bytes of a message; longer ones are cut.
 const MESSAGE_BYTES_MAX: usize = 1_024;
 
@@ -27,10 +29,10 @@ impl fmt::Display for PolicyError {
 impl PolicyError {
     /// An error at a byte offset of the bundle's text.
     pub(super) fn at(text: &str, offset: usize, message: impl Into<String>) -> Self {
-        let before = &text[..text.floor_char_boundary(offset.min(text.len()))];
+        let before = &text[..boundary_before(text, offset)];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let mut message = message.into();
-        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+        message.truncate(boundary_before(&message, MESSAGE_BYTES_MAX));
         Self {
             message,
             line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,

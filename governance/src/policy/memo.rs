@@ -13,9 +13,12 @@ const PLACES: usize = 1_024;
 /// Longer keys are not remembered.
 const KEY_BYTES_MAX: usize = 512;
 
+/// A key and its result.
+type Remembered = (Box<[u8]>, PolicyResult);
+
 #[derive(Debug)]
 pub(super) struct Memo {
-    places: Vec<Mutex<Option<(Box<[u8]>, PolicyResult)>>>,
+    places: Vec<Mutex<Option<Remembered>>>,
 }
 
 impl Memo {
@@ -32,12 +35,11 @@ impl Memo {
         let mut hasher = DefaultHasher::new();
         hasher.write(key);
         let place = &self.places[hasher.finish() as usize % PLACES];
-        if let Ok(held) = place.lock() {
-            if let Some((held_key, result)) = held.as_ref() {
-                if **held_key == *key {
-                    return result.clone();
-                }
-            }
+        if let Ok(held) = place.lock()
+            && let Some((held_key, result)) = held.as_ref()
+            && **held_key == *key
+        {
+            return result.clone();
         }
         let result = compute();
         if let Ok(mut held) = place.lock() {

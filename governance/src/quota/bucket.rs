@@ -124,9 +124,7 @@ impl Meter {
         let level = used.saturating_add(self.scaled(cost));
         match *self {
             Self::Rate { period_ns, .. } => Bucket::Rate { at_ns: now_ns, level, period_ns },
-            Self::Budget { .. } => {
-                Bucket::Budget { at_ns: now_ns, spent: u64::try_from(level).unwrap_or(u64::MAX) }
-            }
+            Self::Budget { .. } => Bucket::Budget { at_ns: now_ns, spent: u64::try_from(level).unwrap_or(u64::MAX) },
         }
     }
 

@@ -93,8 +93,12 @@ struct Step {
 
 fn any_step() -> impl Strategy<Value = Step> {
     let wait_ns = prop_oneof![Just(0), 0..50_000_000u64, 0..2 * SECOND_NS];
-    (wait_ns, 0..2usize, 0..8u64, prop::bool::weighted(0.1))
-        .prop_map(|(wait_ns, agent, cost, policy_blocks)| Step { wait_ns, agent, cost, policy_blocks })
+    (wait_ns, 0..2usize, 0..8u64, prop::bool::weighted(0.1)).prop_map(|(wait_ns, agent, cost, policy_blocks)| Step {
+        wait_ns,
+        agent,
+        cost,
+        policy_blocks,
+    })
 }
 
 const AGENTS: [&str; 2] = ["a", "b"];

@@ -160,11 +160,7 @@ impl Script {
         Ok(request(words.key("id").unwrap_or(""), words.key("body").unwrap_or(""), issued_ns / 1_000_000))
     }
 
-    fn order(
-        &mut self,
-        words: &mut Words<'_>,
-        header: fn(HoldOrderV1) -> HeaderV1,
-    ) -> Result<String, Failure> {
+    fn order(&mut self, words: &mut Words<'_>, header: fn(HoldOrderV1) -> HeaderV1) -> Result<String, Failure> {
         let agent = words.next()?;
         let ttl_ns = nanoseconds(words.key("ttl").unwrap_or("0s"))?;
         let mut order = self.bench.order(agent, effect(words.key("effect"))?, ttl_ns);

@@ -115,7 +115,8 @@ pub struct LoadReport {
 pub async fn drive(decider: Arc<dyn Decider>, plan: Plan, notes: Arc<Notes>) -> anyhow::Result<(Summary, Duration)> {
     let bar = output::bar((plan.warmup + plan.duration).as_secs(), "load (seconds)");
     let permits = Arc::new(Semaphore::new(plan.in_flight));
-    let (started, counted_from) = (Instant::now(), Instant::now() + plan.warmup);
+    let started = Instant::now();
+    let counted_from = started + plan.warmup;
     let end = counted_from + plan.duration;
     let (mut tasks, mut tally, mut sequence) = (JoinSet::new(), Tally::new(), plan.first);
     loop {

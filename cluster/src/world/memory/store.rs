@@ -8,8 +8,8 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rand::{Rng, RngExt};
 use rand::seq::SliceRandom;
+use rand::{Rng, RngExt};
 
 use super::pages::Pages;
 

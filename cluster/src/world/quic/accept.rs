@@ -14,7 +14,7 @@ use nethical_protocol::ids::NodeId;
 
 use super::answer::Stream;
 use super::counters::WireCounters;
-use super::tls;
+use super::{tls, transport};
 use super::transport::{CLOSE_IDENTITY, CLOSE_SUPERSEDED, IDLE_TIMEOUT};
 use crate::world::{self, Clock, Lane, Scope, Service};
 
@@ -105,7 +105,7 @@ impl Door {
         let Some(from) = tls::node_of_connection(&connection).filter(|from| *from != self.node) else {
             self.counters.refused();
             tracing::warn!(%address, "refusing a certificate that names no other node");
-            return connection.close(CLOSE_IDENTITY, b"the certificate names no other node");
+            return transport::close(&connection, CLOSE_IDENTITY, "the certificate names no other node");
         };
         self.counters.accepted();
         self.enter(from, &connection);
@@ -121,7 +121,7 @@ impl Door {
         let connections = peers.entry(from).or_default();
         connections.push(connection.clone());
         if connections.len() > CONNECTIONS_PER_PEER_MAX {
-            connections.remove(0).close(CLOSE_SUPERSEDED, b"too many connections of one peer");
+            transport::close(&connections.remove(0), CLOSE_SUPERSEDED, "too many connections of one peer");
         }
     }
 

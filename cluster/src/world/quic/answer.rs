@@ -60,15 +60,15 @@ impl Stream {
     pub(super) async fn run(self, send: SendStream, receive: RecvStream) {
         let (connection, counters, from) = (self.connection.clone(), self.door.counters.clone(), self.from);
         match self.serve(send, FrameReader::new(receive)).await {
-            End::Peer => connection.close(CLOSE_STREAM, b"a stream ended"),
+            End::Peer => transport::close(&connection, CLOSE_STREAM, "a stream ended"),
             End::Superseded => {
                 counters.superseded();
-                connection.close(CLOSE_SUPERSEDED, b"a newer connection took over");
+                transport::close(&connection, CLOSE_SUPERSEDED, "a newer connection took over");
             }
             End::Malformed => {
                 counters.malformed();
                 tracing::warn!(peer = %from, "closing a connection that sent no frame");
-                connection.close(CLOSE_MALFORMED, b"not a frame");
+                transport::close(&connection, CLOSE_MALFORMED, "not a frame");
             }
         }
     }
@@ -178,11 +178,11 @@ impl AnswerWriter {
             for answer in taken.drain(..) {
                 self.encode(&mut out, &answer);
                 if out.len() >= WRITE_BYTES && send.write_chunk(std::mem::take(&mut out).into()).await.is_err() {
-                    return self.connection.close(CLOSE_STREAM, b"a stream ended");
+                    return transport::close(&self.connection, CLOSE_STREAM, "a stream ended");
                 }
             }
             if !out.is_empty() && send.write_chunk(out.into()).await.is_err() {
-                return self.connection.close(CLOSE_STREAM, b"a stream ended");
+                return transport::close(&self.connection, CLOSE_STREAM, "a stream ended");
             }
         }
     }

@@ -93,7 +93,7 @@ impl Dialer {
         match tls::node_of_connection(&connection) {
             Some(node) if node == self.to => Ok(connection),
             _ => {
-                connection.close(transport::CLOSE_IDENTITY, b"the certificate names another node");
+                transport::close(&connection, transport::CLOSE_IDENTITY, "the certificate names another node");
                 Err("the certificate names another node".into())
             }
         }
@@ -105,7 +105,7 @@ async fn wait_until_broken(connection: &Connection, address: &mut watch::Receive
     tokio::select! {
         error = connection.closed() => error.to_string(),
         _ = address.changed() => {
-            connection.close(transport::CLOSE_MOVED, b"the peer moved or left");
+            transport::close(&connection, transport::CLOSE_MOVED, "the peer moved or left");
             "the peer moved or left".into()
         }
     }

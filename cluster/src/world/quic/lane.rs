@@ -97,7 +97,7 @@ impl LaneTask {
         if send.write_chunk(hello(self.lane)).await.is_ok() {
             self.write_calls(&mut send, &unanswered, &mut over).await;
         }
-        connection.close(CLOSE_STREAM, b"a stream ended");
+        transport::close(&connection, CLOSE_STREAM, "a stream ended");
         let _ended = reader.await;
         let why = connection.close_reason().map_or_else(|| "the connection broke".to_owned(), |error| error.to_string());
         unanswered.lose_all(self.to, &why);
@@ -219,14 +219,14 @@ impl AnswerReader {
                         drop(table);
                         self.counters.malformed();
                         tracing::warn!(peer = %self.to, %error, "closing a connection that sent no frame");
-                        return self.connection.close(CLOSE_MALFORMED, b"not a frame");
+                        return transport::close(&self.connection, CLOSE_MALFORMED, "not a frame");
                     }
                 }
             }
             drop(table);
             self.unanswered.room.notify_one();
         }
-        self.connection.close(CLOSE_STREAM, b"a stream ended");
+        transport::close(&self.connection, CLOSE_STREAM, "a stream ended");
     }
 
     /// Hands an answer to its caller. One that nobody waits for any more is dropped.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{
-    ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
+    Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
 };
 use rand::Rng as _;
 use rand_chacha::ChaCha12Rng;
@@ -46,6 +46,13 @@ pub(super) const CLOSE_SUPERSEDED: VarInt = VarInt::from_u32(3);
 pub(super) const CLOSE_STREAM: VarInt = VarInt::from_u32(4);
 /// The peer moved or left.
 pub(super) const CLOSE_MOVED: VarInt = VarInt::from_u32(5);
+
+/// Closes a connection that is still open. One that has ended keeps the reason for which it did.
+pub(super) fn close(connection: &Connection, code: VarInt, why: &str) {
+    if connection.close_reason().is_none() {
+        connection.close(code, why.as_bytes());
+    }
+}
 
 /// Windows and timeouts, the same on both sides.
 pub(super) fn transport() -> Arc<TransportConfig> {
