@@ -182,9 +182,7 @@ fn answers_of(reply: Reply, expected: usize) -> Result<Vec<ItemAnswer>, ClientEr
                 false => Err(ClientError::Lost(format!("{} answers to {expected} actions", answers.len()))),
             }
         }
-        KIND_PROBLEM => {
-            Err(ClientError::Refused(ProblemV1::from_bytes(&reply.body).map_err(unreadable)?.problem))
-        }
+        KIND_PROBLEM => Err(ClientError::Refused(ProblemV1::from_bytes(&reply.body).map_err(unreadable)?.problem)),
         kind => Err(ClientError::Lost(format!("an answer of the unknown kind {kind}"))),
     }
 }

@@ -96,7 +96,8 @@ impl Doors {
             sleep(pause).await;
         }
         for item in open {
-            answers[item.index] = Some(item.give_up());
+            let index = item.index;
+            answers[index] = Some(item.give_up());
         }
         answers.into_iter().map(|answer| answer.expect("every item is final or given up")).collect()
     }

@@ -31,11 +31,11 @@ pub struct NodeService {
 }
 
 impl Service for NodeService {
-    fn handle(&self, from: NodeId, _lane: Lane, kind: u16, body: Bytes) -> BoxFuture<'static, Bytes> {
+    fn handle(&self, from: NodeId, lane: Lane, kind: u16, body: Bytes) -> BoxFuture<'static, Bytes> {
         let core = self.core.clone();
         core.shared.world.directory.heard(from, core.shared.world.clock.now());
         let answer = match kind {
-            codec::KIND_APPEND..=codec::KIND_SNAPSHOT => self.raft(from, kind, body),
+            codec::KIND_APPEND..=codec::KIND_SNAPSHOT => self.raft(from, lane, kind, body),
             KIND_FORWARD => self.forward(&body),
             KIND_PROBE => {
                 let wall = core.shared.world.clock.wall_ns().to_le_bytes();
@@ -67,10 +67,10 @@ impl Service for NodeService {
 }
 
 impl NodeService {
-    fn raft(&self, from: NodeId, kind: u16, body: Bytes) -> Option<BoxFuture<'static, Bytes>> {
+    fn raft(&self, from: NodeId, lane: Lane, kind: u16, body: Bytes) -> Option<BoxFuture<'static, Bytes>> {
         let group = codec::group_of(kind, &body)?;
         match self.core.replica(GroupId(group)) {
-            Some(replica) => Some(replica.handle(from, kind, body)),
+            Some(replica) => Some(replica.handle(from, lane, kind, body)),
             None => Some(async move { codec::absent(kind) }.boxed()),
         }
     }

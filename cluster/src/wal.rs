@@ -113,7 +113,7 @@ impl WalOptions {
     fn check(&self) -> Result<(), WalError> {
         let (segment, batch) = (self.segment_bytes, self.batch_bytes_max as u64);
         let refuse = |why: &str| Err(WalError::Options(why.to_owned()));
-        if segment < 2_048 || segment > 1 << 30 {
+        if !(2_048..=1 << 30).contains(&segment) {
             return refuse("a segment has 2 KiB to 1 GiB");
         }
         if batch > segment / 2 {

@@ -268,13 +268,14 @@ fn validate(text: &str, set: &PolicySet, policies: &[(usize, Policy)]) -> Result
     let (schema, _) = Schema::from_cedarschema_str(SCHEMA).expect("the schema is part of this program and tested");
     let result = Validator::new(schema).validate(set, ValidationMode::Strict);
     let place = |id: &PolicyId| number_of(id).and_then(|number| policies.get(number)).map_or(0, |(offset, _)| *offset);
-    let refusal = |(detail, at): (DetailedError, usize)| PolicyError::from_cedar(text, &detail, at);
+    let refusal =
+        |(detail, at): (DetailedError, usize)| (PolicyError::from_cedar(text, &detail, at), detail.help.is_none());
     let errors = result.validation_errors().map(|error| (DetailedError::from(error), place(error.policy_id())));
     let warnings =
         result.validation_warnings().map(|warning| (DetailedError::from(warning), place(warning.policy_id())));
-    // Cedar names them in no fixed order; the message breaks ties, so that every node says the same. An error tells more
-    // than the warning that follows from it, so warnings come second.
-    let order = |error: &PolicyError| (error.line, error.column, error.message.clone());
+    // Cedar names them in no fixed order: the first place counts, there what gives advice, then the message, so that
+    // every node says the same. An error tells more than the warning that follows from it, so warnings come second.
+    let order = |(error, bare): &(PolicyError, bool)| (error.line, error.column, *bare, error.message.clone());
     let first = errors.map(refusal).min_by_key(order).or_else(|| warnings.map(refusal).min_by_key(order));
-    first.map_or(Ok(()), Err)
+    first.map_or(Ok(()), |(error, _)| Err(error))
 }

@@ -13,6 +13,8 @@ mod json;
 
 #[cfg(test)]
 pub(crate) mod scripted;
+#[cfg(test)]
+mod tests;
 
 /// Turns true when the process wants to stop: doors take no new work, finish what they have, and return.
 pub type Stop = tokio::sync::watch::Receiver<bool>;

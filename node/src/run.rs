@@ -42,7 +42,7 @@ pub fn run_node(config: NodeConfig) -> anyhow::Result<()> {
         LogFormat::Text => telemetry::LogFormat::Text,
         LogFormat::Json => telemetry::LogFormat::Json,
     };
-    telemetry::start_logging(format, &config.log_level)?;
+    telemetry::start_logging(format, &filter(&config.log_level))?;
     telemetry::start_metrics()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(worker_threads())
@@ -53,6 +53,12 @@ pub fn run_node(config: NodeConfig) -> anyhow::Result<()> {
     let result = runtime.block_on(serve(config));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// openraft reports every unreachable peer as a warning, several times a second; what a person must know of that is in
+/// `/readyz`, so only its errors are kept unless the operator asks for more.
+fn filter(level: &str) -> String {
+    if level.contains("openraft") { level.to_owned() } else { format!("{level},openraft=error") }
 }
 
 /// Two workers at least: one of them may be inside an action's evaluation while the other keeps heartbeats going.

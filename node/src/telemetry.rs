@@ -60,7 +60,6 @@ pub fn upkeep() {
 
 /// All numbers in Prometheus' text format; empty where [`start_metrics`] was not called.
 pub fn render() -> String {
-    metrics::refresh();
     process::refresh();
     RECORDER.get().map(PrometheusHandle::render).unwrap_or_default()
 }

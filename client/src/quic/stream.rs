@@ -133,7 +133,9 @@ impl Shared {
 
     fn why_it_ended(&self) -> String {
         let fault = self.table().fault.clone();
-        fault.or_else(|| self.connection.close_reason().map(|error| error.to_string())).unwrap_or("the stream ended".into())
+        fault
+            .or_else(|| self.connection.close_reason().map(|error| error.to_string()))
+            .unwrap_or("the stream ended".into())
     }
 
     /// Ends the stream, and with it the connection: callers see their reply handles dropped.
@@ -184,6 +186,12 @@ async fn write_calls(shared: Arc<Shared>, mut send: SendStream, mut queue: mpsc:
             biased;
             _ = shared.connection.closed() => break,
             count = queue.recv_many(&mut taken, TAKEN_CALLS_MAX) => if count == 0 { break },
+        }
+        // Whatever else is ready to run goes first, so that its calls share this write.
+        tokio::task::yield_now().await;
+        while taken.len() < TAKEN_CALLS_MAX {
+            let Ok(call) = queue.try_recv() else { break };
+            taken.push(call);
         }
         let mut writes = shared.encode(&mut taken);
         if send.write_all_chunks(&mut writes).await.is_err() {

@@ -25,7 +25,7 @@ use super::machine::{Adapter, Fault, Machine, Reply};
 use super::network::Network;
 use super::snapshot::SnapshotKeeper;
 use super::types::{Payload, Site, Snapshot, SnapshotMeta, Types, Vote};
-use crate::world::{Scope, World};
+use crate::world::{Lane, Scope, World};
 
 type Core<M> = Raft<Types, Adapter<M>>;
 type AppendJob = (openraft::raft::AppendEntriesRequest<Types>, oneshot::Sender<AppendAnswerV1>);
@@ -323,13 +323,13 @@ fn follow_leadership<M: Machine>(scope: &Scope, raft: &Core<M>) -> watch::Receiv
 /// A replica as the node's service sees it, whatever its machine.
 pub trait Replica: Send + Sync {
     /// Answers a Raft message for this group. Order within a lane is kept from the moment this is called.
-    fn handle(&self, from: NodeId, kind: u16, body: Bytes) -> BoxFuture<'static, Bytes>;
+    fn handle(&self, from: NodeId, lane: Lane, kind: u16, body: Bytes) -> BoxFuture<'static, Bytes>;
 }
 
 impl<M: Machine> Replica for Group<M> {
-    fn handle(&self, from: NodeId, kind: u16, body: Bytes) -> BoxFuture<'static, Bytes> {
+    fn handle(&self, from: NodeId, lane: Lane, kind: u16, body: Bytes) -> BoxFuture<'static, Bytes> {
         match kind {
-            codec::KIND_APPEND => self.on_append(from, body),
+            codec::KIND_APPEND => self.on_append(from, lane, body),
             codec::KIND_VOTE | codec::KIND_PRE_VOTE => self.clone().on_vote(kind, body).boxed(),
             codec::KIND_TRANSFER => self.clone().on_transfer(body).boxed(),
             codec::KIND_SNAPSHOT => self.clone().on_chunk(body).boxed(),
@@ -339,12 +339,14 @@ impl<M: Machine> Replica for Group<M> {
 }
 
 impl<M: Machine> Group<M> {
-    fn on_append(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
+    fn on_append(&self, from: NodeId, lane: Lane, body: Bytes) -> BoxFuture<'static, Bytes> {
         let Ok((_, target, request)) = codec::decode_append(&body) else { return async { Bytes::new() }.boxed() };
         if target != self.inner.replica.0 {
             return async { AppendAnswerV1::Absent.to_bytes() }.boxed();
         }
-        if request.entries.is_empty() {
+        // Heartbeats have a lane of their own. An empty append on the log lane keeps its place: overtaking the entries in
+        // front of it, it would conflict with a position that the leader already counts as matched.
+        if lane == Lane::Pulse {
             return self.clone().on_heartbeat(request).boxed();
         }
         let (done, answer) = oneshot::channel();

@@ -136,6 +136,45 @@ async fn every_legal_crash_of_a_script_leaves_all_that_was_acknowledged_and_noth
     assert!(crashes > 1_000, "only {crashes} crashes");
 }
 
+/// Appends one entry and gives the disk at every instant of that.
+async fn append_watched(disk: &MemoryDisk, entry: WalEntry) -> Vec<DiskImage> {
+    let (scope, images) = (Scope::new([6; 32]), Arc::new(Mutex::new(Vec::new())));
+    let (wal, _) = open(disk, &scope, script_options()).await;
+    let seen = images.clone();
+    disk.watch(move |image| seen.lock().push(image));
+    wal.append(GroupId(0), vec![entry], Box::new(|result| result.unwrap())).await;
+    wal.flush().await.unwrap();
+    disk.unwatch();
+    scope.kill();
+    std::mem::take(&mut *images.lock())
+}
+
+#[tokio::test]
+async fn a_torn_batch_that_was_cut_never_completes_the_one_written_in_its_place() {
+    let entry = |index, byte| WalEntry { term: 1, index, payload: Bytes::from(vec![byte; 900]) };
+    let disk = MemoryDisk::new();
+    // The first batch ends such that the mark of the next one fills a sector and its entry begins with another.
+    let first = WalEntry { term: 1, index: 0, payload: Bytes::from(vec![0; 512 - 56 - 64 - 32 - 64]) };
+    append_watched(&disk, first).await;
+    let (mut cut, mut seen) = (0, 0);
+    for torn in append_watched(&disk, entry(1, 1)).await.iter().flat_map(DiskImage::crashes) {
+        let disk = MemoryDisk::from_image(torn);
+        let (wal, _) = open(&disk, &Scope::new([7; 32]), script_options()).await;
+        if wal.last(GroupId(0)) == Some((1, 1)) {
+            continue;
+        }
+        cut += 1;
+        for image in append_watched(&disk, entry(1, 2)).await.iter().flat_map(DiskImage::crashes) {
+            let (wal, recovered) = open(&MemoryDisk::from_image(image), &Scope::new([7; 32]), script_options()).await;
+            assert!(!recovered.has_lost(), "{recovered:?}");
+            let found = wal.read(GroupId(0), 1..2).await.unwrap();
+            assert!(found.is_empty() || found == [entry(1, 2)], "the entry that was cut is back");
+            seen += 1;
+        }
+    }
+    assert!(cut > 3 && seen > 30, "{cut} cut, {seen} seen");
+}
+
 /// One life of a node: random changes until a random instant.
 async fn live(driver: &Driver, clock: &RealClock, dice: &mut ChaCha12Rng, term: u64) {
     let until = clock.now() + Duration::from_micros(dice.random_range(0..60_000));

@@ -124,36 +124,61 @@ impl Marker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::memory::MemoryDisk;
+    use crate::world::memory::{DiskImage, MemoryDisk};
 
     async fn found(disk: &MemoryDisk) -> Mark {
         read(disk, &disk.list(FOLDER).await.unwrap()).await.unwrap()
     }
 
-    #[tokio::test]
-    async fn the_highest_valid_mark_counts_whatever_a_crash_leaves_of_the_other() {
+    /// Writes a mark and gives the disk at every instant of that.
+    async fn write_watched(disk: &MemoryDisk, marker: &mut Marker, sequence: u64) -> Vec<DiskImage> {
+        let seen = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let images = seen.clone();
+        disk.watch(move |image| images.lock().push(image));
+        marker.write(sequence).await.unwrap();
+        disk.unwatch();
+        std::mem::take(&mut *seen.lock())
+    }
+
+    async fn check_crashes(images: &[DiskImage], sequence: u64) {
+        for image in images.iter().flat_map(DiskImage::crashes) {
+            let mark = found(&MemoryDisk::from_image(image)).await;
+            let Mark::At { sequence: found, .. } = mark else { panic!("no mark is left of {sequence}") };
+            assert!(found == sequence || found + 1 == sequence, "{found} after {sequence}");
+        }
+    }
+
+    async fn started() -> (MemoryDisk, Marker) {
         let disk = MemoryDisk::new();
         disk.create_dir(FOLDER).await.unwrap();
         assert_eq!(found(&disk).await, Mark::Absent);
-        let mut marker = Marker::open(&disk, Mark::Absent, 0, Arc::default()).await.unwrap();
+        let marker = Marker::open(&disk, Mark::Absent, 0, Arc::default()).await.unwrap();
+        (disk, marker)
+    }
+
+    #[tokio::test]
+    async fn the_highest_valid_mark_counts_whatever_a_crash_leaves_of_the_other() {
+        let (disk, mut marker) = started().await;
         for sequence in 1..20 {
-            let seen = Arc::new(parking_lot::Mutex::new(Vec::new()));
-            let images = seen.clone();
-            disk.watch(move |image| images.lock().push(image));
-            marker.write(sequence).await.unwrap();
-            disk.unwatch();
-            for image in seen.lock().drain(..).flat_map(|image| image.crashes()).collect::<Vec<_>>() {
-                let Mark::At { sequence: found, .. } = found(&MemoryDisk::from_image(image)).await else {
-                    panic!("no mark is left")
-                };
-                assert!(found == sequence || found + 1 == sequence, "{found} after {sequence}");
-            }
+            let images = write_watched(&disk, &mut marker, sequence).await;
+            check_crashes(&images, sequence).await;
         }
-        let mark = found(&disk).await;
-        assert!(matches!(mark, Mark::At { sequence: 19, .. }));
+        assert!(matches!(found(&disk).await, Mark::At { sequence: 19, .. }));
         assert!(disk.flip("wal/mark.0", 9, 1));
         assert_eq!(found(&disk).await, Mark::At { sequence: 18, slot: 1 });
         assert!(disk.flip("wal/mark.1", 9, 1));
         assert_eq!(found(&disk).await, Mark::Unreadable);
+    }
+
+    #[tokio::test]
+    async fn a_mark_that_a_killed_process_left_unsynced_is_not_risked_with_the_next() {
+        let (disk, mut marker) = started().await;
+        for image in write_watched(&disk, &mut marker, 1).await {
+            // The process dies here and the page cache stays.
+            let disk = MemoryDisk::from_image(image);
+            let mut marker = Marker::open(&disk, found(&disk).await, 0, Arc::default()).await.unwrap();
+            let images = write_watched(&disk, &mut marker, 2).await;
+            check_crashes(&images, 2).await;
+        }
     }
 }

@@ -111,10 +111,10 @@ impl Ledger {
         if verdict.is_allowed() || assessment.violates {
             agent.risk.learn(self.now_ns, assessment);
         }
-        if verdict == Verdict::Terminate {
-            if let Some(hold) = agent.terminate() {
-                self.disarm(hold.until_ns, Timer::Agent(key));
-            }
+        if verdict == Verdict::Terminate
+            && let Some(hold) = agent.terminate()
+        {
+            self.disarm(hold.until_ns, Timer::Agent(key));
         }
         self.agents.insert(key, *agent);
     }

@@ -94,9 +94,12 @@ impl Meter {
                 let leaked = u128::from(now_ns.saturating_sub(at_ns)) * u128::from(amount);
                 rescale(level, was_ns, period_ns).saturating_sub(leaked)
             }
-            (Self::Budget { window_ns, .. }, Some(&Bucket::Budget { at_ns, spent })) => {
-                if at_ns >= window_start(now_ns, window_ns) { u128::from(spent) } else { 0 }
+            (Self::Budget { window_ns, .. }, Some(&Bucket::Budget { at_ns, spent }))
+                if at_ns >= window_start(now_ns, window_ns) =>
+            {
+                u128::from(spent)
             }
+            // Nothing charged, an earlier window, or a counter of another kind.
             _ => 0,
         }
     }
@@ -227,6 +230,16 @@ mod tests {
         assert_eq!(lowered.remaining(used), 0);
         // Nine of the ten units must leak, one a minute, before one more fits into a burst of two.
         assert_eq!(lowered.fit(used, 1, 0), Fit::After(9 * 60 * SECOND_NS));
+    }
+
+    #[test]
+    fn what_was_used_is_rounded_up_when_the_period_changes() {
+        let mut bucket = None;
+        take(&Meter::of(&LimitKind::Rate { amount: 1, period_s: 3, burst: 1 }), &mut bucket, 1, 0);
+        // One nanosecond later 2,999,999,999/3,000,000,000 of a unit is left of it: in thirds of that scale, all of it.
+        let Some(Bucket::Rate { level, period_ns, .. }) = bucket else { panic!("a rate's counter") };
+        assert_eq!(rescale(level - 1, period_ns, SECOND_NS), u128::from(SECOND_NS));
+        assert_eq!(rescale(level - 3, period_ns, SECOND_NS), u128::from(SECOND_NS) - 1);
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
 
 fn any_fact(number: LimitNumber, how: u8, much: u16) -> nethical_protocol::control::LimitFact {
     let (amount, period_s) = (u64::from(much % 7) + 1, u64::from(how % 4) + 1);
-    let kind = if much % 3 == 0 {
+    let kind = if much.is_multiple_of(3) {
         LimitKind::Budget { cap: amount * 5, window_s: period_s }
     } else {
         LimitKind::Rate { amount, period_s, burst: amount * 2 }

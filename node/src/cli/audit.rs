@@ -19,6 +19,7 @@ use nethical_protocol::ids::DecisionId;
 use super::EndpointArgs;
 use crate::output::{self, Exit, Format, stop};
 
+pub mod compare;
 pub mod offline;
 pub mod online;
 
@@ -37,6 +38,19 @@ pub enum AuditCommand {
     #[command(after_help = "Examples:\n  nethical audit entries --tenant airline --agent gpt-4o-airline-00 --limit 20\n  \
         nethical audit entries --verdict block -o json")]
     Entries(EntriesArgs),
+    /// Compare a client's journal (`nethical load --journal`) with the audit trail.
+    #[command(after_help = "Exits 1 where a decision that the client was told is not recorded as told, or a request was executed twice.\n\n\
+        Example:\n  nethical load --rps 500 --duration 30 --journal load.journal && nethical audit compare load.journal")]
+    Compare(CompareArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// The journal.
+    #[arg(value_name = "FILE")]
+    pub journal: PathBuf,
+    #[command(flatten)]
+    pub endpoint: EndpointArgs,
 }
 
 #[derive(Debug, Args)]
@@ -147,6 +161,7 @@ pub async fn run(command: AuditCommand, format: Format) -> anyhow::Result<()> {
         AuditCommand::Verify(args) => verify(args, format).await,
         AuditCommand::Prove(args) => prove(args, format).await,
         AuditCommand::Entries(args) => entries(args, format).await,
+        AuditCommand::Compare(args) => compare::run(args, format).await,
     }
 }
 

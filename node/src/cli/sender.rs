@@ -5,11 +5,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use futures::future::BoxFuture;
 
+use nethical_client::Client;
 use nethical_protocol::action::Action;
 use nethical_protocol::control::{Placement, TenantSpec};
 use nethical_protocol::decision::ItemAnswer;
@@ -17,7 +19,11 @@ use nethical_protocol::limits;
 use nethical_protocol::status::ClusterStatus;
 
 use super::http::Admin;
+use crate::certs;
 use crate::output::{Exit, stop};
+
+/// The name that every node's certificate carries (certs.rs).
+const SERVER_NAME: &str = "localhost";
 
 /// What takes actions and answers each, in order.
 pub trait Decider: Send + Sync + 'static {
@@ -82,9 +88,24 @@ impl TargetArgs {
         Ok(())
     }
 
-    /// TEMPORARY
+    /// A decider over all endpoints. Nothing is sent to a door yet, but http endpoints may be asked for QUIC doors.
     pub async fn connect(&self) -> anyhow::Result<Arc<dyn Decider>> {
-        anyhow::bail!("no client {:?} {:?}", self.quic_doors().await?, read_ca(&self.ca)?)
+        let mut builder = Client::builder();
+        let endpoints = match self.protocol() {
+            Protocol::Http => self.endpoint.clone(),
+            Protocol::Quic => {
+                let authority = certs::load_certificates(&read_ca(&self.ca)?)?;
+                builder = builder.protocol(nethical_client::Protocol::Quic).authority(SERVER_NAME, authority);
+                self.quic_doors().await?
+            }
+        };
+        let turns = (0..endpoints.len()).map(|first| {
+            let mut turned = endpoints.clone();
+            turned.rotate_left(first);
+            let built = builder.clone().endpoints(turned).build();
+            built.map_err(|error| stop(Exit::Usage, format!("{error}; write http://host:port or quic://host:port")))
+        });
+        Ok(Arc::new(Turns { clients: turns.collect::<Result<_, _>>()?, next: AtomicUsize::new(0) }))
     }
 
     /// The QUIC doors behind the endpoints: `quic://` ones as given, for `http://` ones what the node says of itself.
@@ -92,16 +113,37 @@ impl TargetArgs {
         let mut doors = Vec::new();
         for endpoint in &self.endpoint {
             if let Some(door) = endpoint.strip_prefix("quic://") {
-                doors.push(door.trim_end_matches('/').to_owned());
+                doors.push(resolve(door.trim_end_matches('/')).await?);
                 continue;
             }
             let admin = Admin::new(endpoint, self.token.clone())?;
             let status: ClusterStatus = admin.get(&["v1", "status"], &[]).await?;
-            doors.push(quic_door_of(&admin.address(), &status).with_context(|| {
-                format!("{endpoint} does not say where its QUIC door is; name it as quic://host:port")
-            })?);
+            let door = quic_door_of(&admin.address(), &status);
+            let hint = || format!("{endpoint} does not say where its QUIC door is; name it as quic://host:port");
+            doors.push(resolve(&door.with_context(hint)?).await?);
         }
         Ok(doors)
+    }
+}
+
+/// The first address of `host:port`.
+async fn resolve(door: &str) -> anyhow::Result<String> {
+    let mut addresses = tokio::net::lookup_host(door)
+        .await
+        .map_err(|error| stop(Exit::Usage, format!("quic://{door}: {error}; write quic://host:port")))?;
+    Ok(addresses.next().with_context(|| format!("{door} has no address"))?.to_string())
+}
+
+/// One client for each endpoint, which prefers that endpoint; calls take turns, so that all doors share the work.
+struct Turns {
+    clients: Vec<Client>,
+    next: AtomicUsize,
+}
+
+impl Decider for Turns {
+    fn decide(&self, actions: Vec<Action>) -> BoxFuture<'_, Vec<ItemAnswer>> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.clients.len();
+        Box::pin(self.clients[turn].decide(actions))
     }
 }
 

@@ -1,5 +1,4 @@
-//! The client's memory of the demo: what it submitted when, and what it was told; and the audit trail as any node
-//! serves it.
+//! The client's memory of the demo: what it submitted when, and what it was told.
 #![allow(clippy::disallowed_methods, reason = "the demo is a client: it measures its own time")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,16 +8,11 @@ use std::time::Instant;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
-use nethical_cluster::api::EntryPage;
 use nethical_protocol::action::Action;
 use nethical_protocol::decision::{ItemAnswer, Verdict};
 
 use super::check::{Attempt, Recorded, Told};
-use crate::cli::http::Admin;
 use crate::cli::sender::Decider;
-
-/// Pages of 1,000 entries that the demo reads at most; its own actions need far fewer.
-const PAGES_MAX: usize = 1_000;
 
 /// Everything that was submitted through [`Noting`] deciders.
 #[derive(Debug)]
@@ -43,11 +37,6 @@ impl Ledger {
     /// The ledger's clock.
     pub fn now_ns(&self) -> u64 {
         self.started.elapsed().as_nanos() as u64
-    }
-
-    /// Actions submitted.
-    pub fn submitted(&self) -> usize {
-        self.notes.lock().len()
     }
 
     /// Every decision that came back.
@@ -117,31 +106,6 @@ impl Decider for Noting {
     }
 }
 
-/// All decisions that the audit trail holds, read page by page.
-pub async fn recorded(admin: &Admin) -> anyhow::Result<Vec<Recorded>> {
-    let mut records = Vec::new();
-    let mut cursor: Option<String> = None;
-    for _ in 0..PAGES_MAX {
-        let mut query = vec![("limit", "1000".to_owned())];
-        query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
-        let page: EntryPage = admin.get(&["v1", "audit", "entries"], &query).await?;
-        records.extend(page.entries.into_iter().filter_map(|entry| {
-            let decision = entry.decision?;
-            Some(Recorded {
-                request_id: decision.request_id,
-                decision_id: entry.decision_id.to_string(),
-                verdict: decision.verdict,
-                leaf_hash: entry.leaf_hash,
-            })
-        }));
-        match page.cursor {
-            Some(next) => cursor = Some(next),
-            None => return Ok(records),
-        }
-    }
-    anyhow::bail!("the audit trail has more than {PAGES_MAX} pages; the demo's own would have ended long before")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,7 +136,7 @@ mod tests {
         let agent = actions[0].agent.clone();
         let silent = actions[1].request_id.clone();
         noting.decide(actions).await;
-        assert_eq!((ledger.submitted(), ledger.told().len(), ledger.requests_of(&agent).len()), (4, 2, 4));
+        assert_eq!((ledger.told().len(), ledger.requests_of(&agent).len()), (2, 4));
         let record =
             Recorded { request_id: silent.clone(), decision_id: "2.1.7".into(), verdict: Verdict::Block, leaf_hash: String::new() };
         let attempts = ledger.attempts_of(&agent, &[record]);

@@ -11,8 +11,8 @@ use anyhow::Context;
 use nethical_protocol::action::Action;
 use nethical_protocol::decision::{ItemAnswer, Verdict};
 
-use super::{CROWD_AGENTS, Demo, NODES, SPENDER, SPENDER_CAP, SUSPECT, Step, TENANT, check, ledger};
-use crate::cli::audit::offline;
+use super::{CROWD_AGENTS, Demo, NODES, SPENDER, SPENDER_CAP, SUSPECT, Step, TENANT, check};
+use crate::cli::audit::{compare, offline};
 use crate::cli::generator::{Generator, stamp};
 use crate::cli::load::{Notes, Plan, drive};
 use crate::cli::measure::Summary;
@@ -188,7 +188,7 @@ impl Demo {
 
     /// The client's ledger against the audit trail, read through a node.
     pub(super) async fn compare_with_audit(&mut self, quarantined_ns: u64) -> anyhow::Result<()> {
-        let recorded = ledger::recorded(&self.admin(3)?).await.context("reading the audit trail")?;
+        let recorded = compare::recorded(&self.admin(3)?).await.context("reading the audit trail")?;
         let told = self.ledger.told();
         let detail = format!("{} acknowledged decisions among {} recorded ones", told.len(), recorded.len());
         self.tell("exactly once", detail, check::told_decisions_are_recorded_once(&told, &recorded))?;

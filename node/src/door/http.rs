@@ -40,6 +40,8 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 128;
 /// Header bytes of one request; each connection may buffer this much.
 const HEADER_BYTES_MAX: usize = 32 * 1024;
 
+/// The most connections that an operator may allow.
+const CONNECTIONS_MAX: usize = 65_536;
 /// First bytes of HTTP/2 with prior knowledge (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -84,7 +86,6 @@ impl Door {
     /// A door in front of a governor. Bounds beyond the protocol's are cut down to them.
     pub fn new(governor: Arc<dyn Governor>, mut options: Options) -> Self {
         options.body_bytes_max = options.body_bytes_max.clamp(1, BODY_BYTES_MAX);
-        options.connections_max = options.connections_max.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         Self { governor, options: Arc::new(options) }
     }
 
@@ -102,7 +103,8 @@ pub async fn serve(
     scope: Scope,
     mut stop: Stop,
 ) -> std::io::Result<()> {
-    let permits = Arc::new(Semaphore::new(options.connections_max));
+    let connections_max = options.connections_max.clamp(1, CONNECTIONS_MAX);
+    let permits = Arc::new(Semaphore::new(connections_max));
     loop {
         let next = async {
             let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
@@ -122,7 +124,7 @@ pub async fn serve(
         }
     }
     drop(listener);
-    let all = permits.acquire_many(options.connections_max as u32);
+    let all = permits.acquire_many(connections_max as u32);
     let drained = tokio::time::timeout(options.drain_wait, all).await.is_ok();
     tracing::info!(drained, "http door closed");
     Ok(())

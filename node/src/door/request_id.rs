@@ -50,7 +50,11 @@ pub fn resolve(given: Option<String>, issued_at_ms: Option<u64>) -> Result<Reque
 
 /// At most as many bytes of an id as ids may have, for answers that name one over its bound.
 pub fn shortened(text: &str) -> &str {
-    &text[..text.floor_char_boundary(REQUEST_ID_BYTES_MAX.min(text.len()))]
+    let mut end = REQUEST_ID_BYTES_MAX.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 fn uuid_v7_ms(text: &str) -> Option<u64> {
@@ -86,6 +90,12 @@ mod tests {
         {
             assert_eq!(time_in(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn long_ids_are_cut_between_letters() {
+        assert_eq!(shortened("order-17"), "order-17");
+        assert_eq!(shortened(&format!("x{}", "é".repeat(40))).len(), REQUEST_ID_BYTES_MAX - 1);
     }
 
     #[test]

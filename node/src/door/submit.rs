@@ -18,17 +18,32 @@ use crate::telemetry::metrics::Batch;
 /// How long past its deadline a governor may take before the door answers in its stead.
 const DEADLINE_GRACE: Duration = Duration::from_secs(1);
 
-/// An item as the door decoded it: an action, or its answer already.
-pub type Item = Result<Action, ItemAnswer>;
+/// An item as the door decoded it: an action, or why it is none.
+pub type Item = Result<Action, Refusal>;
+
+/// An item that never reaches the governor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The id under which it is answered.
+    pub request_id: String,
+    /// Why.
+    pub problem: Problem,
+}
+
+impl From<Refusal> for ItemAnswer {
+    fn from(refusal: Refusal) -> Self {
+        Self { request_id: refusal.request_id, result: Err(refusal.problem) }
+    }
+}
 
 /// The deadline of a request in milliseconds, bounded; the default where none is asked for.
 pub fn deadline(asked_ms: Option<u64>) -> Duration {
     Duration::from_millis(asked_ms.unwrap_or(DEADLINE_DEFAULT_MS).clamp(1, DEADLINE_MAX_MS))
 }
 
-/// The answer of an item that never reached the governor.
-pub fn refuse(request_id: impl Into<String>, problem: Problem) -> ItemAnswer {
-    ItemAnswer { request_id: request_id.into(), result: Err(problem) }
+/// Refuses an item.
+pub fn refuse(request_id: impl Into<String>, problem: Problem) -> Refusal {
+    Refusal { request_id: request_id.into(), problem }
 }
 
 /// Checks every bound of an action, arguments and context included.
@@ -49,10 +64,9 @@ pub async fn submit(governor: &Arc<dyn Governor>, items: Vec<Item>, deadline: Du
                 actions.push(action);
                 answers.push(None);
             }
-            Err(answer) => answers.push(Some(answer)),
+            Err(refusal) => answers.push(Some(refusal.into())),
         }
     }
-    batch.note_agents(&actions);
     let mut decided = decide(governor, actions, deadline).await.into_iter();
     let answers: Vec<ItemAnswer> = answers
         .into_iter()
@@ -77,7 +91,7 @@ async fn decide(governor: &Arc<dyn Governor>, actions: Vec<Action>, deadline: Du
     let ids: Vec<String> = actions.iter().map(|action| action.request_id.clone()).collect();
     let for_all = |code, detail: &str| {
         tracing::error!(code = %code, actions = ids.len(), "{detail}");
-        ids.iter().map(|id| refuse(id.as_str(), Problem::new(code, detail))).collect()
+        ids.iter().map(|id| refuse(id.as_str(), Problem::new(code, detail)).into()).collect()
     };
     match tokio::time::timeout(deadline + DEADLINE_GRACE, governor.decide(actions, deadline)).await {
         Err(_) => for_all(Code::OutcomeUnknown, "no answer came inside the deadline"),
@@ -98,13 +112,13 @@ mod tests {
         let early = refuse("a", Problem::new(Code::UnknownKind, "no"));
         let long = Action { name: "x".repeat(300), ..action("c") };
         let answers = submit(&governor, vec![Err(early.clone()), Ok(action("b")), Ok(long)], deadline(None), "test").await;
-        assert_eq!(answers[0], early);
+        assert_eq!(answers[0], ItemAnswer::from(early));
         assert_eq!(answers[1].result.as_ref().map(|d| d.request_id.as_str()), Ok("b"));
         assert_eq!((answers[2].request_id.as_str(), answers[2].result.as_ref().map_err(|p| p.code)), ("c", Err(Code::TooLarge)));
         assert_eq!(script.actions(), vec![action("b")]);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_governor_that_never_answers_is_answered_for_as_unknown() {
         let governor: Arc<dyn Governor> = Scripted::silent();
         let answers = submit(&governor, vec![Ok(action("a"))], deadline(Some(50)), "test").await;

@@ -59,7 +59,8 @@ async fn replacing_a_file_leaves_the_old_or_the_new_whole() {
     disk.watch(move |image| seen.lock().push(image));
     replace(&disk, "d", "f", Bytes::from(vec![2; 1200])).await.unwrap();
     let mut checked = 0;
-    for image in images.lock().drain(..).flat_map(|image| image.crashes()).collect::<Vec<_>>() {
+    let crashes: Vec<_> = images.lock().drain(..).flat_map(|image| image.crashes()).collect();
+    for image in crashes {
         let bytes = read_all(&MemoryDisk::from_image(image), "d/f").await.unwrap();
         assert!(bytes == vec![1; 1500] || bytes == vec![2; 1200], "neither old nor new");
         checked += 1;

@@ -14,8 +14,8 @@ use nethical_protocol::ids::NodeId;
 
 use super::answer::Stream;
 use super::counters::WireCounters;
-use super::{tls, transport};
 use super::transport::{CLOSE_IDENTITY, CLOSE_SUPERSEDED, IDLE_TIMEOUT};
+use super::{tls, transport};
 use crate::world::{self, Clock, Lane, Scope, Service};
 
 /// Handshakes at once (about 1 ms of CPU and 50 KB each); further ones are refused.

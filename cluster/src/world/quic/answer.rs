@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -103,8 +102,10 @@ impl Stream {
         }
     }
 
-    /// Hands one call to the service, in order, and its future to a task of its own. False where a newer connection
-    /// has taken the lane over.
+    /// Hands one call to the service, in order. False where a newer connection has taken the lane over.
+    ///
+    /// The future is polled here once: many answers are ready at once, and a task for each of them would cost half as
+    /// much again as everything else that a call costs on both sides. The others get a task.
     fn handle(
         &self,
         gate: &Gate,
@@ -114,18 +115,23 @@ impl Stream {
         answers: &mpsc::Sender<Answer>,
     ) -> bool {
         let Frame { kind, number, body } = frame;
-        let service = &self.door.service;
-        let call = || catch_unwind(AssertUnwindSafe(|| service.handle(self.from, lane, kind, body)));
+        let call = || catch_unwind(AssertUnwindSafe(|| self.door.service.handle(self.from, lane, kind, body)));
         let Some(work) = gate.pass(call) else { return false };
-        let answers = answers.clone();
-        self.door.scope.spawn(async move {
-            let body = match work {
-                Ok(work) => settle(work).await,
-                Err(_) => None,
-            };
-            // The channel holds as many answers as the budget allows, so this waits only while the writer catches up.
-            let _gone = answers.send(Answer { kind, number, body, _paid: paid }).await;
-        });
+        let answer = move |body| Answer { kind, number, body, _paid: paid };
+        // A panic is a defect of the service; it costs its call and not the node.
+        let Ok(work) = work else {
+            let _gone = answers.try_send(answer(None));
+            return true;
+        };
+        let mut work = AssertUnwindSafe(work).catch_unwind();
+        match (&mut work).now_or_never() {
+            // There is always room: the channel holds as many answers as the budget has units.
+            Some(body) => drop(answers.try_send(answer(body.ok()))),
+            None => {
+                let answers = answers.clone();
+                self.door.scope.spawn(async move { answers.send(answer(work.await.ok())).await });
+            }
+        }
         true
     }
 }
@@ -151,11 +157,6 @@ async fn first_frame(frames: &mut FrameReader<RecvStream>) -> Result<Frame, End>
     }
 }
 
-/// Runs the service's future; none where it panicked, which is a defect that must not take the node along.
-async fn settle(work: BoxFuture<'static, Bytes>) -> Option<Bytes> {
-    AssertUnwindSafe(work).catch_unwind().await.ok()
-}
-
 /// An answer on its way out.
 struct Answer {
     kind: u16,
@@ -174,6 +175,12 @@ impl AnswerWriter {
     async fn run(self, mut send: SendStream, mut ready: mpsc::Receiver<Answer>) {
         let mut taken = Vec::new();
         while ready.recv_many(&mut taken, TAKEN_ANSWERS_MAX).await > 0 {
+            // Whatever else is ready to run goes first, so that its answers share this write.
+            tokio::task::yield_now().await;
+            while taken.len() < TAKEN_ANSWERS_MAX {
+                let Ok(answer) = ready.try_recv() else { break };
+                taken.push(answer);
+            }
             let mut out = Vec::new();
             for answer in taken.drain(..) {
                 self.encode(&mut out, &answer);

@@ -85,7 +85,8 @@ impl Dialer {
     }
 
     async fn dial(&self, target: SocketAddr) -> Result<Connection, String> {
-        let connecting = self.endpoint.connect(target, &tls::name_of_node(self.to)).map_err(|error| error.to_string())?;
+        let connecting =
+            self.endpoint.connect(target, &tls::name_of_node(self.to)).map_err(|error| error.to_string())?;
         let connection = world::timeout(&*self.clock, DIAL_TIMEOUT, connecting)
             .await
             .ok_or("nobody answers")?
@@ -105,7 +106,7 @@ async fn wait_until_broken(connection: &Connection, address: &mut watch::Receive
     tokio::select! {
         error = connection.closed() => error.to_string(),
         _ = address.changed() => {
-            transport::close(&connection, transport::CLOSE_MOVED, "the peer moved or left");
+            transport::close(connection, transport::CLOSE_MOVED, "the peer moved or left");
             "the peer moved or left".into()
         }
     }

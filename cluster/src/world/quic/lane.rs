@@ -99,22 +99,24 @@ impl LaneTask {
         }
         transport::close(&connection, CLOSE_STREAM, "a stream ended");
         let _ended = reader.await;
-        let why = connection.close_reason().map_or_else(|| "the connection broke".to_owned(), |error| error.to_string());
+        let why =
+            connection.close_reason().map_or_else(|| "the connection broke".to_owned(), |error| error.to_string());
         unanswered.lose_all(self.to, &why);
     }
 
-    async fn write_calls(
-        &mut self,
-        send: &mut SendStream,
-        unanswered: &Unanswered,
-        over: &mut oneshot::Receiver<()>,
-    ) {
+    async fn write_calls(&mut self, send: &mut SendStream, unanswered: &Unanswered, over: &mut oneshot::Receiver<()>) {
         loop {
             if self.held.is_empty() {
                 tokio::select! {
                     biased;
                     _ = &mut *over => return,
                     count = self.calls.recv_many(&mut self.taken, TAKEN_CALLS_MAX) => if count == 0 { return },
+                }
+                // Whatever else is ready to run goes first, so that its calls share this write.
+                tokio::task::yield_now().await;
+                while self.taken.len() < TAKEN_CALLS_MAX {
+                    let Ok(call) = self.calls.try_recv() else { break };
+                    self.taken.push(call);
                 }
                 self.held.extend(self.taken.drain(..));
             }

@@ -64,7 +64,8 @@ pub(super) fn configs(
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let time: Arc<dyn TimeProvider> = Arc::new(WallTime(clock.clone()));
     let roots = Arc::new(roots(ca)?);
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build().map_err(refuse)?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build().map_err(refuse)?;
     let mut server = rustls::ServerConfig::builder_with_details(provider.clone(), time.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(refuse)?
@@ -120,7 +121,9 @@ mod tests {
     #[test]
     fn only_the_exact_name_is_a_node() {
         assert_eq!(node_of_name("node-7.nethical"), Some(NodeId(7)));
-        for name in ["node-07.nethical", "node-+7.nethical", "node-.nethical", "node-7.nethical.org", "xnode-7.nethical"] {
+        for name in
+            ["node-07.nethical", "node-+7.nethical", "node-.nethical", "node-7.nethical.org", "xnode-7.nethical"]
+        {
             assert_eq!(node_of_name(name), None, "{name}");
         }
     }

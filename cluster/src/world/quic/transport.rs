@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{
-    Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
+    Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, ServerConfig,
+    TransportConfig, VarInt,
 };
 use rand::Rng as _;
 use rand_chacha::ChaCha12Rng;
@@ -31,6 +32,9 @@ const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
 /// Bytes that wait for acknowledgement or for the network, per connection.
 const SEND_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
+/// What the kernel may keep for the socket, each way (granted up to net.core.rmem_max and wmem_max). The usual 208 KiB lose
+/// packets as soon as some hundred calls are under way, and a lost packet costs more than the call.
+const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Handshakes that wait for the accept loop; further ones are refused by quinn.
 const INCOMING_MAX: usize = 128;
 
@@ -103,9 +107,19 @@ pub(super) fn endpoint(
     server.transport_config(transport()).max_incoming(INCOMING_MAX).migration(false);
     client.transport_config(transport());
     let runtime = Arc::new(ScopeRuntime::new(scope.clone()));
-    let mut endpoint = Endpoint::new(config, Some(server), UdpSocket::bind(listen)?, runtime)?;
+    let mut endpoint = Endpoint::new(config, Some(server), socket(listen)?, runtime)?;
     endpoint.set_default_client_config(client);
     Ok(endpoint)
+}
+
+fn socket(listen: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(listen)?;
+    let handle = socket2::SockRef::from(&socket);
+    let larger = handle.set_recv_buffer_size(SOCKET_BUFFER_BYTES).and(handle.set_send_buffer_size(SOCKET_BUFFER_BYTES));
+    if let Err(error) = larger {
+        tracing::warn!(%error, "the peer socket keeps its small buffers");
+    }
+    Ok(socket)
 }
 
 /// Connection ids from the scope's dice. Unlike quinn's own they carry no key of this process, so that packets of a

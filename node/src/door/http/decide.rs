@@ -35,7 +35,7 @@ pub async fn submit_one(call: &Call, decoded: Decoded) -> ItemAnswer {
     let Decoded { item, request_id, deadline_ms } = decoded;
     let answers = submit(&call.door.governor, vec![item], submit::deadline(deadline_ms), DOOR).await;
     let missing = || Problem::new(Code::Internal, "the item was not answered");
-    answers.into_iter().next().unwrap_or_else(|| submit::refuse(request_id, missing()))
+    answers.into_iter().next().unwrap_or_else(|| submit::refuse(request_id, missing()).into())
 }
 
 /// X-Request-ID of the reply: the client's, or else the id under which the action was decided.

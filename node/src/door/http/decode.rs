@@ -318,7 +318,7 @@ mod tests {
     }
 
     fn code_of(text: &str) -> Code {
-        decode(text, Dialect::Native).item.expect_err(text).result.expect_err(text).code
+        decode(text, Dialect::Native).item.expect_err(text).problem.code
     }
 
     const ID: &str = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f";

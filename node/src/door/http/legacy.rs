@@ -311,7 +311,7 @@ mod tests {
         let text = r#"{"agent_id":"a","action":{"content":"x","tool":"shell"},"action_type":"command"}"#;
         assert_eq!(decode(text).item.expect("a whole body").name, "shell");
         for text in [r#"{"agent_id":"a"}"#, r#"{"action":"x"}"#, r#"{"agent_id":"a","action":5}"#, "{"] {
-            let problem = decode(text).item.expect_err(text).result.expect_err(text);
+            let problem = decode(text).item.expect_err(text).problem;
             assert_eq!(problem.code, Code::MalformedRequest, "{text}");
         }
     }

@@ -1,0 +1,155 @@
+//! What clients did and were told: the record against which the oracle holds the audit logs.
+//!
+//! It knows only what a client outside could know.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use nethical_protocol::action::Action;
+use nethical_protocol::decision::{Decision, Verdict};
+use nethical_protocol::error::Code;
+use nethical_protocol::ids::DecisionId;
+
+/// What a decision says that may never change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Where it stands.
+    pub id: DecisionId,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// RFC 6962 leaf hash, hex.
+    pub leaf_hash: String,
+    /// Limits that refused it.
+    pub violated: Vec<String>,
+}
+
+impl Told {
+    /// From a decision.
+    pub fn of(decision: &Decision) -> Self {
+        let violated = decision.quota.iter().filter(|quota| quota.violated).map(|quota| quota.limit.clone());
+        Self {
+            id: decision.decision_id,
+            verdict: decision.verdict,
+            leaf_hash: decision.audit.leaf_hash.clone(),
+            violated: violated.collect(),
+        }
+    }
+}
+
+/// One request of a client, with all its attempts.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    /// The tenant.
+    pub tenant: String,
+    /// The agent.
+    pub agent: String,
+    /// Credits asked for.
+    pub credits: u64,
+    /// When the first attempt began.
+    pub invoked: Duration,
+    /// When the first answer came.
+    pub answered: Option<Duration>,
+    /// The first answer.
+    pub told: Option<Told>,
+    /// A refusal that ended it without a decision.
+    pub refused: Option<Code>,
+    /// Attempts so far.
+    pub attempts: u32,
+}
+
+/// The quarantine, as its administrator saw it.
+#[derive(Debug, Clone, Default)]
+pub struct Quarantine {
+    /// When it was acknowledged, and where it stands.
+    pub placed: Option<(Duration, DecisionId)>,
+    /// When the first call to release began.
+    pub release_called: Option<Duration>,
+    /// When the release was acknowledged.
+    pub released: Option<Duration>,
+}
+
+/// Everything that clients did. A clone is the same history.
+#[derive(Clone, Default)]
+pub struct History {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    operations: BTreeMap<String, Operation>,
+    quarantine: Quarantine,
+    contradictions: Vec<String>,
+    replays: u64,
+}
+
+impl History {
+    /// An attempt at an action begins.
+    pub fn attempt(&self, action: &Action, now: Duration) {
+        let mut inner = self.inner.lock();
+        let operation = inner.operations.entry(action.request_id.clone()).or_insert_with(|| Operation {
+            tenant: action.tenant.clone(),
+            agent: action.agent.clone(),
+            credits: action.cost.iter().map(|cost| cost.amount).sum(),
+            invoked: now,
+            answered: None,
+            told: None,
+            refused: None,
+            attempts: 0,
+        });
+        operation.attempts += 1;
+    }
+
+    /// A decision came back. Every decision of one request must be the same.
+    pub fn decided(&self, decision: &Decision, now: Duration) {
+        let told = Told::of(decision);
+        let mut inner = self.inner.lock();
+        inner.replays += u64::from(decision.replayed);
+        let Some(operation) = inner.operations.get_mut(&decision.request_id) else {
+            let phantom = format!("{} was decided and nobody asked for it", decision.request_id);
+            return inner.contradictions.push(phantom);
+        };
+        match &operation.told {
+            None => (operation.told, operation.answered) = (Some(told), Some(now)),
+            Some(first) if *first == told => {}
+            Some(first) => {
+                let contradiction = format!("{}: told {first:?}, then {told:?}", decision.request_id);
+                inner.contradictions.push(contradiction);
+            }
+        }
+    }
+
+    /// A refusal came back that another attempt would not change.
+    pub fn refused(&self, request_id: &str, code: Code) {
+        if let Some(operation) = self.inner.lock().operations.get_mut(request_id) {
+            operation.refused = Some(code);
+        }
+    }
+
+    /// Notes what became of the quarantine.
+    pub fn note_quarantine(&self, note: impl FnOnce(&mut Quarantine)) {
+        note(&mut self.inner.lock().quarantine);
+    }
+
+    /// All operations by request id.
+    pub fn operations(&self) -> BTreeMap<String, Operation> {
+        self.inner.lock().operations.clone()
+    }
+
+    /// The quarantine.
+    pub fn quarantine(&self) -> Quarantine {
+        self.inner.lock().quarantine.clone()
+    }
+
+    /// Answers that contradict each other.
+    pub fn contradictions(&self) -> Vec<String> {
+        self.inner.lock().contradictions.clone()
+    }
+
+    /// Recorded outcomes that were answered again.
+    pub fn replays(&self) -> u64 {
+        self.inner.lock().replays
+    }
+}
