@@ -276,7 +276,10 @@ mod tests {
         assert!(made.client_chosen && check(&made).is_ok());
         assert_ne!(made.request_id, identified(action("", "{}".into())).request_id);
         let kept = identified(action("017f22e2-79b0-7cc3-98c4-dc0c0c07398f", "{}".into()));
-        assert_eq!((kept.request_id.as_str(), kept.issued_at_ms), ("017f22e2-79b0-7cc3-98c4-dc0c0c07398f", 1_645_557_742_000));
+        assert_eq!(
+            (kept.request_id.as_str(), kept.issued_at_ms),
+            ("017f22e2-79b0-7cc3-98c4-dc0c0c07398f", 1_645_557_742_000)
+        );
         let undated = identified(action("order-17", "{}".into()));
         assert_eq!(check(&undated).map_err(|p| p.code), Err(Code::MalformedRequest));
         assert!(check(&Action { issued_at_ms: 5, ..undated }).is_ok());
@@ -293,11 +296,15 @@ mod tests {
     fn batches_stay_within_bounds_and_in_order() {
         let large = format!("{{\"t\":\"{}\"}}", "x".repeat(60_000));
         let actions: Vec<Action> = (0..2_500)
-            .map(|number| Action { name: number.to_string(), ..action("i", if number % 700 == 3 { large.clone() } else { "{}".into() }) })
+            .map(|number| Action {
+                name: number.to_string(),
+                ..action("i", if number % 700 == 3 { large.clone() } else { "{}".into() })
+            })
             .collect();
         let batches = cut(actions);
         assert!(batches.iter().all(|batch| batch.len() <= BATCH_ACTIONS_MAX));
-        let bytes = |batch: &Vec<Action>| batch.iter().map(|action| action.text_bytes() + ACTION_ENVELOPE_BYTES).sum::<usize>();
+        let bytes =
+            |batch: &Vec<Action>| batch.iter().map(|action| action.text_bytes() + ACTION_ENVELOPE_BYTES).sum::<usize>();
         assert!(batches.iter().all(|batch| bytes(batch) <= BATCH_BYTES_MAX));
         let names: Vec<String> = batches.into_iter().flatten().map(|action| action.name).collect();
         assert_eq!(names, (0..2_500).map(|number| number.to_string()).collect::<Vec<_>>());

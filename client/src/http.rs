@@ -205,7 +205,10 @@ fn request_body(actions: &[Action], deadline: Duration) -> Result<Vec<u8>, Clien
         options: BatchOptions { deadline_ms: (node_wait.as_millis() as u64).max(1) },
     });
     request.and_then(|request| serde_json::to_vec(&request)).map_err(|error| {
-        ClientError::Refused(Problem::new(Code::MalformedRequest, format!("arguments or context are not JSON: {error}")))
+        ClientError::Refused(Problem::new(
+            Code::MalformedRequest,
+            format!("arguments or context are not JSON: {error}"),
+        ))
     })
 }
 

@@ -154,7 +154,10 @@ impl Open {
 
     fn give_up(self) -> ItemAnswer {
         let problem = match self.maybe_decided && self.last.code != Code::OutcomeUnknown {
-            true => Problem::new(Code::OutcomeUnknown, format!("an attempt may have been decided; the last one: {}", self.last)),
+            true => Problem::new(
+                Code::OutcomeUnknown,
+                format!("an attempt may have been decided; the last one: {}", self.last),
+            ),
             false => self.last,
         };
         ItemAnswer { request_id: self.action.request_id, result: Err(problem) }
@@ -170,7 +173,13 @@ fn says_nothing_of_the_action(code: Code) -> bool {
     use Code::*;
     matches!(
         code,
-        Unauthenticated | NotFound | MethodNotAllowed | UnsupportedMediaType | ResidencyRedirect | MalformedFrame | UnknownVersion
+        Unauthenticated
+            | NotFound
+            | MethodNotAllowed
+            | UnsupportedMediaType
+            | ResidencyRedirect
+            | MalformedFrame
+            | UnknownVersion
     )
 }
 

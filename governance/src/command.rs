@@ -56,7 +56,8 @@ pub struct RequestKey {
     pub content: [u8; 8],
     /// The time in the id, milliseconds since 1970.
     pub issued_at_ms: u64,
-    /// False where the door made the id: then it is not remembered.
+    /// False where the door made the id. It is remembered all the same: the door retries with it, and must not decide
+    /// twice.
     pub client_chosen: bool,
 }
 

@@ -69,7 +69,7 @@ impl Dedup {
 
     /// The answer to a request that must not be executed (again); `None` where it may be.
     pub fn answer(&self, request: &RequestKey, now_ms: u64) -> Option<OutcomeV1> {
-        if !request.client_chosen {
+        if request.id.is_none() {
             return None;
         }
         if request.issued_at_ms <= self.low_water_ms {
@@ -86,7 +86,7 @@ impl Dedup {
 
     /// Remembers an executed request. Where memory is full the oldest id makes room and the low water rises to it.
     pub fn remember(&mut self, request: &RequestKey, slot: Slot, leaf_index: u64) {
-        if !request.client_chosen {
+        if request.id.is_none() {
             return;
         }
         let (content, issued_at_ms) = (request.content, request.issued_at_ms);

@@ -44,6 +44,7 @@ pub fn run_node(config: NodeConfig) -> anyhow::Result<()> {
     };
     telemetry::start_logging(format, &filter(&config.log_level))?;
     telemetry::start_metrics()?;
+    telemetry::process::watch_storage(config.data_dir.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(worker_threads())
         .thread_name("nethical")

@@ -29,7 +29,9 @@ impl Door for Scripted {
                 return Err(ClientError::Lost("silence".into()));
             };
             let answers = ids.into_iter().zip(next?);
-            Ok(answers.map(|(id, result)| ItemAnswer { result: result.map(|()| decision(&id)), request_id: id }).collect())
+            Ok(answers
+                .map(|(id, result)| ItemAnswer { result: result.map(|()| decision(&id)), request_id: id })
+                .collect())
         })
     }
 }
@@ -100,7 +102,11 @@ async fn what_was_not_sent_goes_to_the_next_node_under_the_same_ids() {
     let (doors, log) = doors(vec![down, up], LONG_MS);
     assert_eq!(codes(&doors.decide(actions(&["x", "y"])).await), [None, None]);
     doors.decide(actions(&["z"])).await;
-    assert_eq!(asked(&log), [ids(0, &["x", "y"]), ids(1, &["x", "y"]), ids(1, &["z"])], "and the node that works is kept");
+    assert_eq!(
+        asked(&log),
+        [ids(0, &["x", "y"]), ids(1, &["x", "y"]), ids(1, &["z"])],
+        "and the node that works is kept"
+    );
 }
 
 #[tokio::test]
@@ -114,7 +120,13 @@ async fn lost_and_unknown_are_asked_again_under_the_same_ids() {
 
 #[tokio::test]
 async fn only_items_without_a_final_answer_are_asked_again() {
-    let first: Script = [Ok(vec![Ok(()), Err(problem(Code::NoQuorum)), Err(problem(Code::RequestConflict)), Err(problem(Code::RequestTooOld))])].into();
+    let first: Script = [Ok(vec![
+        Ok(()),
+        Err(problem(Code::NoQuorum)),
+        Err(problem(Code::RequestConflict)),
+        Err(problem(Code::RequestTooOld)),
+    ])]
+    .into();
     let second: Script = [Ok(vec![Ok(())])].into();
     let (doors, log) = doors(vec![first, second], LONG_MS);
     let answers = doors.decide(actions(&["a", "b", "c", "d"])).await;
@@ -137,13 +149,24 @@ async fn a_refusal_of_the_whole_call_is_final_and_a_retry_is_not() {
 
 #[tokio::test]
 async fn giving_up_says_unknown_once_an_attempt_may_have_happened() {
-    let lost: Script = [Err(ClientError::Lost("cut".into())), Ok(vec![Err(problem(Code::NoQuorum).retry_after_ms(LONG_MS * 2))])].into();
+    let lost: Script =
+        [Err(ClientError::Lost("cut".into())), Ok(vec![Err(problem(Code::NoQuorum).retry_after_ms(LONG_MS * 2))])]
+            .into();
     let (lossy, _) = doors(vec![lost], 1_000);
     assert_eq!(codes(&lossy.decide(actions(&["x"])).await), [Some(Code::OutcomeUnknown)]);
     let shed: Script = [Ok(vec![Err(problem(Code::NoQuorum).retry_after_ms(LONG_MS * 2))])].into();
     let (shedding, _) = doors(vec![shed], 1_000);
-    assert_eq!(codes(&shedding.decide(actions(&["x"])).await), [Some(Code::NoQuorum)], "it did not happen, and says so");
-    let elsewhere: Script = [Err(ClientError::Lost("cut".into())), Err(ClientError::Refused(problem(Code::Unauthenticated))), Ok(vec![Ok(())])].into();
+    assert_eq!(
+        codes(&shedding.decide(actions(&["x"])).await),
+        [Some(Code::NoQuorum)],
+        "it did not happen, and says so"
+    );
+    let elsewhere: Script = [
+        Err(ClientError::Lost("cut".into())),
+        Err(ClientError::Refused(problem(Code::Unauthenticated))),
+        Ok(vec![Ok(())]),
+    ]
+    .into();
     let (passing, _) = doors(vec![elsewhere], LONG_MS);
     assert_eq!(codes(&passing.decide(actions(&["x"])).await), [None], "a node that refuses the caller settles nothing");
 }

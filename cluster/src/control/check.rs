@@ -117,7 +117,7 @@ fn put_limit(state: &ControlState, spec: &LimitSpec) -> Result<Option<EventV1>, 
 /// Bounds that keep the arithmetic of quotas exact in 128 bits.
 fn check_kind(kind: &LimitKind) -> Result<(), String> {
     const AMOUNT_MAX: u64 = 1 << 48;
-    const SECONDS_MAX: u64 = 366 * 86_400;
+    const SECONDS_MAX: u64 = 100 * 366 * 86_400;
     let within = |what: &str, value: u64, most: u64| match (1..=most).contains(&value) {
         true => Ok(()),
         false => Err(format!("{what} must be 1 to {most}; it is {value}")),

@@ -66,16 +66,14 @@ impl Scope {
         let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
         let work: Pin<Box<dyn Future<Output = F::Output> + Send>> = Box::pin(work);
         let guard = Forget { scope: self.clone(), id };
+        // The table is held over spawn and insert: a task that ends at once waits for it before it takes itself out.
+        let mut tasks = self.inner.tasks.lock();
         let handle = tokio::spawn(CURRENT.scope(self.clone(), async move {
             let _guard = guard;
             work.await
         }));
-        if !handle.is_finished() {
-            self.inner.tasks.lock().insert(id, handle.abort_handle());
-        }
-        if self.is_dead() || handle.is_finished() {
-            self.inner.tasks.lock().remove(&id);
-        }
+        tasks.insert(id, handle.abort_handle());
+        drop(tasks);
         if self.is_dead() {
             handle.abort();
         }

@@ -49,11 +49,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            connections_max: 1_024,
-            bytes_in_flight_max: 256 * 1024 * 1024,
-            drain_wait: Duration::from_secs(10),
-        }
+        Self { connections_max: 1_024, bytes_in_flight_max: 256 * 1024 * 1024, drain_wait: Duration::from_secs(10) }
     }
 }
 
@@ -106,7 +102,8 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let connections_max = options.connections_max.clamp(1, u32::MAX as usize);
     let permits = Arc::new(Semaphore::new(connections_max));
-    let bytes = Arc::new(Semaphore::new(options.bytes_in_flight_max.clamp(frames::BYTES_IN_FLIGHT_MIN, u32::MAX as usize)));
+    let bytes =
+        Arc::new(Semaphore::new(options.bytes_in_flight_max.clamp(frames::BYTES_IN_FLIGHT_MIN, u32::MAX as usize)));
     let door = Door { governor, bytes, scope: scope.clone(), stop: stop.clone() };
     loop {
         let incoming = tokio::select! {

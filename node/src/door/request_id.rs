@@ -85,9 +85,13 @@ mod tests {
 
     #[test]
     fn other_forms_carry_none() {
-        for text in
-            ["", "order-17", "919108f7-52d1-4320-9bac-f847db4148a8", "81ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3NDEKTSV4RRFFQ69G5FAU"]
-        {
+        for text in [
+            "",
+            "order-17",
+            "919108f7-52d1-4320-9bac-f847db4148a8",
+            "81ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "01ARZ3NDEKTSV4RRFFQ69G5FAU",
+        ] {
             assert_eq!(time_in(text), None, "{text}");
         }
     }

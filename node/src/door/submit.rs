@@ -54,7 +54,12 @@ pub fn check(action: &Action) -> Result<(), Problem> {
 }
 
 /// Submits items; one answer each, in order. `door` names the door in metrics.
-pub async fn submit(governor: &Arc<dyn Governor>, items: Vec<Item>, deadline: Duration, door: &'static str) -> Vec<ItemAnswer> {
+pub async fn submit(
+    governor: &Arc<dyn Governor>,
+    items: Vec<Item>,
+    deadline: Duration,
+    door: &'static str,
+) -> Vec<ItemAnswer> {
     let batch = Batch::start(door);
     let mut answers: Vec<Option<ItemAnswer>> = Vec::with_capacity(items.len());
     let mut actions = Vec::with_capacity(items.len());
@@ -111,10 +116,14 @@ mod tests {
         let governor: Arc<dyn Governor> = script.clone();
         let early = refuse("a", Problem::new(Code::UnknownKind, "no"));
         let long = Action { name: "x".repeat(300), ..action("c") };
-        let answers = submit(&governor, vec![Err(early.clone()), Ok(action("b")), Ok(long)], deadline(None), "test").await;
+        let answers =
+            submit(&governor, vec![Err(early.clone()), Ok(action("b")), Ok(long)], deadline(None), "test").await;
         assert_eq!(answers[0], ItemAnswer::from(early));
         assert_eq!(answers[1].result.as_ref().map(|d| d.request_id.as_str()), Ok("b"));
-        assert_eq!((answers[2].request_id.as_str(), answers[2].result.as_ref().map_err(|p| p.code)), ("c", Err(Code::TooLarge)));
+        assert_eq!(
+            (answers[2].request_id.as_str(), answers[2].result.as_ref().map_err(|p| p.code)),
+            ("c", Err(Code::TooLarge))
+        );
         assert_eq!(script.actions(), vec![action("b")]);
     }
 

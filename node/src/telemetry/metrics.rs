@@ -27,6 +27,7 @@ pub const CPU_USAGE_PERCENT: &str = "nethical_cpu_usage_percent";
 pub const RESIDENT_BYTES: &str = "nethical_resident_memory_bytes";
 
 /// Names that are always present at `/metrics`.
+#[cfg(test)]
 pub const PROMISED: [&str; 7] =
     [ACTIONS_TOTAL, ACTIVE_AGENTS, STORAGE_BYTES, LATENCY_SECONDS, ERRORS_TOTAL, CPU_USAGE_PERCENT, RESIDENT_BYTES];
 

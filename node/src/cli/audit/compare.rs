@@ -15,6 +15,9 @@ use crate::output::{self, Exit, Format, stop};
 /// Pages of 1,000 entries that are read at most: ten million decisions, about 2 GB of memory.
 const PAGES_MAX: usize = 10_000;
 
+/// A cursor before the first leaf of the first group; without any cursor the newest entries come.
+const BEFORE_ALL: &str = "0.0.0";
+
 #[derive(Debug, Serialize)]
 struct Report {
     ok: bool,
@@ -70,10 +73,9 @@ fn split(records: &[Record]) -> (BTreeSet<&str>, Vec<Told>) {
 /// All decisions that the audit trail holds, read page by page through one node.
 pub async fn recorded(admin: &Admin) -> anyhow::Result<Vec<Recorded>> {
     let mut records = Vec::new();
-    let mut cursor: Option<String> = None;
+    let mut cursor = BEFORE_ALL.to_owned();
     for _ in 0..PAGES_MAX {
-        let mut query = vec![("limit", "1000".to_owned())];
-        query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+        let query = [("limit", "1000".to_owned()), ("cursor", cursor)];
         let page: EntryPage = admin.get(&["v1", "audit", "entries"], &query).await?;
         records.extend(page.entries.into_iter().filter_map(|entry| {
             let decision = entry.decision?;
@@ -85,7 +87,7 @@ pub async fn recorded(admin: &Admin) -> anyhow::Result<Vec<Recorded>> {
             })
         }));
         match page.cursor {
-            Some(next) => cursor = Some(next),
+            Some(next) => cursor = next,
             None => return Ok(records),
         }
     }

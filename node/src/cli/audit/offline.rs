@@ -64,6 +64,10 @@ fn search(dir: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) -> anyhow::Re
     for entry in entries {
         let entry = entry.with_context(|| format!("reading {}", dir.display()))?;
         let (path, kind) = (entry.path(), entry.file_type()?);
+        // The write-ahead log's segments are no audit copy.
+        if kind.is_dir() && entry.file_name() == "wal" {
+            continue;
+        }
         if kind.is_dir() && depth > 0 {
             search(&path, depth - 1, found)?;
         } else if kind.is_file() && path.extension().is_some_and(|extension| extension == "seg") {
@@ -89,7 +93,8 @@ fn open(folder: &Path, top: &Path) -> Result<Copy, BadEntry> {
     let first = files.first().ok_or_else(|| blame(folder, "the segments are gone".to_owned()))?;
     let bytes = std::fs::read(first).map_err(|error| blame(first, error.to_string()))?;
     let meta = SegmentMeta::decode(&bytes).map_err(|error| blame(first, error.to_string()))?;
-    let notes = paths.iter().filter(|path| !is_segment(path) && path.to_string_lossy().contains("checkpoint"));
+    // What a crash left half written ends in .tmp and was never in force.
+    let notes = paths.iter().filter(|path| path.file_name().is_some_and(|name| name == "checkpoint"));
     let checkpoints = notes.filter_map(|path| std::fs::read_to_string(path).ok()).collect();
     Ok(Copy { log: meta.log, files, checkpoints, keyring: keyring_above(folder, top) })
 }

@@ -5,7 +5,9 @@
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use nethical_protocol::control::{AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, LimitSpec, Placement, TenantSpec};
+use nethical_protocol::control::{
+    AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, LimitSpec, Placement, TenantSpec,
+};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::limits::NAME_BYTES_MAX;
 

@@ -42,7 +42,12 @@ pub fn status_of(decision: &Decision, strict: bool) -> StatusCode {
 }
 
 /// The reply to one item; `body` makes the JSON of a decision.
-pub fn single<T: Serialize>(answer: &ItemAnswer, strict: bool, echo: &str, body: impl FnOnce(&Decision) -> T) -> Handled {
+pub fn single<T: Serialize>(
+    answer: &ItemAnswer,
+    strict: bool,
+    echo: &str,
+    body: impl FnOnce(&Decision) -> T,
+) -> Handled {
     let reply = match &answer.result {
         Ok(decision) => with_quota(Reply::json(&body(decision))?, decision).status(status_of(decision, strict)),
         Err(refusal) => problem::reply(refusal, &answer.request_id),
@@ -82,9 +87,8 @@ fn item(answer: &ItemAnswer, strict: bool) -> BatchItem<'_> {
 fn with_quota(mut reply: Reply, decision: &Decision) -> Reply {
     let wait_s = decision.retry_after_ms.map(|wait_ms| wait_ms.div_ceil(1_000).max(1));
     if !decision.quota.is_empty() {
-        let join = |write: &dyn Fn(&QuotaState) -> String| {
-            decision.quota.iter().map(write).collect::<Vec<_>>().join(", ")
-        };
+        let join =
+            |write: &dyn Fn(&QuotaState) -> String| decision.quota.iter().map(write).collect::<Vec<_>>().join(", ");
         reply = reply
             .header("ratelimit", &join(&|quota| rate_limit(quota, wait_s)))
             .header("ratelimit-policy", &join(&rate_limit_policy));
@@ -97,8 +101,14 @@ fn with_quota(mut reply: Reply, decision: &Decision) -> Reply {
 
 /// `"per-minute";r=12;t=30`. Of a violated limit `t` is never after Retry-After, which wins by the draft.
 fn rate_limit(quota: &QuotaState, wait_s: Option<u64>) -> String {
-    let reset_s = if quota.violated { wait_s.map_or(quota.reset_s, |wait_s| wait_s.min(quota.reset_s)) } else { quota.reset_s };
-    format!("{};r={};t={}", field_text(&quota.limit), quota.remaining.min(FIELD_INTEGER_MAX), reset_s.min(FIELD_INTEGER_MAX))
+    let reset_s =
+        if quota.violated { wait_s.map_or(quota.reset_s, |wait_s| wait_s.min(quota.reset_s)) } else { quota.reset_s };
+    format!(
+        "{};r={};t={}",
+        field_text(&quota.limit),
+        quota.remaining.min(FIELD_INTEGER_MAX),
+        reset_s.min(FIELD_INTEGER_MAX)
+    )
 }
 
 /// `"per-minute";q=60;qu="requests"`. Units that the draft does not register go under a parameter of our own.

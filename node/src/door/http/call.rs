@@ -203,7 +203,8 @@ async fn collect(body: Body, bytes_max: usize) -> Result<Vec<u8>, Problem> {
     let mut stream = body.into_data_stream();
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|error| Problem::new(Code::MalformedRequest, format!("the body broke off: {error}")))?;
+        let chunk =
+            chunk.map_err(|error| Problem::new(Code::MalformedRequest, format!("the body broke off: {error}")))?;
         if bytes.len() + chunk.len() > bytes_max {
             return Err(too_large(bytes_max));
         }

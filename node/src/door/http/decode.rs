@@ -138,7 +138,8 @@ pub fn decode(text: &str, dialect: Dialect) -> Decoded {
         Err(problem) => return refused(given, problem),
     };
     let request_id = id.text.clone();
-    let action = if body.subject.is_some() || body.action.is_some() { native(body, id, dialect) } else { flat(body, id) };
+    let action =
+        if body.subject.is_some() || body.action.is_some() { native(body, id, dialect) } else { flat(body, id) };
     let item = action.map_err(|problem| refuse(request_id::shortened(&request_id), problem));
     Decoded { item, request_id, deadline_ms }
 }
@@ -278,7 +279,10 @@ fn finish(action: Action, cost: Option<&RawValue>, options: Option<Options>) -> 
     let options = options.unwrap_or_default();
     if let Some(mode) = options.mode.as_deref().filter(|mode| *mode != "enforce") {
         let shown: String = mode.chars().take(40).collect();
-        return Err(Problem::new(Code::MalformedRequest, format!("options.mode {shown:?}: only \"enforce\" is offered")));
+        return Err(Problem::new(
+            Code::MalformedRequest,
+            format!("options.mode {shown:?}: only \"enforce\" is offered"),
+        ));
     }
     Ok(Action { cost: costs(cost)?, explain: options.explain, ..action })
 }
@@ -365,7 +369,8 @@ mod tests {
 
     #[test]
     fn a_missing_tenant_is_the_default_and_null_is_missing() {
-        let action = accepted(r#"{"tenant":null,"agent_id":"a","kind":"message","name":"n","args":null}"#, Dialect::Native);
+        let action =
+            accepted(r#"{"tenant":null,"agent_id":"a","kind":"message","name":"n","args":null}"#, Dialect::Native);
         assert_eq!((action.tenant.as_str(), action.args_json.as_str()), (TENANT_DEFAULT, "{}"));
     }
 
@@ -379,8 +384,11 @@ mod tests {
 
     #[test]
     fn issued_at_is_read_in_both_forms() {
-        for (value, expected) in [("\"2024-05-20T10:00:00Z\"", 1_716_199_200_000), ("1716199200000", 1_716_199_200_000)] {
-            let text = format!(r#"{{"request_id":"order-17","issued_at":{value},"agent_id":"a","kind":"message","name":"n"}}"#);
+        for (value, expected) in [("\"2024-05-20T10:00:00Z\"", 1_716_199_200_000), ("1716199200000", 1_716_199_200_000)]
+        {
+            let text = format!(
+                r#"{{"request_id":"order-17","issued_at":{value},"agent_id":"a","kind":"message","name":"n"}}"#
+            );
             assert_eq!(accepted(&text, Dialect::Native).issued_at_ms, expected);
         }
     }
@@ -388,9 +396,16 @@ mod tests {
     #[test]
     fn what_cannot_be_read_or_honoured_is_refused() {
         for text in [
-            "", "null", "[]", "7", "{", r#"{"agent_id":"a"}"#, r#"{"agent_id":5,"kind":"message","name":"n"}"#,
+            "",
+            "null",
+            "[]",
+            "7",
+            "{",
+            r#"{"agent_id":"a"}"#,
+            r#"{"agent_id":5,"kind":"message","name":"n"}"#,
             r#"{"agent_id":"a","agent_id":"b","kind":"message","name":"n"}"#,
-            r#"{"subject":{"id":"a"}}"#, r#"{"action":{"name":"n","kind":"message"}}"#,
+            r#"{"subject":{"id":"a"}}"#,
+            r#"{"action":{"name":"n","kind":"message"}}"#,
             r#"{"subject":{"id":"a"},"action":{"name":"n","kind":"message","properties":[]}}"#,
             r#"{"request_id":"order-17","agent_id":"a","kind":"message","name":"n"}"#,
             r#"{"request_id":"order-17","issued_at":"yesterday","agent_id":"a","kind":"message","name":"n"}"#,

@@ -21,8 +21,17 @@ use crate::door::request_id;
 
 /// Members of the older body that policies may read in the context, as they came.
 const CONTEXT_MEMBERS: [&str; 11] = [
-    "action_id", "action_type", "violation_detected", "violation_type", "violation_severity", "features",
-    "rule_risk_score", "rule_classification", "compliance_requirements", "stated_intent", "priority",
+    "action_id",
+    "action_type",
+    "violation_detected",
+    "violation_type",
+    "violation_severity",
+    "features",
+    "rule_risk_score",
+    "rule_classification",
+    "compliance_requirements",
+    "stated_intent",
+    "priority",
 ];
 
 #[derive(Deserialize)]
@@ -216,7 +225,10 @@ fn older(decision: &Decision, agent: &str, region: &str, latency_ms: f64) -> Val
         agent_id: agent.to_owned(),
         timestamp: timestamp(decision.decided_at_ns),
         region_id: region.to_owned(),
-        reason: decision.reasons.first().map_or_else(|| "no rule objects".to_owned(), |r| format!("{}: {}", r.code, r.detail)),
+        reason: decision
+            .reasons
+            .first()
+            .map_or_else(|| "no rule objects".to_owned(), |r| format!("{}: {}", r.code, r.detail)),
         reasons: &decision.reasons,
         risk_score,
         risk_tier,
@@ -280,11 +292,17 @@ mod tests {
     #[test]
     fn older_action_types_map_onto_kinds() {
         for (word, kind) in [
-            ("query", ActionKind::Message), ("response", ActionKind::Message), ("user_input", ActionKind::Message),
-            ("generated_content", ActionKind::Message), ("function_call", ActionKind::ToolCall),
-            ("tool_call", ActionKind::ToolCall), ("external_api", ActionKind::ToolCall),
-            ("data_access", ActionKind::DataAccess), ("model_update", ActionKind::Lifecycle),
-            ("system_command", ActionKind::CodeExecution), ("command", ActionKind::CodeExecution),
+            ("query", ActionKind::Message),
+            ("response", ActionKind::Message),
+            ("user_input", ActionKind::Message),
+            ("generated_content", ActionKind::Message),
+            ("function_call", ActionKind::ToolCall),
+            ("tool_call", ActionKind::ToolCall),
+            ("external_api", ActionKind::ToolCall),
+            ("data_access", ActionKind::DataAccess),
+            ("model_update", ActionKind::Lifecycle),
+            ("system_command", ActionKind::CodeExecution),
+            ("command", ActionKind::CodeExecution),
             ("code_generation", ActionKind::ModelCall),
         ] {
             assert_eq!(kind_of(word), Ok(kind), "{word}");

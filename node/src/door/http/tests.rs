@@ -129,7 +129,10 @@ fn parse(bytes: &[u8]) -> Option<Response> {
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
         .collect();
-    let length: usize = headers.iter().find(|(name, _)| name == "content-length").map_or(0, |(_, value)| value.parse().expect("length"));
+    let length: usize = headers
+        .iter()
+        .find(|(name, _)| name == "content-length")
+        .map_or(0, |(_, value)| value.parse().expect("length"));
     (body.len() >= length).then(|| Response { status, headers, body: body.to_owned() })
 }
 

@@ -43,7 +43,9 @@ async fn read(receive: &mut RecvStream, bytes: &Arc<Semaphore>) -> Result<Option
         Ok(()) => {}
         Err(ReadExactError::FinishedEarly(0)) | Err(ReadExactError::ReadError(_)) => return Ok(None),
         // What is there may already not be ours: say that rather than that it is short.
-        Err(ReadExactError::FinishedEarly(_)) => return Err(problem_of(decode_header(&head).err().unwrap_or(FrameError::Truncated))),
+        Err(ReadExactError::FinishedEarly(_)) => {
+            return Err(problem_of(decode_header(&head).err().unwrap_or(FrameError::Truncated)));
+        }
     }
     let header = decode_header(&head).map_err(problem_of)?;
     let budget = bytes.clone().acquire_many_owned(header.length as u32).await;

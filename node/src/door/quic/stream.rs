@@ -114,7 +114,10 @@ async fn answer(door: &Door, frame: Frame) -> Vec<u8> {
 
 async fn decide(door: &Door, frame: &Frame) -> Result<Vec<u8>, Problem> {
     if frame.kind != KIND_DECIDE {
-        return Err(Problem::new(Code::MalformedFrame, format!("a client does not send frames of kind {}", frame.kind)));
+        return Err(Problem::new(
+            Code::MalformedFrame,
+            format!("a client does not send frames of kind {}", frame.kind),
+        ));
     }
     let DecideV1 { deadline_ms, actions } = DecideV1::from_bytes(&frame.body)
         .map_err(|error| Problem::new(Code::MalformedFrame, format!("the body is no DecideV1: {error}")))?;
@@ -137,12 +140,9 @@ async fn decide(door: &Door, frame: &Frame) -> Result<Vec<u8>, Problem> {
 fn identified(action: Action) -> Item {
     let stated_ms = Some(action.issued_at_ms).filter(|ms| *ms > 0);
     match request_id::resolve(Some(action.request_id.clone()), stated_ms) {
-        Ok(id) => Ok(Action {
-            request_id: id.text,
-            client_chosen: id.client_chosen,
-            issued_at_ms: id.issued_at_ms,
-            ..action
-        }),
+        Ok(id) => {
+            Ok(Action { request_id: id.text, client_chosen: id.client_chosen, issued_at_ms: id.issued_at_ms, ..action })
+        }
         Err(problem) => Err(refuse(request_id::shortened(&action.request_id), problem)),
     }
 }

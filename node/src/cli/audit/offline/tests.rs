@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use nethical_audit::checkpoint::Checkpoint;
 use nethical_audit::leaf::{LeafEvent, LeafV1};
 use nethical_audit::segment::SegmentWriter;
 use nethical_protocol::ids::{DecisionId, GroupId};
@@ -47,6 +48,25 @@ fn sound_copies_verify_and_count_once() {
     let report = verify(dir.path()).expect("readable");
     assert!(report.ok, "{report:?}");
     assert_eq!((report.groups, report.copies, report.entries), (1, 2, 7));
+}
+
+#[test]
+fn checkpoints_are_believed_only_with_the_zones_signature_and_debris_of_a_crash_is_left_out() {
+    let bytes = segment("demo", 5, 1);
+    let leaves: Vec<Hash> = SegmentScan::new(&bytes).expect("own").map(|record| tree::leaf_hash(record.leaf)).collect();
+    let checkpoint = Checkpoint { origin: "demo/p/3/1".into(), size: 5, root: tree::root_of(&leaves) };
+    let dir = cluster(&[bytes]);
+    let audit = dir.path().join("node-1/data/audit/3");
+    let keep = |seed: u8| {
+        let signer = Signer::from_seed("demo/p/3/1", &[seed; 32]).expect("a good name");
+        std::fs::write(audit.join("checkpoint"), checkpoint.sign(&signer)).expect("written");
+        verify(dir.path()).expect("readable")
+    };
+    std::fs::write(audit.join("checkpoint.tmp"), "").expect("written");
+    let report = keep(9);
+    assert!(report.ok, "{report:?}");
+    assert_eq!(report.checkpoints, 1);
+    assert!(!keep(8).ok, "signed by somebody else");
 }
 
 #[test]

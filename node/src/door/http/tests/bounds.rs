@@ -10,12 +10,17 @@ async fn unknown_paths_and_methods_are_problems() {
         let response = rig.get(path).await;
         assert_eq!((response.status, response.problem().0.as_str()), (404, "not-found"), "{path}");
     }
-    for (method, path, allow) in [("GET", "/v1/decisions", "POST"), ("DELETE", "/livez", "GET,HEAD"), ("PATCH", "/v1/limits", "PUT")] {
+    for (method, path, allow) in
+        [("GET", "/v1/decisions", "POST"), ("DELETE", "/livez", "GET,HEAD"), ("PATCH", "/v1/limits", "PUT")]
+    {
         let response = rig.send(method, path, &[("x-request-id", "trace-9")], b"").await;
         assert_eq!(response.status, 405, "{response:?}");
         assert_eq!(response.problem(), ("method-not-allowed".into(), "trace-9".into()));
         let allowed = response.header("allow").unwrap_or_default();
-        assert!(allowed.split(',').any(|method| allow.split(',').any(|expected| expected == method.trim())), "{allowed}");
+        assert!(
+            allowed.split(',').any(|method| allow.split(',').any(|expected| expected == method.trim())),
+            "{allowed}"
+        );
     }
 }
 
@@ -35,7 +40,9 @@ async fn every_route_of_the_table_is_routed() {
 async fn other_content_types_are_refused_and_none_is_taken_as_json() {
     let rig = rig(Scripted::deciding(vec![Ok(decision("")), Ok(decision(""))])).await;
     let body = line(None).to_string();
-    for (content_type, status) in [("text/plain", 415), ("application/x-www-form-urlencoded", 415), ("application/cloudevents+json", 200)] {
+    for (content_type, status) in
+        [("text/plain", 415), ("application/x-www-form-urlencoded", 415), ("application/cloudevents+json", 200)]
+    {
         let response = rig.send("POST", "/v1/decisions", &[("content-type", content_type)], body.as_bytes()).await;
         assert_eq!(response.status, status, "{content_type}");
     }

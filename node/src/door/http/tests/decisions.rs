@@ -27,7 +27,10 @@ async fn a_decision_is_answered_as_the_protocol_serialises_it() {
     assert_eq!(response.header("x-request-id"), Some(ID));
     let seen = &rig.script.actions()[0];
     assert!(seen.client_chosen && seen.explain);
-    assert_eq!((seen.tenant.as_str(), seen.agent.as_str(), seen.args_json.as_str()), ("airline", "agent-1", r#"{"q":1}"#));
+    assert_eq!(
+        (seen.tenant.as_str(), seen.agent.as_str(), seen.args_json.as_str()),
+        ("airline", "agent-1", r#"{"q":1}"#)
+    );
     assert_eq!(rig.script.deadlines(), [Duration::from_millis(1234)]);
 }
 
@@ -60,7 +63,11 @@ async fn every_bad_input_is_a_problem_with_an_id_and_never_reaches_the_governor(
         line.to_string().into_bytes()
     };
     let nest = |levels: usize| {
-        format!(r#"{{"request_id":"{ID}","agent_id":"a","kind":"message","name":"n","args":{}1{}}}"#, "{\"a\":".repeat(levels), "}".repeat(levels))
+        format!(
+            r#"{{"request_id":"{ID}","agent_id":"a","kind":"message","name":"n","args":{}1{}}}"#,
+            "{\"a\":".repeat(levels),
+            "}".repeat(levels)
+        )
     };
     let cases: Vec<(&str, Vec<u8>, u16, &str, bool)> = vec![
         ("empty", vec![], 400, "malformed-request", false),
@@ -68,7 +75,13 @@ async fn every_bad_input_is_a_problem_with_an_id_and_never_reaches_the_governor(
         ("cut json", b"{\"agent_id\":".to_vec(), 400, "malformed-request", false),
         ("array", b"[]".to_vec(), 400, "malformed-request", false),
         ("wrong type", with("name", json!(5)), 400, "malformed-request", true),
-        ("missing agent", json!({"request_id": ID, "kind": "message", "name": "n"}).to_string().into(), 400, "malformed-request", true),
+        (
+            "missing agent",
+            json!({"request_id": ID, "kind": "message", "name": "n"}).to_string().into(),
+            400,
+            "malformed-request",
+            true,
+        ),
         ("empty agent", with("agent_id", json!("")), 400, "malformed-request", true),
         ("unknown kind", with("kind", json!("dance")), 400, "unknown-kind", true),
         ("args no object", with("args", json!([1])), 400, "malformed-request", true),
@@ -140,7 +153,8 @@ async fn a_batch_is_answered_item_by_item_in_request_order() {
     unknown_kind["kind"] = "dance".into();
     let third = "017f22e2-79b0-7cc3-98c4-dc0c0c073990";
     let actions = json!([line(Some(ID)), unknown_kind, line(Some(OTHER_ID)), 5, line(Some(third))]);
-    let response = rig.post("/v1/decisions:batch", &json!({ "actions": actions, "options": { "deadline_ms": 50 } })).await;
+    let response =
+        rig.post("/v1/decisions:batch", &json!({ "actions": actions, "options": { "deadline_ms": 50 } })).await;
     assert_eq!(response.status, 200, "{response:?}");
     let answers = response.json()["answers"].as_array().expect("answers").clone();
     let statuses: Vec<_> = answers.iter().map(|answer| answer["status"].as_u64().expect("status")).collect();

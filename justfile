@@ -1,0 +1,38 @@
+# What people type. `just` alone lists this. CI runs .ci/run, whose steps are those of `verify`.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# List the recipes.
+default:
+    @just --list
+
+# Check everything; change nothing.
+verify:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo test --workspace --locked
+
+# Rewrite what tools can rewrite.
+fix:
+    cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+    cargo fmt --all
+
+# Check licences, bans and advisories of dependencies (needs cargo-deny and its network access).
+deny:
+    cargo deny check
+
+# A three-region cluster on this machine, until Ctrl-C.
+dev *args:
+    cargo run --release -- dev {{args}}
+
+# See it work: verdicts, a quarantine, an exhausted quota, a killed leader, the audit trail verified.
+demo *args:
+    cargo run --release -- demo {{args}}
+
+# Run the cluster's code in a fake world. Its own target folder, because the flag rebuilds everything.
+sim *args:
+    RUSTFLAGS="--cfg tokio_unstable" cargo run --quiet --target-dir target-sim -p nethical-sim -- {{args}}
+
+# A hostile link between two programs of this machine: just chaos --listen A --target B --loss-percent 5
+chaos *args:
+    cargo run --quiet -p nethical-chaos -- relay {{args}}

@@ -1,0 +1,104 @@
+//! Looks into the nodes while they run: who leads, and how far and with which root each log has come.
+//!
+//! It checks two things all the time: no term of a group has two leaders, and two logs of equal length have equal
+//! roots, on all nodes and for ever, whatever power was lost in between.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use nethical_cluster::replicate::group::Leadership;
+use nethical_cluster::world::Clock;
+use nethical_protocol::ids::{GroupId, NodeId};
+
+use crate::world::{Fleet, Living};
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_millis(20);
+
+/// What was seen so far. A clone is the same monitor.
+#[derive(Clone, Default)]
+pub struct Monitor {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    seen: BTreeMap<(NodeId, GroupId), Leadership>,
+    leaders: BTreeMap<(GroupId, u64), NodeId>,
+    roots: BTreeMap<(GroupId, u64), ([u8; 32], NodeId)>,
+    leader_changes: u64,
+    violations: Vec<String>,
+}
+
+impl Monitor {
+    /// Looks again and again. Runs until it is ended from outside.
+    pub async fn watch(self, fleet: Fleet) {
+        loop {
+            self.look(&fleet);
+            fleet.clock().sleep(EVERY).await;
+        }
+    }
+
+    /// Looks once.
+    pub fn look(&self, fleet: &Fleet) {
+        let mut inner = self.inner.lock();
+        for (node, living) in fleet.living() {
+            for (group, leadership) in leaderships(&living) {
+                inner.note_leadership(fleet, node, group, leadership);
+            }
+            for replica in living.governor.core().partitions() {
+                let (size, root) = replica.machine.lock().tree();
+                inner.note_root(node, replica.group.id(), size, root);
+            }
+        }
+    }
+
+    /// Times that some node began to lead some group.
+    pub fn leader_changes(&self) -> u64 {
+        self.inner.lock().leader_changes
+    }
+
+    /// What should never have been seen.
+    pub fn violations(&self) -> Vec<String> {
+        self.inner.lock().violations.clone()
+    }
+}
+
+impl Inner {
+    fn note_leadership(&mut self, fleet: &Fleet, node: NodeId, group: GroupId, now: Leadership) {
+        let before = self.seen.insert((node, group), now).unwrap_or_default();
+        if before == now {
+            return;
+        }
+        let leader = now.leader.map_or_else(|| "nobody".to_owned(), |leader| format!("node {leader}"));
+        fleet.event(Some(node), "leader", &format!("group {group} term {} {leader}", now.term));
+        if now.here && !(before.here && before.term == now.term) {
+            self.leader_changes += 1;
+            let first = *self.leaders.entry((group, now.term)).or_insert(node);
+            if first != node {
+                self.violations.push(format!("term {} of group {group} has two leaders: nodes {first} and {node}", now.term));
+            }
+        }
+    }
+
+    fn note_root(&mut self, node: NodeId, group: GroupId, size: u64, root: [u8; 32]) {
+        let (first, seen_on) = *self.roots.entry((group, size)).or_insert((root, node));
+        if first != root {
+            let at = format!("at {size} leaves group {group} has two roots");
+            self.violations.push(format!("{at}: {} on node {seen_on}, {} on node {node}", hex::encode(first), hex::encode(root)));
+        }
+    }
+}
+
+/// Who leads each group, as one node knows.
+pub fn leaderships(living: &Living) -> Vec<(GroupId, Leadership)> {
+    let core = living.governor.core();
+    let meta = core.meta.read().as_ref().map(|plain| (GroupId::META, *plain.group.leadership().borrow()));
+    let control = core.control.read().as_ref().map(|plain| (GroupId::CONTROL, *plain.group.leadership().borrow()));
+    let partitions = core.partitions();
+    let partitions = partitions.iter().map(|replica| (replica.group.id(), *replica.group.leadership().borrow()));
+    meta.into_iter().chain(control).chain(partitions).collect()
+}
