@@ -32,7 +32,7 @@ pub fn group_of_agent(core: &Core, tenant: &str, agent: &str) -> Result<GroupId,
     let view = core.shared.view();
     let tenant = view
         .tenant(tenant)
-        .ok_or_else(|| Problem::new(Code::UnknownTenant, format!("there is no tenant {tenant:?}")))?;
+        .ok_or_else(|| core.shared.no_tenant(tenant))?;
     let founding = core.founding().ok_or_else(|| Problem::new(Code::NotReady, "this node has not joined its zone yet").retry_after_ms(500))?;
     let slot = nethical_protocol::slot::slot_of(&tenant.spec.tenant, agent, tenant.spec.placement);
     Ok(meta::group_of(&founding, slot))

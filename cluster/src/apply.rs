@@ -13,7 +13,7 @@ use nethical_audit::tree::Frontier;
 use nethical_governance::command::{CommandV1, EntryV1};
 use nethical_governance::ledger::{Applied, Ledger};
 use nethical_governance::outcome::OutcomeV1;
-use nethical_protocol::ids::LogId;
+use nethical_protocol::ids::{ControlRevision, LogId};
 
 use crate::replicate::machine::{Fault, Machine, Reply};
 use crate::store::AuditStore;
@@ -110,13 +110,14 @@ impl PartitionMachine {
     }
 
     /// Turns one applied command into its record, where it makes one.
-    fn record(&mut self, term: u64, applied: Applied, command: CommandV1) -> Result<AppliedCommand, Fault> {
+    fn record(&mut self, term: u64, control_before: ControlRevision, applied: Applied, command: CommandV1) -> Result<AppliedCommand, Fault> {
         let Applied { outcome, leaf_index } = applied;
         let Some(leaf_index) = leaf_index else { return Ok(AppliedCommand { outcome, record: None }) };
         if leaf_index != self.frontier.size() {
             return Err(Fault(format!("the ledger counts {leaf_index} leaves, the tree {}", self.frontier.size())));
         }
-        let place = leaf::Place { log: self.log, leaf_index, now_ns: self.ledger.now_ns(), term };
+        let now_ns = self.ledger.now_ns();
+        let place = leaf::Place { log: self.log, leaf_index, now_ns, term, control_before };
         let leaf = leaf::leaf_of(place, &command, &outcome)
             .ok_or_else(|| Fault("an outcome that makes a leaf has none".to_owned()))?;
         let record = self.keep(leaf, Bytes::from(command.body));
@@ -143,13 +144,14 @@ impl Machine for PartitionMachine {
     fn apply(&mut self, term: u64, index: u64, payload: &Bytes, wanted: bool) -> Result<Reply, Fault> {
         let entry = rkyv::from_bytes::<EntryV1, Error>(payload)
             .map_err(|error| Fault(format!("a committed entry does not read: {error}")))?;
+        let revision_before = self.ledger.control_revision();
         let applied = self.ledger.apply_entry(term, &entry).map_err(|error| Fault(error.to_string()))?;
         let mut results = Vec::with_capacity(applied.len());
         for (applied, command) in applied.into_iter().zip(entry.commands) {
-            results.push(self.record(term, applied, command)?);
+            results.push(self.record(term, revision_before, applied, command)?);
         }
         self.position.send_replace((term, index));
-        Ok(if wanted { Reply::of(AppliedEntry { now_ns: entry.now_ns, results }) } else { Reply::default() })
+        Ok(if wanted { Reply::of(AppliedEntry { now_ns: self.ledger.now_ns(), results }) } else { Reply::default() })
     }
 
     fn snapshot(&mut self) -> Result<Vec<u8>, Fault> {

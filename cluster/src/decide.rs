@@ -105,8 +105,7 @@ impl Decider {
                 // An open zone creates it on the way; new tenants are spread.
                 None if self.core.shared.options.open_tenants => Placement::Spread,
                 None => {
-                    let detail = format!("there is no tenant {:?}", action.tenant);
-                    refused.push((place, Problem::new(Code::UnknownTenant, detail)));
+                    refused.push((place, self.core.shared.no_tenant(&action.tenant)));
                     continue;
                 }
             };

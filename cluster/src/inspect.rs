@@ -38,14 +38,14 @@ struct Filter {
 }
 
 impl Filter {
-    fn of(view: &ControlView, query: &EntryQuery) -> Result<Self, Problem> {
+    fn of(core: &Core, view: &ControlView, query: &EntryQuery) -> Result<Self, Problem> {
         let verdict = match &query.verdict {
             None => None,
             Some(word) => Some(Verdict::from_word(word).ok_or_else(|| {
                 Problem::new(Code::MalformedRequest, "verdict must be allow, restrict, escalate, block or terminate")
             })?),
         };
-        let unknown = |name: &String| Problem::new(Code::UnknownTenant, format!("there is no tenant {name:?}"));
+        let unknown = |name: &String| core.shared.no_tenant(name);
         let tenant = match &query.tenant {
             None => None,
             Some(name) => Some(view.tenant(name).ok_or_else(|| unknown(name))?),
@@ -73,7 +73,7 @@ impl Filter {
 /// A page of entries: forward from a cursor, or the newest of every group.
 pub async fn entries(core: Arc<Core>, query: EntryQuery) -> Result<EntryPage, Problem> {
     let view = core.shared.view();
-    let filter = Filter::of(&view, &query)?;
+    let filter = Filter::of(&core, &view, &query)?;
     let limit = query.limit.unwrap_or(50).clamp(1, PAGE_MAX);
     let groups: Vec<GroupId> = match query.group {
         Some(group) => vec![GroupId(group)],

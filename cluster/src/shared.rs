@@ -102,6 +102,15 @@ impl Shared {
         Ok(revision)
     }
 
+    /// Why an unknown tenant is refused. A node that has not heard the zone's rules lately, as after its start, cannot
+    /// say that there is no such tenant: it asks to try again.
+    pub fn no_tenant(&self, name: &str) -> Problem {
+        match self.contact.check(self.world.clock.now()) {
+            Ok(()) => Problem::new(Code::UnknownTenant, format!("there is no tenant {name:?}")),
+            Err(not_heard) => not_heard,
+        }
+    }
+
     /// The revision known, now and from now on.
     pub fn revision(&self) -> watch::Receiver<ControlRevision> {
         self.revision.subscribe()

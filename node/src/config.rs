@@ -106,11 +106,6 @@ impl NodeConfig {
     pub fn others(&self) -> impl Iterator<Item = &PeerConfig> {
         self.peers.iter().filter(|peer| peer.id != self.node)
     }
-
-    /// This node's own entry: how others and clients reach it.
-    pub fn own(&self) -> &PeerConfig {
-        self.peers.iter().find(|peer| peer.id == self.node).expect("the check refuses a list without this node")
-    }
 }
 
 /// How log lines look.

@@ -54,7 +54,7 @@ pub const STALE_RETRIES_MAX: u32 = 3;
 
 /// A client-chosen request id is remembered at most this long …
 pub const IDEMPOTENCY_WINDOW_MS: u64 = 3_600_000;
-/// … and at most this many per group (about 48 B each, so 12 MiB).
+/// … and at most this many per group (about 100 B each in memory, so 26 MB at the bound).
 pub const IDEMPOTENCY_ENTRIES_MAX: usize = 262_144;
 /// How far ahead of log time the time in a request id may be.
 pub const REQUEST_AHEAD_MAX_MS: u64 = 60_000;

@@ -119,6 +119,12 @@ fn the_code_map_names_every_crate_and_only_files_that_exist() {
 }
 
 #[test]
+fn references_to_the_architecture_lead_somewhere() {
+    let book = read("ARCHITECTURE.md");
+    over_rust(|file| documents::dangling_references(&book, &file.path, &file.text));
+}
+
+#[test]
 fn dashboards_and_alerts_use_metrics_that_exist() {
     let code: String = rust_files().into_iter().map(|file| file.text).collect();
     let deploy = text_files().into_iter().filter(|(path, _)| path.starts_with("deploy/"));

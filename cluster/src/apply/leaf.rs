@@ -4,7 +4,7 @@ use nethical_audit::leaf::{DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf,
 use nethical_governance::command::{CommandV1, DecideV1, HeaderV1, HoldOrderV1};
 use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1};
 use nethical_protocol::control::HoldEffect;
-use nethical_protocol::ids::LogId;
+use nethical_protocol::ids::{ControlRevision, LogId};
 use sha2::{Digest, Sha256};
 
 /// Where and when a leaf stands.
@@ -18,6 +18,8 @@ pub struct Place {
     pub now_ns: u64,
     /// Term of the entry.
     pub term: u64,
+    /// Control revision that the group had applied before the entry.
+    pub control_before: ControlRevision,
 }
 
 /// The leaf of a first execution; `None` for outcomes that make none.
@@ -26,8 +28,8 @@ pub fn leaf_of(place: Place, command: &CommandV1, outcome: &OutcomeV1) -> Option
         (HeaderV1::Decide(asked), OutcomeV1::Decided(decided)) => {
             (LeafEvent::Decision(Box::new(decision(asked, decided))), asked.body_commitment)
         }
-        (HeaderV1::ApplyControl(applied), OutcomeV1::ControlApplied { revision }) => {
-            let event = LeafEvent::Control { from_rev: applied.from_rev.0, to_rev: revision.0 };
+        (HeaderV1::ApplyControl(_), OutcomeV1::ControlApplied { revision }) => {
+            let event = LeafEvent::Control { from_rev: place.control_before.0, to_rev: revision.0 };
             (event, plain_commitment(&command.body))
         }
         (HeaderV1::PlaceHoldOrder(order), OutcomeV1::HoldChanged { status, epoch }) => {
@@ -38,7 +40,7 @@ pub fn leaf_of(place: Place, command: &CommandV1, outcome: &OutcomeV1) -> Option
         }
         _ => return None,
     };
-    let Place { log, leaf_index, now_ns, term } = place;
+    let Place { log, leaf_index, now_ns, term, .. } = place;
     Some(LeafV1 { group: log.group.0, era: log.era, leaf_index, now_ns, term, body_commitment, event })
 }
 

@@ -17,9 +17,11 @@ pub enum AgentCommand {
     #[command(after_help = "Example:\n  nethical agent show airline gpt-4o-airline-00")]
     Show(AgentArgs),
     /// Block (or restrict) everything that an agent does, until release.
-    #[command(after_help = "When it is acknowledged, no action submitted afterwards is allowed. Exits 4 while it is pending.\n\n\
+    #[command(
+        after_help = "When it is acknowledged, no action submitted afterwards is allowed. Exits 4 while it is pending.\n\n\
         Examples:\n  nethical agent quarantine airline bot-7 --reason 'sends cards abroad'\n  \
-        nethical agent quarantine airline bot-7 --effect restrict --ttl-s 3600")]
+        nethical agent quarantine airline bot-7 --effect restrict --ttl-s 3600"
+    )]
     Quarantine(QuarantineArgs),
     /// Lift an agent's quarantine.
     #[command(after_help = "Example:\n  nethical agent release airline bot-7")]
@@ -76,7 +78,8 @@ async fn show(args: AgentArgs, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return output::print_json(&view);
     }
-    let mut table = output::table(&["TENANT", "AGENT", "STATE", "EPOCH", "RISK", "ACTIONS", "DENIED", "VIOLATIONS", "GROUP"]);
+    let mut table =
+        output::table(&["TENANT", "AGENT", "STATE", "EPOCH", "RISK", "ACTIONS", "DENIED", "VIOLATIONS", "GROUP"]);
     table.add_row([
         view.tenant,
         view.agent,

@@ -32,15 +32,21 @@ pub enum AuditCommand {
         nethical audit verify --endpoint http://127.0.0.1:8002  (over HTTP)")]
     Verify(VerifyArgs),
     /// Fetch the proof of one decision and check it.
-    #[command(after_help = "Examples:\n  nethical audit prove 3.1.42\n  nethical audit prove 3.1.42 --save decision.tlog-proof")]
+    #[command(
+        after_help = "Examples:\n  nethical audit prove 3.1.42\n  nethical audit prove 3.1.42 --save decision.tlog-proof"
+    )]
     Prove(ProveArgs),
     /// List entries.
-    #[command(after_help = "Examples:\n  nethical audit entries --tenant airline --agent gpt-4o-airline-00 --limit 20\n  \
-        nethical audit entries --verdict block -o json")]
+    #[command(
+        after_help = "Examples:\n  nethical audit entries --tenant airline --agent gpt-4o-airline-00 --limit 20\n  \
+        nethical audit entries --verdict block -o json"
+    )]
     Entries(EntriesArgs),
     /// Compare a client's journal (`nethical load --journal`) with the audit trail.
-    #[command(after_help = "Exits 1 where a decision that the client was told is not recorded as told, or a request was executed twice.\n\n\
-        Example:\n  nethical load --rps 500 --duration 30 --journal load.journal && nethical audit compare load.journal")]
+    #[command(
+        after_help = "Exits 1 where a decision that the client was told is not recorded as told, or a request was executed twice.\n\n\
+        Example:\n  nethical load --rps 500 --duration 30 --journal load.journal && nethical audit compare load.journal"
+    )]
     Compare(CompareArgs),
 }
 
@@ -184,7 +190,10 @@ async fn verify(args: VerifyArgs, format: Format) -> anyhow::Result<()> {
         Some(bad) => {
             let place = if bad.segment.is_empty() { String::new() } else { format!(" ({})", bad.segment) };
             let (group, leaf_index, reason) = (bad.group, bad.leaf_index, &bad.reason);
-            Err(stop(Exit::Failed, format!("the audit trail does not verify: group {group}, leaf {leaf_index}{place}: {reason}")))
+            Err(stop(
+                Exit::Failed,
+                format!("the audit trail does not verify: group {group}, leaf {leaf_index}{place}: {reason}"),
+            ))
         }
     }
 }

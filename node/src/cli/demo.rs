@@ -6,9 +6,11 @@ use crate::output::Format;
 
 /// See `nethical demo --help`.
 #[derive(Debug, Args)]
-#[command(after_help = "Starts three nodes in a temporary folder, shows verdicts, a quarantine and an exhausted quota, kills the node that\n\
+#[command(
+    after_help = "Starts three nodes in a temporary folder, shows verdicts, a quarantine and an exhausted quota, kills the node that\n\
     leads most groups while actions are coming in, restarts it, and verifies the audit trail from the files. Exits 1\n\
-    where any promise was broken.\n\nExamples:\n  nethical demo\n  nethical demo --keep --actions 5000 -o json")]
+    where any promise was broken.\n\nExamples:\n  nethical demo\n  nethical demo --keep --actions 5000 -o json"
+)]
 pub struct DemoArgs {
     /// Actions sent over the two doors.
     #[arg(long, default_value_t = 3_000, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=100_000))]

@@ -13,10 +13,12 @@ use crate::output::{self, Format};
 
 /// See `nethical dev --help`.
 #[derive(Debug, Args)]
-#[command(after_help = "Node k stands in region k and listens at --http-base + k (HTTP), --quic-base + k (QUIC) and --quic-base + 100 + k (peers).\n\
+#[command(
+    after_help = "Node k stands in region k and listens at --http-base + k (HTTP), --quic-base + k (QUIC) and --quic-base + 100 + k (peers).\n\
     Ctrl-C stops every node. Starting again on the same folder goes on where it stopped.\n\n\
     Examples:\n  nethical dev\n  nethical dev --nodes 5 --data /tmp/five --http-base 8100 --quic-base 9100\n  \
-    nethical dev -o json > cluster.json &")]
+    nethical dev -o json > cluster.json &"
+)]
 pub struct DevArgs {
     /// How many nodes; 3 survive the loss of one.
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=NODES_MAX))]
@@ -99,7 +101,10 @@ pub async fn run(args: DevArgs, format: Format) -> anyhow::Result<()> {
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }
         for (id, end) in cluster.ended() {
-            output::remark(&format!("node {id} ended ({end}); the others go on. Its log: {}", log_of(&cluster, id).display()));
+            output::remark(&format!(
+                "node {id} ended ({end}); the others go on. Its log: {}",
+                log_of(&cluster, id).display()
+            ));
         }
     }
     output::remark("stopping");

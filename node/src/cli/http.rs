@@ -123,7 +123,8 @@ impl Request {
     /// The JSON of a success.
     pub async fn json<T: DeserializeOwned>(self) -> anyhow::Result<T> {
         let text = self.text().await?;
-        serde_json::from_str(&text).with_context(|| format!("the node answered with JSON of another shape: {}", short(&text)))
+        serde_json::from_str(&text)
+            .with_context(|| format!("the node answered with JSON of another shape: {}", short(&text)))
     }
 }
 
@@ -193,7 +194,10 @@ mod tests {
             assert_eq!(exit_code(&refusal(status, body)), exit, "{body}");
         }
         let told = refusal(503, r#"{"code":"no-quorum","detail":"alone","retry_after_ms":500}"#).to_string();
-        assert!(told.starts_with("no-quorum: alone.") && told.contains("majority") && told.ends_with("500 ms."), "{told}");
+        assert!(
+            told.starts_with("no-quorum: alone.") && told.contains("majority") && told.ends_with("500 ms."),
+            "{told}"
+        );
     }
 
     #[test]

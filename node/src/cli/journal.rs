@@ -142,7 +142,9 @@ mod tests {
         let records = read(&path).expect("readable");
         assert_eq!(records.len(), 3);
         assert!(matches!(&records[0], Record::Sent { agent, .. } if *agent == action.agent));
-        assert!(matches!(&records[1], Record::Answered { decision_id, verdict: Verdict::Block, .. } if decision_id == "2.1.4"));
+        assert!(
+            matches!(&records[1], Record::Answered { decision_id, verdict: Verdict::Block, .. } if decision_id == "2.1.4")
+        );
         assert!(matches!(&records[2], Record::Failed { class: Class::Unknown, .. }));
     }
 }

@@ -157,8 +157,7 @@ impl KeyArg {
 pub async fn run(command: LimitCommand, format: Format) -> anyhow::Result<()> {
     match command {
         LimitCommand::Set(args) => {
-            let ack: ControlAck =
-                args.endpoint.connect()?.send(Method::PUT, &["v1", "limits"], &args.spec()).await?;
+            let ack: ControlAck = args.endpoint.connect()?.send(Method::PUT, &["v1", "limits"], &args.spec()).await?;
             report(&ack, &format!("limit {}/{}", args.tenant, args.id), format)
         }
         LimitCommand::Remove(args) => {
@@ -194,10 +193,21 @@ fn print_limits(limits: &[LimitSpec], format: Format) -> anyhow::Result<()> {
     let mut table = output::table(&["TENANT", "LIMIT", "UNIT", "AMOUNT", "KEY", "ONLY", "MODE"]);
     for limit in limits {
         let key: Vec<String> = limit.key.iter().map(|part| format!("{part:?}").to_lowercase()).collect();
-        let only: Vec<&str> =
-            [&limit.agent, &limit.tool, &limit.cohort].into_iter().map(String::as_str).filter(|t| !t.is_empty()).collect();
+        let only: Vec<&str> = [&limit.agent, &limit.tool, &limit.cohort]
+            .into_iter()
+            .map(String::as_str)
+            .filter(|t| !t.is_empty())
+            .collect();
         let mode = if limit.mode == LimitMode::Shadow { "shadow" } else { "enforce" };
-        table.add_row([&limit.tenant, &limit.id, &limit.unit, &describe(&limit.kind), &key.join(","), &only.join(" "), mode]);
+        table.add_row([
+            &limit.tenant,
+            &limit.id,
+            &limit.unit,
+            &describe(&limit.kind),
+            &key.join(","),
+            &only.join(" "),
+            mode,
+        ]);
     }
     output::print_table(&table, "no limits; set one with `nethical limit set`")
 }
@@ -233,7 +243,8 @@ mod tests {
 
     #[test]
     fn the_examples_make_the_specs_that_they_promise() {
-        let line = Line::parse_from(["x", "airline", "per-agent", "--rate", "60", "--period-s", "60", "--key", "agent,tool"]);
+        let line =
+            Line::parse_from(["x", "airline", "per-agent", "--rate", "60", "--period-s", "60", "--key", "agent,tool"]);
         let spec = line.set.spec();
         assert_eq!(spec.kind, LimitKind::Rate { amount: 60, period_s: 60, burst: 60 });
         assert_eq!(spec.key, [KeyPart::Agent, KeyPart::Tool]);

@@ -25,11 +25,13 @@ mod rows;
 
 /// See `nethical load --help`.
 #[derive(Debug, Args)]
-#[command(after_help = "Passes (exit 0) where p95 < 200 ms, p99 < 500 ms, the rate is within 10 % of the target and fewer than 1 % fail.\n\
+#[command(
+    after_help = "Passes (exit 0) where p95 < 200 ms, p99 < 500 ms, the rate is within 10 % of the target and fewer than 1 % fail.\n\
     --rps 0 sends as fast as --in-flight requests allow (closed loop); the rate is then no criterion.\n\n\
     Examples:\n  nethical load --agents 1000 --rps 500 --duration 60 --output perf_results.csv\n  \
     nethical load --rps 20000 --batch 100 --protocol quic --endpoint http://127.0.0.1:8001 --endpoint http://127.0.0.1:8002\n  \
-    nethical load --rps 0 --in-flight 32 --batch 256 --duration 30 -o json")]
+    nethical load --rps 0 --in-flight 32 --batch 256 --duration 30 -o json"
+)]
 pub struct LoadArgs {
     /// How many agents act.
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
@@ -121,7 +123,8 @@ pub async fn drive(decider: Arc<dyn Decider>, plan: Plan, notes: Arc<Notes>) -> 
     let (mut tasks, mut tally, mut sequence) = (JoinSet::new(), Tally::new(), plan.first);
     loop {
         let sent = sequence - plan.first;
-        let due = if plan.rps > 0.0 { started + Duration::from_secs_f64(sent as f64 / plan.rps) } else { Instant::now() };
+        let due =
+            if plan.rps > 0.0 { started + Duration::from_secs_f64(sent as f64 / plan.rps) } else { Instant::now() };
         if due >= end {
             break;
         }
@@ -256,7 +259,10 @@ fn print(report: &LoadReport) -> anyhow::Result<()> {
     let mut table = output::table(&["", ""]);
     table.add_rows(measure::rows(&report.summary).into_iter().map(|(name, value)| [name, value]));
     table.add_row(["elapsed s".to_owned(), format!("{:.1}", report.elapsed_s)]);
-    table.add_row(["actions/s target/achieved".to_owned(), format!("{:.1} / {:.1}", report.target_rps, report.achieved_rps)]);
+    table.add_row([
+        "actions/s target/achieved".to_owned(),
+        format!("{:.1} / {:.1}", report.target_rps, report.achieved_rps),
+    ]);
     table.add_row(["error rate %".to_owned(), format!("{:.3}", report.error_rate * 100.0)]);
     table.add_row(["result".to_owned(), if report.pass { "PASS" } else { "FAIL" }.to_owned()]);
     output::print_table(&table, "")

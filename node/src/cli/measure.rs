@@ -157,7 +157,9 @@ pub fn rows(summary: &Summary) -> Vec<(String, String)> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use nethical_protocol::decision::{AgentStatus, AgentSummary, AuditPosition, Decision, Revision, Risk, legacy_word};
+    use nethical_protocol::decision::{
+        AgentStatus, AgentSummary, AuditPosition, Decision, Revision, Risk, legacy_word,
+    };
     use nethical_protocol::error::{Code, Problem};
     use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LogId};
 

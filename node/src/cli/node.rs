@@ -84,7 +84,8 @@ impl OverrideArgs {
             ("cluster.bootstrap", "--bootstrap", self.bootstrap.then(|| "true".to_owned())),
         ];
         let set = self.set.iter().map(|(path, value)| (path.clone(), value.clone(), "--set".to_owned()));
-        let named = named.into_iter().filter_map(|(path, flag, value)| Some((path.to_owned(), value?, flag.to_owned())));
+        let named =
+            named.into_iter().filter_map(|(path, flag, value)| Some((path.to_owned(), value?, flag.to_owned())));
         named.chain(set).collect()
     }
 }

@@ -45,7 +45,13 @@ pub enum Protocol {
 #[derive(Debug, Clone, Args)]
 pub struct TargetArgs {
     /// Doors to use, in order of preference; may be repeated. http://… or quic://host:port.
-    #[arg(long, env = "NETHICAL_ENDPOINT", value_delimiter = ',', default_value = "http://127.0.0.1:8001", value_name = "URL")]
+    #[arg(
+        long,
+        env = "NETHICAL_ENDPOINT",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:8001",
+        value_name = "URL"
+    )]
     pub endpoint: Vec<String>,
     /// Which door; with http:// endpoints the node is asked where its QUIC door is. quic:// endpoints imply quic.
     #[arg(long, value_enum)]
@@ -158,7 +164,10 @@ fn quic_door_of(address: &str, status: &ClusterStatus) -> Option<String> {
 fn read_ca(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).map_err(|error| {
         let hint = "name the cluster's CA with --ca; `nethical dev` writes it to DIR/ca/ca.pem";
-        stop(Exit::Usage, format!("QUIC needs the cluster's certificate authority: {}: {error}; {hint}", path.display()))
+        stop(
+            Exit::Usage,
+            format!("QUIC needs the cluster's certificate authority: {}: {error}; {hint}", path.display()),
+        )
     })
 }
 
@@ -174,7 +183,8 @@ mod tests {
 
     #[test]
     fn the_quic_door_is_that_of_the_same_node() {
-        let nodes = vec![node(1, "127.0.0.1:8001", "127.0.0.1:9001"), node(2, "http://127.0.0.1:8002", "127.0.0.1:9002")];
+        let nodes =
+            vec![node(1, "127.0.0.1:8001", "127.0.0.1:9001"), node(2, "http://127.0.0.1:8002", "127.0.0.1:9002")];
         let status = ClusterStatus { nodes, groups: vec![] };
         assert_eq!(quic_door_of("127.0.0.1:8002", &status).as_deref(), Some("127.0.0.1:9002"));
         assert_eq!(quic_door_of("localhost:8001", &status).as_deref(), Some("127.0.0.1:9001"));

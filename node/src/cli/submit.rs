@@ -25,12 +25,14 @@ const LINES_MAX: usize = 2_000_000;
 
 /// See `nethical submit --help`.
 #[derive(Debug, Args)]
-#[command(after_help = "A line: {\"tenant\": \"airline\", \"agent_id\": \"a-1\", \"session\": \"s\", \"kind\": \"tool_call\", \
+#[command(
+    after_help = "A line: {\"tenant\": \"airline\", \"agent_id\": \"a-1\", \"session\": \"s\", \"kind\": \"tool_call\", \
     \"name\": \"find_order\", \"args\": {}}; context, cost, cohort, region, resource_type, resource_id may be added.\n\
     Exits 1 where lines failed, 4 where the outcome of some is unknown. A denial is no failure.\n\n\
     Examples:\n  nethical submit actions.jsonl\n  \
     nethical submit actions.jsonl --endpoint http://127.0.0.1:8001 --endpoint http://127.0.0.1:8002 --batch 50\n  \
-    nethical submit actions.jsonl --protocol quic --ca nethical-data/ca/ca.pem -o json")]
+    nethical submit actions.jsonl --protocol quic --ca nethical-data/ca/ca.pem -o json"
+)]
 pub struct SubmitArgs {
     /// JSON Lines, one action each.
     #[arg(value_name = "FILE")]
@@ -158,7 +160,12 @@ async fn send_lane(decider: Arc<dyn Decider>, lane: Vec<Numbered>, batch: usize,
 }
 
 /// Sends everything; at most `lanes` requests are in flight.
-pub async fn send_all(decider: Arc<dyn Decider>, actions: Vec<Numbered>, batch: usize, lanes: usize) -> anyhow::Result<Summary> {
+pub async fn send_all(
+    decider: Arc<dyn Decider>,
+    actions: Vec<Numbered>,
+    batch: usize,
+    lanes: usize,
+) -> anyhow::Result<Summary> {
     let bar = output::bar(actions.len() as u64, "submitting");
     let mut tasks = JoinSet::new();
     for lane in deal(actions, lanes) {
@@ -234,13 +241,21 @@ mod tests {
     #[tokio::test]
     async fn each_agents_actions_are_sent_in_file_order_and_each_line_gets_its_receipt() {
         let text: String = (0..200)
-            .map(|n| format!("{{\"tenant\":\"t\",\"agent_id\":\"a{}\",\"kind\":\"message\",\"name\":\"n{n:03}\",\"step\":3}}\n", n % 7))
+            .map(|n| {
+                format!(
+                    "{{\"tenant\":\"t\",\"agent_id\":\"a{}\",\"kind\":\"message\",\"name\":\"n{n:03}\",\"step\":3}}\n",
+                    n % 7
+                )
+            })
             .collect();
         let (_dir, path) = file(&text);
         let recorder = Arc::new(Recorder::default());
         let summary = send_all(recorder.clone(), read(&path).expect("good lines"), 3, 4).await.expect("sent");
         assert_eq!((summary.submitted, summary.decided, summary.receipts.len()), (200, 200, 200));
-        assert_eq!(summary.receipts.iter().map(|receipt| receipt.line).collect::<Vec<_>>(), (1..=200).collect::<Vec<_>>());
+        assert_eq!(
+            summary.receipts.iter().map(|receipt| receipt.line).collect::<Vec<_>>(),
+            (1..=200).collect::<Vec<_>>()
+        );
         let asked = recorder.0.lock().clone();
         for agent in 0..7 {
             let names: Vec<&String> =
@@ -251,7 +266,8 @@ mod tests {
 
     #[test]
     fn a_bad_line_is_named_before_anything_is_sent() {
-        let (_dir, path) = file("{\"tenant\":\"t\",\"agent_id\":\"a\",\"kind\":\"message\",\"name\":\"n\"}\n{\"tenant\":\"t\"}\n");
+        let (_dir, path) =
+            file("{\"tenant\":\"t\",\"agent_id\":\"a\",\"kind\":\"message\",\"name\":\"n\"}\n{\"tenant\":\"t\"}\n");
         let error = read(&path).expect_err("line 2 is no action").to_string();
         assert!(error.contains("a.jsonl:2"), "{error}");
         let (_dir, path) = file("{\"tenant\":\"\",\"agent_id\":\"a\",\"kind\":\"message\",\"name\":\"n\"}\n");

@@ -53,8 +53,7 @@ async fn put(args: PutArgs, format: Format) -> anyhow::Result<()> {
         PlacementArg::Spread => Placement::Spread,
     };
     let spec = TenantSpec { tenant: args.tenant.clone(), placement };
-    let ack: ControlAck =
-        args.endpoint.connect()?.send(Method::PUT, &["v1", "tenants", &args.tenant], &spec).await?;
+    let ack: ControlAck = args.endpoint.connect()?.send(Method::PUT, &["v1", "tenants", &args.tenant], &spec).await?;
     report(&ack, &format!("tenant {}", args.tenant), format)
 }
 

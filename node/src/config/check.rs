@@ -136,14 +136,16 @@ fn contradictions(config: &NodeConfig, effective: &[Setting], problems: &mut Vec
         complain(Severity::Error, "raft.election_min_ms", "election_min_ms must be below election_max_ms".to_owned());
     }
     if config.heartbeat_ms * 2 > config.election_min_ms {
-        let message = "at least two heartbeats must fit into election_min_ms, or healthy leaders are voted out".to_owned();
+        let message =
+            "at least two heartbeats must fit into election_min_ms, or healthy leaders are voted out".to_owned();
         complain(Severity::Error, "raft.heartbeat_ms", message);
     }
     if config.quic_listen == config.peer_listen {
         complain(Severity::Error, "listen.peer", "listen.quic and listen.peer are the same address".to_owned());
     }
     if config.admin_token.is_none() && !config.http_listen.ip().is_loopback() {
-        let message = "the HTTP door listens beyond this machine and door.admin_token is not set: administration is open";
+        let message =
+            "the HTTP door listens beyond this machine and door.admin_token is not set: administration is open";
         complain(Severity::Warning, "listen.http", message.to_owned());
     }
 }

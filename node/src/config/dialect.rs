@@ -26,7 +26,8 @@ const LIMITS: Meaning = NoEffect("capacity is given by limits: use `nethical lim
 const OTLP: Meaning = NoEffect("this release exports metrics at /metrics and no OTLP");
 const TIERING: Meaning = NoEffect("this release keeps all audit segments on the node's own disk, uncompressed");
 const PRIVACY: Meaning = NoEffect("bodies are always sealed before they are replicated; privacy modes come later");
-const SCORING: Meaning = NoEffect("detectors and risk are integers fixed per release; blending and shadow scoring come later");
+const SCORING: Meaning =
+    NoEffect("detectors and risk are integers fixed per release; blending and shadow scoring come later");
 const SIZING: Meaning = NoEffect("pools, caches and threads size themselves here");
 const FAILOVER: Meaning = NoEffect("failover is by quorum among [[peers]], never by a list of other regions");
 

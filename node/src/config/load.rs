@@ -206,7 +206,6 @@ quic = "c:9000"
         assert_eq!(config.data_dir, dir.path().join("data"));
         assert_eq!(config.cert_path, PathBuf::from("/abs/cert.pem"));
         assert_eq!(config.peers.iter().map(|peer| peer.id.0).collect::<Vec<_>>(), [1, 2, 3]);
-        assert_eq!(config.own().http, "a:8000");
         assert_eq!(config.others().count(), 2);
         let level = loaded.effective.iter().find(|setting| setting.key.path == "log.level").expect("set");
         assert_eq!(level.origin, Origin::Environment("NETHICAL_LOG_LEVEL".into()));
@@ -227,7 +226,8 @@ quic = "c:9000"
         let loaded = layers.load();
         assert!(loaded.config.is_none());
         let told: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
-        for wanted in ["did you mean keys.keyring", "keys.keyring is missing", "EU_GDPR", "node id 2 twice", "election"] {
+        for wanted in ["did you mean keys.keyring", "keys.keyring is missing", "EU_GDPR", "node id 2 twice", "election"]
+        {
             assert!(told.iter().any(|line| line.contains(wanted)), "{wanted:?} not in {told:#?}");
         }
         assert_eq!(loaded.worst(), Some(Severity::Refusal));

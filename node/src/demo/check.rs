@@ -64,7 +64,10 @@ pub fn told_decisions_are_recorded_once(told: &[Told], recorded: &[Recorded]) ->
         match by_request.get(id.as_str()).and_then(|records| records.first()) {
             None => broken.push(format!("request {id} was acknowledged as {} and is not recorded", told.decision_id)),
             Some(record) if record.decision_id != told.decision_id || record.leaf_hash != told.leaf_hash => {
-                broken.push(format!("request {id} was acknowledged as {}, recorded as {}", told.decision_id, record.decision_id));
+                broken.push(format!(
+                    "request {id} was acknowledged as {}, recorded as {}",
+                    told.decision_id, record.decision_id
+                ));
             }
             Some(record) if record.verdict != told.verdict => {
                 let (told, recorded) = (told.verdict.as_str(), record.verdict.as_str());
@@ -82,7 +85,10 @@ pub fn none_is_allowed_after(acknowledged_ns: u64, attempts: &[Attempt]) -> Vec<
     let allowed = after.filter(|attempt| attempt.verdict.is_some_and(Verdict::is_allowed));
     let broken = allowed.map(|attempt| {
         let late_ms = (attempt.submitted_ns - acknowledged_ns) / 1_000_000;
-        format!("request {} was allowed, submitted {late_ms} ms after the quarantine was acknowledged", attempt.request_id)
+        format!(
+            "request {} was allowed, submitted {late_ms} ms after the quarantine was acknowledged",
+            attempt.request_id
+        )
     });
     shortened(broken.collect())
 }
@@ -91,7 +97,11 @@ pub fn none_is_allowed_after(acknowledged_ns: u64, attempts: &[Attempt]) -> Vec<
 pub fn admissions_stay_within(limit: u64, spender: &BTreeSet<String>, recorded: &[Recorded]) -> Vec<String> {
     let own = recorded.iter().filter(|record| spender.contains(&record.request_id));
     let admitted = own.filter(|record| record.verdict.is_allowed()).count() as u64;
-    if admitted <= limit { Vec::new() } else { vec![format!("{admitted} actions were admitted under a limit of {limit}")] }
+    if admitted <= limit {
+        Vec::new()
+    } else {
+        vec![format!("{admitted} actions were admitted under a limit of {limit}")]
+    }
 }
 
 fn shortened(mut lines: Vec<String>) -> Vec<String> {

@@ -137,8 +137,12 @@ mod tests {
         let silent = actions[1].request_id.clone();
         noting.decide(actions).await;
         assert_eq!((ledger.told().len(), ledger.requests_of(&agent).len()), (2, 4));
-        let record =
-            Recorded { request_id: silent.clone(), decision_id: "2.1.7".into(), verdict: Verdict::Block, leaf_hash: String::new() };
+        let record = Recorded {
+            request_id: silent.clone(),
+            decision_id: "2.1.7".into(),
+            verdict: Verdict::Block,
+            leaf_hash: String::new(),
+        };
         let attempts = ledger.attempts_of(&agent, &[record]);
         let verdict = |id: &str| attempts.iter().find(|attempt| attempt.request_id == id).expect("noted").verdict;
         assert_eq!(verdict(&silent), Some(Verdict::Block));

@@ -64,16 +64,22 @@ fn words(summary: &Summary) -> String {
 impl Demo {
     /// Ordinary actions, half over each door.
     pub(super) async fn crowd(&mut self) -> anyhow::Result<()> {
-        for (name, decider, half) in [("http door", &self.http, 0), ("quic door", &self.quic, 1)].map(|(n, d, h)| (n, d.clone(), h)) {
+        for (name, decider, half) in
+            [("http door", &self.http, 0), ("quic door", &self.quic, 1)].map(|(n, d, h)| (n, d.clone(), h))
+        {
             let generator = Generator::new(7, CROWD_AGENTS);
             let (first, count) = (CROWD_FIRST + half * self.actions, self.actions / 2);
-            let actions = (first..first + count).map(|sequence| (sequence, generator.action(TENANT, sequence))).collect();
+            let actions =
+                (first..first + count).map(|sequence| (sequence, generator.action(TENANT, sequence))).collect();
             let started = Instant::now();
             let summary = crate::cli::submit::send_all(decider, actions, 16, CROWD_IN_FLIGHT).await?;
             let rate = summary.submitted as f64 / started.elapsed().as_secs_f64();
             let mut broken = Vec::new();
             if summary.failed > 0 {
-                broken.push(format!("{} actions were not decided on a healthy cluster: {:?}", summary.failed, summary.failures));
+                broken.push(format!(
+                    "{} actions were not decided on a healthy cluster: {:?}",
+                    summary.failed, summary.failures
+                ));
             }
             let detail = format!(
                 "{} actions: {}; p50 {:.1} ms, p99 {:.1} ms, {rate:.0}/s",
@@ -157,7 +163,8 @@ impl Demo {
         self.cluster.start_node(victim)?;
         self.cluster.wait_ready(&[victim], |_| {}).await.context("the killed node's return")?;
         let back_ms = killed.elapsed().as_millis() - AWAY.as_millis().min(killed.elapsed().as_millis());
-        let (summary, _) = load.join_next().await.context("the load was started above")?.context("the load ended early")??;
+        let (summary, _) =
+            load.join_next().await.context("the load was started above")?.context("the load ended early")??;
         let mut broken = Vec::new();
         if allowed(&suspect_while_down) > 0 {
             broken.push("the quarantined agent was allowed while a node was down".to_owned());
@@ -214,7 +221,10 @@ pub(super) fn verify_files(dir: &Path, format: Format) -> anyhow::Result<Step> {
         None if report.ok => Vec::new(),
         None => vec!["the audit trail does not verify".to_owned()],
     };
-    let detail = format!("{} entries in {} logs, {} copies compared, from files alone", report.entries, report.groups, report.copies);
+    let detail = format!(
+        "{} entries in {} logs, {} copies compared, from files alone",
+        report.entries, report.groups, report.copies
+    );
     let step = Step { name: "audit files", detail, broken };
     if format == Format::Table {
         super::print(&step)?;

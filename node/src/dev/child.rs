@@ -169,7 +169,8 @@ mod tests {
     async fn sigterm_is_enough_for_an_obedient_process_and_sigkill_for_the_rest() {
         let dir = tempfile::tempdir().expect("temporary folder");
         let place = place(dir.path());
-        let obedient = NodeProcess::spawn(shell("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.02; done"), &place);
+        let obedient =
+            NodeProcess::spawn(shell("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.02; done"), &place);
         let stubborn = NodeProcess::spawn(shell("trap '' TERM; echo up; while :; do sleep 0.02; done"), &place);
         let (obedient, stubborn) = (obedient.expect("started"), stubborn.expect("started"));
         while log_tail(&place).matches("up").count() < 2 {

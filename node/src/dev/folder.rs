@@ -61,7 +61,8 @@ impl Folder {
             let Ok(text) = std::fs::read_to_string(dir.join("pid")) else { continue };
             let Ok(pid) = text.trim().parse::<u32>() else { continue };
             if is_alive(pid) && runs_from(pid, &dir) {
-                let message = format!("node {id} of an earlier cluster still runs as process {pid}; stop it: kill {pid}");
+                let message =
+                    format!("node {id} of an earlier cluster still runs as process {pid}; stop it: kill {pid}");
                 return Err(stop(Exit::Refused, message));
             }
         }
@@ -100,7 +101,8 @@ pub fn refuse_busy_ports(places: &[NodePlace]) -> anyhow::Result<()> {
     if taken.is_empty() {
         return Ok(());
     }
-    let message = format!("taken by another program: {}; choose others with --http-base and --quic-base", taken.join(", "));
+    let message =
+        format!("taken by another program: {}; choose others with --http-base and --quic-base", taken.join(", "));
     Err(stop(Exit::Failed, message))
 }
 
@@ -141,7 +143,8 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_named_with_its_use() {
-        let (tcp, udp) = (TcpListener::bind("127.0.0.1:0").expect("free"), UdpSocket::bind("127.0.0.1:0").expect("free"));
+        let (tcp, udp) =
+            (TcpListener::bind("127.0.0.1:0").expect("free"), UdpSocket::bind("127.0.0.1:0").expect("free"));
         let place = NodePlace {
             id: 4,
             region: "us-west-2".into(),
@@ -151,6 +154,9 @@ mod tests {
             dir: PathBuf::new(),
         };
         let told = refuse_busy_ports(&[place]).expect_err("taken").to_string();
-        assert!(told.contains("HTTP of node 4") && told.contains("peers of node 4") && !told.contains("QUIC of"), "{told}");
+        assert!(
+            told.contains("HTTP of node 4") && told.contains("peers of node 4") && !told.contains("QUIC of"),
+            "{told}"
+        );
     }
 }

@@ -55,8 +55,7 @@ fn keep_shape(dir: &Path, options: &DevOptions) -> anyhow::Result<()> {
     let path = dir.join("dev.json");
     match std::fs::read_to_string(&path) {
         Ok(text) => {
-            let found: Shape =
-                serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+            let found: Shape = serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
             if found == wanted {
                 return Ok(());
             }
@@ -209,7 +208,10 @@ mod tests {
         provision(&folder, &options, &places).expect("provisioned");
         let before = keyring(folder.dir()).expect("kept");
         provision(&folder, &options, &places).expect("again");
-        assert!(keyring(folder.dir()).expect("kept") == before, "a restart made new keys: old data would be unreadable");
+        assert!(
+            keyring(folder.dir()).expect("kept") == before,
+            "a restart made new keys: old data would be unreadable"
+        );
         for place in &places {
             let node = folder.dir().join(format!("node-{}", place.id));
             let loaded = Layers { config: Some(node.join("config.toml")), ..Layers::default() }.load();

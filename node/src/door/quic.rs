@@ -33,6 +33,8 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 8;
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// A connection without a packet for this long is gone.
 const IDLE_WAIT: Duration = Duration::from_secs(60);
+/// Of the door's socket, each way; the kernel takes it only as far as it is filled.
+const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// The connection's end was orderly.
 const CLOSED_ORDERLY: VarInt = VarInt::from_u32(0);
 
@@ -79,7 +81,21 @@ pub fn bind(
     let crypto = QuicServerConfig::try_from(tls).context("QUIC's cipher suite")?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport()?));
-    Endpoint::server(config, listen).with_context(|| format!("QUIC door on {listen}"))
+    let socket = socket(listen).with_context(|| format!("QUIC door on {listen}"))?;
+    let runtime = Arc::new(quinn::TokioRuntime);
+    Endpoint::new(quinn::EndpointConfig::default(), Some(config), socket, runtime)
+        .with_context(|| format!("QUIC door on {listen}"))
+}
+
+/// The system's default buffers drop bursts of a busy client; a refusal to enlarge them is no reason not to serve.
+fn socket(listen: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
+    let socket = std::net::UdpSocket::bind(listen)?;
+    let handle = socket2::SockRef::from(&socket);
+    let larger = handle.set_recv_buffer_size(SOCKET_BUFFER_BYTES).and(handle.set_send_buffer_size(SOCKET_BUFFER_BYTES));
+    if let Err(error) = larger {
+        tracing::warn!(%error, "the QUIC door keeps its small buffers");
+    }
+    Ok(socket)
 }
 
 fn transport() -> anyhow::Result<quinn::TransportConfig> {

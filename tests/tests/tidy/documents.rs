@@ -25,7 +25,9 @@ pub fn missing_codes(book: &str) -> Vec<String> {
     let titles: Vec<&str> = book.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     let order: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
     if complaints.is_empty() && titles != order {
-        complaints.push("docs/errors.md: sections beyond the codes, or in another order than protocol/src/error.rs".to_owned());
+        complaints.push(
+            "docs/errors.md: sections beyond the codes, or in another order than protocol/src/error.rs".to_owned(),
+        );
     }
     complaints
 }
@@ -41,10 +43,8 @@ pub fn route_differences(table: &str, readme: &str) -> Vec<String> {
     let pair = |method: &str, path: &str| {
         (methods.contains(&method) && path.starts_with('/')).then(|| format!("{method} {path}"))
     };
-    let real: BTreeSet<String> = table
-        .lines()
-        .filter_map(|line| pair(line.split_whitespace().next()?, line.split('"').nth(1)?))
-        .collect();
+    let real: BTreeSet<String> =
+        table.lines().filter_map(|line| pair(line.split_whitespace().next()?, line.split('"').nth(1)?)).collect();
     let written: BTreeSet<String> = readme
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once('`')?.0.split_once(' '))
@@ -66,7 +66,9 @@ pub fn test_command_differences(readme: &str, ci: &str, justfile: &str) -> Vec<S
     }
     let last = ci.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
     if !last.contains(TEST_COMMAND) {
-        complaints.push(".ci/run: the test command is not its last step, so cargo's summary is not its last output".to_owned());
+        complaints.push(
+            ".ci/run: the test command is not its last step, so cargo's summary is not its last output".to_owned(),
+        );
     }
     complaints
 }
@@ -78,7 +80,30 @@ pub fn code_map_differences(book: &str, manifests: &[(String, String)], exists: 
     let unnamed = unnamed.map(|(folder, _)| format!("ARCHITECTURE.md: the code map leaves out `{folder}/`"));
     let words = map.split('`').skip(1).step_by(2);
     let gone = words.filter(|word| word.contains('/') && !word.contains([' ', '*', '{']) && !exists(word));
-    unnamed.chain(gone.map(|path| format!("ARCHITECTURE.md: the code map names `{path}`, which does not exist"))).collect()
+    unnamed
+        .chain(gone.map(|path| format!("ARCHITECTURE.md: the code map names `{path}`, which does not exist")))
+        .collect()
+}
+
+/// References such as `ARCHITECTURE 5` or `SPEC G1` in code that lead to nothing in the book.
+pub fn dangling_references(book: &str, path: &str, text: &str) -> Vec<String> {
+    let lines = text.lines().enumerate();
+    lines
+        .flat_map(|(index, line)| {
+            let decisions =
+                line.split("ARCHITECTURE ").skip(1).flat_map(numbers).map(|number| format!("\n{number}. **"));
+            let promises = line.split("SPEC G").skip(1).flat_map(numbers).map(|number| format!("\n- **G{number}** "));
+            decisions.chain(promises).map(move |what| (index + 1, what)).collect::<Vec<_>>()
+        })
+        .filter(|(_, what)| !book.contains(what))
+        .map(|(line, what)| format!("{path}:{line}: ARCHITECTURE.md has no {:?}", what.trim()))
+        .collect()
+}
+
+/// The numbers at the beginning of a text: `3, 4)` gives 3 and 4.
+fn numbers(text: &str) -> impl Iterator<Item = u32> {
+    let list = text.split(|c: char| !(c.is_ascii_digit() || c == ',' || c == ' ')).next().unwrap_or_default();
+    list.split(',').map_while(|number| number.trim().parse().ok())
 }
 
 /// Metric names in a dashboard or an alert that no code knows.
@@ -131,9 +156,19 @@ fn another_test_command_is_told() {
 fn a_map_of_another_country_is_told() {
     let crates = [("door".to_owned(), String::new())];
     let exists = |path: &str| path == "door/" || path == "door/src/key.rs";
-    assert!(code_map_differences("## Code map\n`door/` and `door/src/key.rs`, `key`\n## Next\n`a/b`", &crates, exists).is_empty());
+    assert!(
+        code_map_differences("## Code map\n`door/` and `door/src/key.rs`, `key`\n## Next\n`a/b`", &crates, exists)
+            .is_empty()
+    );
     assert_eq!(code_map_differences("## Code map\n`door/src/key.rs`\n", &crates, exists).len(), 1);
     assert_eq!(code_map_differences("## Code map\n`door/`, `door/src/lock.rs`\n", &crates, exists).len(), 1);
+}
+
+#[test]
+fn a_reference_to_nothing_is_told() {
+    let book = "## Promises\n- **G1** x\n## Decisions\n3. **Entry** x\n4. **Body** x\n";
+    assert!(dangling_references(book, "a.rs", "//! see (ARCHITECTURE 3, 4) and SPEC G1, ARCHITECTURE.md").is_empty());
+    assert_eq!(dangling_references(book, "a.rs", "//! (ARCHITECTURE 3, 5)\n//! SPEC G2").len(), 2);
 }
 
 #[test]

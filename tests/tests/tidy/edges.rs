@@ -32,7 +32,9 @@ pub fn differences(architecture: &str, manifests: &[(String, String)]) -> Vec<St
             complaints.push(format!("{name}: is in the workspace or under `{HEADING}`, but not in both"));
             continue;
         };
-        let unwritten = real.difference(written).map(|used| format!("{name}/Cargo.toml: uses {used}; ARCHITECTURE.md does not allow it"));
+        let unwritten = real
+            .difference(written)
+            .map(|used| format!("{name}/Cargo.toml: uses {used}; ARCHITECTURE.md does not allow it"));
         let unused = written.difference(real).map(|used| format!("ARCHITECTURE.md: {name} → {used} is in no manifest"));
         complaints.extend(unwritten.chain(unused));
     }

@@ -8,15 +8,23 @@ use crate::source::Source;
 const PURE: [&str; 3] = ["protocol/src/", "governance/src/", "audit/src/"];
 
 /// Names that reach a clock, dice, a disk, the environment, a thread or a runtime.
-const OUTSIDE: [&str; 10] =
-    ["tokio", "std::fs", "std::net", "Instant", "SystemTime", "rand", "std::thread", "thread", "std::env", "env"];
+const OUTSIDE: [&str; 11] = [
+    "tokio",
+    "std::fs",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "Instant",
+    "SystemTime",
+    "rand",
+    "thread",
+    "env",
+    "stdin",
+];
 
 /// Libraries that only one part of the system may name: (crate, where it may).
-const DOORS: [(&str, &str); 3] = [
-    ("openraft", "cluster/src/replicate"),
-    ("cedar_policy", "governance/src/policy"),
-    ("axum", "node/src/door/http"),
-];
+const DOORS: [(&str, &str); 3] =
+    [("openraft", "cluster/src/replicate"), ("cedar_policy", "governance/src/policy"), ("axum", "node/src/door/http")];
 
 /// Files that are compiled for tests only, because the file that declares them says so.
 pub fn test_files(files: &[Source]) -> BTreeSet<String> {
@@ -27,8 +35,12 @@ pub fn test_files(files: &[Source]) -> BTreeSet<String> {
             _ => file.path.trim_end_matches(".rs").to_owned(),
         };
         let declared = file.code.split("#[cfg(test)]").skip(1).filter_map(|rest| {
-            let rest = rest.trim_start().trim_start_matches("pub ");
-            let (name, _) = rest.strip_prefix("mod ")?.split_once(';')?;
+            let mut rest = rest.trim_start();
+            while let Some((_, behind)) = rest.strip_prefix("#[").and_then(|attribute| attribute.split_once("]\n")) {
+                rest = behind.trim_start();
+            }
+            let (item, _) = rest.split_once(';')?;
+            let name = item.trim_start_matches("pub ").trim_start_matches("pub(crate) ").strip_prefix("mod ")?;
             (!name.contains('{')).then(|| format!("{folder}/{name}.rs"))
         });
         tests.extend(declared);
@@ -75,9 +87,15 @@ fn an_impure_line_is_told_and_tests_are_not() {
     let pure = |text: &str| impure(&Source::new("audit/src/a.rs", text));
     assert!(pure("//! tokio\nlet brand = operand(command, \"std::fs\"); // Instant\nself.env = 1;").is_empty());
     assert!(pure("fn f() {}\n#[cfg(test)]\nmod tests {\n use std::time::Instant;\n}\n").is_empty());
-    for bad in
-        ["use tokio::sync;", "std::fs::read(p)", "Instant::now()", "time::SystemTime", "use rand::Rng;", "env!(\"A\")", "std::thread::spawn(f)"]
-    {
+    for bad in [
+        "use tokio::sync;",
+        "std::fs::read(p)",
+        "Instant::now()",
+        "time::SystemTime",
+        "use rand::Rng;",
+        "env!(\"A\")",
+        "std::thread::spawn(f)",
+    ] {
         assert_eq!(pure(bad).len(), 1, "{bad}");
     }
     assert!(impure(&Source::new("cluster/src/a.rs", "use tokio::sync;")).is_empty());
@@ -86,10 +104,13 @@ fn an_impure_line_is_told_and_tests_are_not() {
 #[test]
 fn test_files_are_those_declared_for_tests() {
     let files = [
-        Source::new("audit/src/lib.rs", "#[cfg(test)]\nmod vectors;\npub mod tree;"),
-        Source::new("audit/src/tree.rs", "mod tiles;\n#[cfg(test)]\nmod tree_tests;\n#[cfg(test)]\nmod tests {\n mod inner;\n}"),
+        Source::new("audit/src/lib.rs", "#[cfg(test)]\n#[allow(x, reason = \"y\")]\nmod vectors;\npub mod tree;"),
+        Source::new(
+            "audit/src/tree.rs",
+            "mod tiles;\n#[cfg(test)]\nmod tree_tests;\n#[cfg(test)]\nmod tests {\n mod inner;\n}\n#[cfg(test)]\npub(crate) mod measured;",
+        ),
     ];
-    let expected = ["audit/src/tree/tree_tests.rs", "audit/src/vectors.rs"];
+    let expected = ["audit/src/tree/measured.rs", "audit/src/tree/tree_tests.rs", "audit/src/vectors.rs"];
     assert_eq!(test_files(&files), expected.map(str::to_owned).into_iter().collect());
 }
 

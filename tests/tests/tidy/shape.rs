@@ -78,7 +78,9 @@ fn a_long_file_is_told() {
 #[test]
 fn a_long_function_is_told_and_braces_in_text_do_not_confuse() {
     let body = "    let a = \"}\"; // }\n".repeat(68);
-    let fits = format!("//! x\ntrait T {{ fn declared(&self); }}\nimpl X {{\n  pub async fn f(a: [u8; 2]) -> Vec<u8> {{\n{body}  }}\n}}\n");
+    let fits = format!(
+        "//! x\ntrait T {{ fn declared(&self); }}\nimpl X {{\n  pub async fn f(a: [u8; 2]) -> Vec<u8> {{\n{body}  }}\n}}\n"
+    );
     assert!(long_functions(&Source::new("a.rs", fits.clone())).is_empty());
     let long = fits.replace("-> Vec<u8> {\n", "-> Vec<u8> {\n\n");
     let told = long_functions(&Source::new("a.rs", long));

@@ -84,7 +84,9 @@ fn literal_or_comment(chars: &[char], at: usize) -> Option<usize> {
         '/' if next == Some('*') => Some(end_of_block_comment(chars, at)),
         '"' => Some(end_of_string(chars, at + 1)),
         'r' if !is_word(chars, at.wrapping_sub(1)) || is_prefix(chars, at) => end_of_raw_string(chars, at),
-        '\'' if next == Some('\\') => Some((at + 3..chars.len()).find(|i| chars[*i] == '\'').map_or(chars.len(), |i| i + 1)),
+        '\'' if next == Some('\\') => {
+            Some((at + 3..chars.len()).find(|i| chars[*i] == '\'').map_or(chars.len(), |i| i + 1))
+        }
         '\'' if chars.get(at + 2) == Some(&'\'') => Some(at + 3),
         _ => None,
     }
@@ -130,13 +132,17 @@ fn end_of_raw_string(chars: &[char], at: usize) -> Option<usize> {
     if chars.get(open) != Some(&'"') {
         return None;
     }
-    let closes = |i: &usize| chars[*i] == '"' && chars[i + 1..].iter().take(hashes).filter(|c| **c == '#').count() == hashes;
+    let closes =
+        |i: &usize| chars[*i] == '"' && chars[i + 1..].iter().take(hashes).filter(|c| **c == '#').count() == hashes;
     Some((open + 1..chars.len()).find(closes).map_or(chars.len(), |i| i + 1 + hashes))
 }
 
 #[test]
 fn comments_and_literals_are_blanked_and_code_is_not() {
-    let source = Source::new("a.rs", "let a = \"{ \\\" //\"; // }\nlet b = r#\"\"{\"#; /* { /* } */ */ let c = ('{', '\\'', 'x');\nfn f<'a>(x: &'a str) { br\"}\"; var\"}\" }");
+    let source = Source::new(
+        "a.rs",
+        "let a = \"{ \\\" //\"; // }\nlet b = r#\"\"{\"#; /* { /* } */ */ let c = ('{', '\\'', 'x');\nfn f<'a>(x: &'a str) { br\"}\"; var\"}\" }",
+    );
     let code: Vec<&str> = source.code.lines().map(str::trim_end).collect();
     assert_eq!(code.len(), 3, "lines stay lines");
     assert!(!code[0].contains('{') && !code[0].contains('}') && code[0].contains("let a ="));
@@ -147,7 +153,10 @@ fn comments_and_literals_are_blanked_and_code_is_not() {
 
 #[test]
 fn what_is_compiled_for_tests_is_cut_out() {
-    let source = Source::new("a.rs", "use a;\n#[cfg(test)]\nmod x;\nfn f() { [0; 2] }\n#[cfg(test)]\n#[path = \"t.rs\"]\nmod tests {\n  fn g() { clock() }\n}\nfn h() {}");
+    let source = Source::new(
+        "a.rs",
+        "use a;\n#[cfg(test)]\nmod x;\nfn f() { [0; 2] }\n#[cfg(test)]\n#[path = \"t.rs\"]\nmod tests {\n  fn g() { clock() }\n}\nfn h() {}",
+    );
     let code = source.code_outside_tests();
     assert!(code.contains("fn f()") && code.contains("fn h()"));
     assert!(!code.contains("mod x") && !code.contains("clock"));

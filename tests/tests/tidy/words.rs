@@ -15,10 +15,9 @@ const UNFINISHED: [&str; 6] = [
 ];
 
 /// Folders of the machines on which this was written, and the hosts of package registries.
-const PLACES: [&str; 9] = [
+const PLACES: [&str; 8] = [
     concat!("/wo", "rk/"),
-    concat!("/ro", "ot/"),
-    concat!("/ho", "me/"),
+    concat!("/ro", "ot/.cargo"),
     concat!("crates", ".io"),
     concat!("docs", ".rs/"),
     concat!("registry.np", "mjs.org"),

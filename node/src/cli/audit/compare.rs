@@ -110,8 +110,7 @@ mod tests {
             leaf_hash: "h".into(),
             decided_at_ns: 1,
         };
-        let failed =
-            Record::Failed { request_id: "r2".into(), code: Code::OutcomeUnknown, class: Class::Unknown };
+        let failed = Record::Failed { request_id: "r2".into(), code: Code::OutcomeUnknown, class: Class::Unknown };
         let records = [sent("r1"), sent("r2"), answered, failed];
         let (sent, told) = split(&records);
         assert_eq!((sent.len(), told.len()), (2, 1));

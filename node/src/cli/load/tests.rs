@@ -66,10 +66,8 @@ async fn the_rate_counts_actions_and_not_requests() {
 async fn failures_are_counted_and_noted_in_journal_and_rows() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let (journal, csv) = (dir.path().join("journal"), dir.path().join("rows.csv"));
-    let notes = Notes {
-        journal: Some(Journal::create(&journal).expect("new")),
-        rows: Some(Rows::create(&csv).expect("new")),
-    };
+    let notes =
+        Notes { journal: Some(Journal::create(&journal).expect("new")), rows: Some(Rows::create(&csv).expect("new")) };
     let notes = Arc::new(notes);
     let (summary, elapsed) = drive(slow(0, 4), plan(100.0, 1, 8, 200), notes.clone()).await.expect("driven");
     notes.rows.as_ref().expect("given").finish().expect("written");
