@@ -30,10 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// An agent's group, for a tenant that exists.
 pub fn group_of_agent(core: &Core, tenant: &str, agent: &str) -> Result<GroupId, Problem> {
     let view = core.shared.view();
-    let tenant = view
-        .tenant(tenant)
-        .ok_or_else(|| core.shared.no_tenant(tenant))?;
-    let founding = core.founding().ok_or_else(|| Problem::new(Code::NotReady, "this node has not joined its zone yet").retry_after_ms(500))?;
+    let tenant = view.tenant(tenant).ok_or_else(|| core.shared.no_tenant(tenant))?;
+    let founding = core
+        .founding()
+        .ok_or_else(|| Problem::new(Code::NotReady, "this node has not joined its zone yet").retry_after_ms(500))?;
     let slot = nethical_protocol::slot::slot_of(&tenant.spec.tenant, agent, tenant.spec.placement);
     Ok(meta::group_of(&founding, slot))
 }
@@ -97,13 +97,15 @@ async fn held(core: &Core, replica: &PartitionReplica, lead: &Lead, header: Head
             HeldV1::Done { decision_id: DecisionId { log, leaf_index }, status: *status }
         }
         OutcomeV1::Duplicate { leaf_index } => match core.leaf(log.group, *leaf_index).await {
-            Ok((leaf, _)) => HeldV1::Done { decision_id: DecisionId { log, leaf_index: *leaf_index }, status: status_in(&leaf) },
+            Ok((leaf, _)) => {
+                HeldV1::Done { decision_id: DecisionId { log, leaf_index: *leaf_index }, status: status_in(&leaf) }
+            }
             Err(problem) => HeldV1::Problem(problem),
         },
         OutcomeV1::Stale(_) => HeldV1::NotLeader(None),
-        OutcomeV1::UnknownTenant => {
-            HeldV1::Problem(Problem::new(Code::NotReady, "the tenant has not reached the agent's group yet").retry_after_ms(200))
-        }
+        OutcomeV1::UnknownTenant => HeldV1::Problem(
+            Problem::new(Code::NotReady, "the tenant has not reached the agent's group yet").retry_after_ms(200),
+        ),
         other => HeldV1::Problem(Problem::new(Code::RequestConflict, format!("the hold-order ended as {other:?}"))),
     }
 }

@@ -24,7 +24,15 @@ pub struct Wish {
 }
 
 /// The decision that a leaf records.
-pub fn decision_of(cluster: &str, view: &ControlView, request_id: &str, leaf: &LeafV1, hash: &[u8; 32], recorded: &DecisionLeaf, wish: Wish) -> Decision {
+pub fn decision_of(
+    cluster: &str,
+    view: &ControlView,
+    request_id: &str,
+    leaf: &LeafV1,
+    hash: &[u8; 32],
+    recorded: &DecisionLeaf,
+    wish: Wish,
+) -> Decision {
     let verdict = Verdict::ALL[usize::from(recorded.verdict).min(4)];
     let status = AgentStatus::ALL[usize::from(recorded.status).min(3)];
     let log = LogId { group: GroupId(leaf.group), era: leaf.era };
@@ -54,12 +62,8 @@ pub fn decision_of(cluster: &str, view: &ControlView, request_id: &str, leaf: &L
 
 fn obligations(view: &ControlView, recorded: &DecisionLeaf) -> Vec<Obligation> {
     let Some(bundle) = view.bundle_at(ControlRevision(recorded.policy_rev)) else { return Vec::new() };
-    let mut ids: Vec<std::sync::Arc<str>> = recorded
-        .rules
-        .iter()
-        .filter_map(|rule| bundle.describe(*rule))
-        .flat_map(|rule| rule.obligations)
-        .collect();
+    let mut ids: Vec<std::sync::Arc<str>> =
+        recorded.rules.iter().filter_map(|rule| bundle.describe(*rule)).flat_map(|rule| rule.obligations).collect();
     ids.sort();
     ids.dedup();
     ids.into_iter().map(|id| Obligation { id: id.to_string() }).collect()
@@ -73,7 +77,9 @@ fn risk(recorded: &DecisionLeaf, explain: bool) -> Risk {
         let named = terms.iter().zip(recorded.risk_terms).filter(|(_, points)| *points > 0);
         factors.extend(named.map(|(name, points)| RiskFactor { name: (*name).to_owned(), points }));
         let found = recorded.detections.iter();
-        factors.extend(found.map(|(id, points)| RiskFactor { name: format!("detected {}", detect::name(*id)), points: *points }));
+        factors.extend(
+            found.map(|(id, points)| RiskFactor { name: format!("detected {}", detect::name(*id)), points: *points }),
+        );
     }
     Risk { score: recorded.risk, tier, factors }
 }
@@ -88,8 +94,12 @@ fn reason_words(view: &ControlView, recorded: &DecisionLeaf, (kind, number): (u8
         reason::AGENT_HOLD => ("hold-order", "a hold-order on this agent is in force".to_owned()),
         reason::HOLD => ("hold-order", format!("hold-order {number} is in force")),
         reason::QUOTA_EXCEEDED => ("quota-exceeded", format!("limit {} is exhausted", limit())),
-        reason::COST_ABOVE_CAP => ("cost-above-cap", format!("the cost is above the cap of limit {}; waiting will not help", limit())),
-        reason::RISK_TIER => ("risk", format!("the agent's risk tier is {}", RiskTier::ALL[(number as usize).min(3)].as_str())),
+        reason::COST_ABOVE_CAP => {
+            ("cost-above-cap", format!("the cost is above the cap of limit {}; waiting will not help", limit()))
+        }
+        reason::RISK_TIER => {
+            ("risk", format!("the agent's risk tier is {}", RiskTier::ALL[(number as usize).min(3)].as_str()))
+        }
         other => ("other", format!("reason {other}, number {number}")),
     };
     Reason { code: code.to_owned(), detail }

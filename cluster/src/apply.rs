@@ -110,7 +110,13 @@ impl PartitionMachine {
     }
 
     /// Turns one applied command into its record, where it makes one.
-    fn record(&mut self, term: u64, control_before: ControlRevision, applied: Applied, command: CommandV1) -> Result<AppliedCommand, Fault> {
+    fn record(
+        &mut self,
+        term: u64,
+        control_before: ControlRevision,
+        applied: Applied,
+        command: CommandV1,
+    ) -> Result<AppliedCommand, Fault> {
         let Applied { outcome, leaf_index } = applied;
         let Some(leaf_index) = leaf_index else { return Ok(AppliedCommand { outcome, record: None }) };
         if leaf_index != self.frontier.size() {
@@ -132,7 +138,10 @@ impl PartitionMachine {
                 self.stored = None;
                 match self.frontier.root() == stored.root {
                     true => Ok(()),
-                    false => Err(Fault(format!("segments of group {} differ from the log at {} leaves", self.log.group, stored.size))),
+                    false => Err(Fault(format!(
+                        "segments of group {} differ from the log at {} leaves",
+                        self.log.group, stored.size
+                    ))),
                 }
             }
             _ => Ok(()),
@@ -172,7 +181,8 @@ impl Machine for PartitionMachine {
             return Err(fault(format!("it is of group {} era {}", snapshot.group, snapshot.era)));
         }
         let ledger = Ledger::from_bytes(&snapshot.ledger).map_err(|error| fault(error.to_string()))?;
-        let frontier = Frontier::from_hashes(snapshot.leaves, snapshot.frontier).ok_or_else(|| fault("its frontier".into()))?;
+        let frontier =
+            Frontier::from_hashes(snapshot.leaves, snapshot.frontier).ok_or_else(|| fault("its frontier".into()))?;
         (self.ledger, self.frontier) = (ledger, frontier);
         if self.store.trail.end() < snapshot.leaves {
             // Leaves in between were never applied here: the sealer fetches them and checks them against this root.

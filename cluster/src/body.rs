@@ -12,6 +12,7 @@ use rkyv::rancor::Error;
 pub const KIND_BODY: u16 = 60;
 
 /// A body's content.
+#[allow(clippy::large_enum_variant, reason = "built or read once and never kept in numbers")]
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum BodyV1 {
     /// A decision: what was asked and what was found, so that it can be evaluated again.

@@ -111,6 +111,13 @@ pub enum AskV1 {
     PlaceHold(HoldSpec),
     /// Lift the hold-orders of this scope.
     LiftHold(HoldSpec),
+    /// Put a bundle in force where none ever was.
+    FirstPolicy {
+        /// SHA-256 of the text.
+        digest: [u8; 32],
+        /// The bundle, validated by the proposer.
+        text: String,
+    },
 }
 
 /// What became of a change. Equal on every replica.
@@ -177,6 +184,11 @@ impl ControlState {
         let revision = ControlRevision(self.revision().0 + 1);
         self.events.push(RevisedEventV1 { revision, event });
         Changed::Revision(revision)
+    }
+
+    /// True once any bundle has been put in force.
+    pub fn has_had_policy(&self) -> bool {
+        self.events.iter().any(|event| matches!(event.event, EventV1::Policy { .. }))
     }
 
     /// All events in order.

@@ -119,15 +119,14 @@ impl Decider {
 
     /// Starts one attempt: here where this node leads, else at the leader that it knows of.
     fn attempt(&self, group: GroupId, actions: Vec<Action>, until: Duration) -> AttemptFuture {
-        if let Some(replica) = self.core.partition(group) {
-            if let Some(lead) = replica.lead() {
-                return decide_here(self.core.clone(), lead, actions, until);
-            }
+        if let Some(lead) = self.core.partition(group).and_then(|replica| replica.lead()) {
+            return decide_here(self.core.clone(), lead, actions, until);
         }
         match self.leader_of(group) {
             Some(leader) => self.forward(leader, group, actions, until),
             None => {
-                let problem = Problem::new(Code::NoQuorum, format!("group {group} has no leader that is known here")).retry_after_ms(500);
+                let problem = Problem::new(Code::NoQuorum, format!("group {group} has no leader that is known here"))
+                    .retry_after_ms(500);
                 let answers = local::all(&actions, problem);
                 async move { Attempt { answers, leader: None } }.boxed()
             }
@@ -153,7 +152,10 @@ impl Decider {
         let call = self.core.shared.world.wire.call(to, Lane::Decide, KIND_FORWARD, message.to_bytes(), left);
         async move {
             let all = |problem: Problem| Attempt {
-                answers: ids.iter().map(|id| ItemAnswer { request_id: id.clone(), result: Err(problem.clone()) }).collect(),
+                answers: ids
+                    .iter()
+                    .map(|id| ItemAnswer { request_id: id.clone(), result: Err(problem.clone()) })
+                    .collect(),
                 leader: None,
             };
             match call.await {
@@ -163,8 +165,13 @@ impl Decider {
                     }
                     _ => all(Problem::new(Code::OutcomeUnknown, "the leader's answer does not read")),
                 },
-                Err(WireError::NotSent { why, .. }) => all(Problem::new(Code::NoQuorum, format!("the group's leader cannot be reached: {why}")).retry_after_ms(500)),
-                Err(WireError::Lost { why, .. }) => all(Problem::new(Code::OutcomeUnknown, format!("the group's leader did not answer: {why}"))),
+                Err(WireError::NotSent { why, .. }) => {
+                    all(Problem::new(Code::NoQuorum, format!("the group's leader cannot be reached: {why}"))
+                        .retry_after_ms(500))
+                }
+                Err(WireError::Lost { why, .. }) => {
+                    all(Problem::new(Code::OutcomeUnknown, format!("the group's leader did not answer: {why}")))
+                }
             }
         }
         .boxed()
@@ -212,7 +219,9 @@ fn is_final(answer: &ItemAnswer) -> bool {
 fn settle(answer: Option<ItemAnswer>, id: &str, was_unknown: bool) -> ItemAnswer {
     match answer {
         None => lost(id),
-        Some(ItemAnswer { request_id, result: Err(problem) }) if was_unknown && problem.code.class() == Class::Retry => {
+        Some(ItemAnswer { request_id, result: Err(problem) })
+            if was_unknown && problem.code.class() == Class::Retry =>
+        {
             let detail = format!("an earlier attempt was not answered; the last one said: {}", problem.detail);
             ItemAnswer { request_id, result: Err(Problem::new(Code::OutcomeUnknown, detail)) }
         }

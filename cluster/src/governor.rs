@@ -62,7 +62,14 @@ impl NodeGovernor {
             let to = hint.take().or(followed).or_else(|| self.core.placed(group).first().copied()).unwrap_or(own);
             let bytes = match to == own {
                 true => here(body.clone()).await,
-                false => self.core.shared.world.wire.call(to, Lane::Control, kind, body.clone(), ASK_PATIENCE).await.unwrap_or_default(),
+                false => self
+                    .core
+                    .shared
+                    .world
+                    .wire
+                    .call(to, Lane::Control, kind, body.clone(), ASK_PATIENCE)
+                    .await
+                    .unwrap_or_default(),
             };
             match read(&bytes) {
                 Some(Ok(value)) => return Ok(value),
@@ -97,7 +104,8 @@ impl NodeGovernor {
         let mut random = [0; 16];
         self.core.shared.world.scope.fill(&mut random);
         let issued_at_ms = self.core.shared.world.clock.wall_ns() / 1_000_000;
-        let ask = HoldV1 { spec: spec.clone(), lift, request_id: format!("hold-{}", hex::encode(random)), issued_at_ms };
+        let ask =
+            HoldV1 { spec: spec.clone(), lift, request_id: format!("hold-{}", hex::encode(random)), issued_at_ms };
         let (core, local) = (self.core.clone(), ask.clone());
         let here = move |_| administer::on_hold(core.clone(), local.clone()).boxed();
         let read = |bytes: &[u8]| match HeldV1::from_bytes(bytes).ok()? {
@@ -140,7 +148,11 @@ impl NodeGovernor {
     /// Asks every node how it is; those that do not answer are missing.
     async fn reports(&self) -> Vec<NodeReportV1> {
         let wire = &self.core.shared.world.wire;
-        let asked = self.core.peers().into_iter().map(|peer| wire.call(peer, Lane::Control, KIND_REPORT, Bytes::new(), REPORT_PATIENCE));
+        let asked = self
+            .core
+            .peers()
+            .into_iter()
+            .map(|peer| wire.call(peer, Lane::Control, KIND_REPORT, Bytes::new(), REPORT_PATIENCE));
         let answers = join_all(asked).await;
         let mut reports = vec![administer::report(&self.core)];
         reports.extend(answers.into_iter().flatten().filter_map(|bytes| NodeReportV1::from_bytes(&bytes).ok()));
@@ -159,7 +171,9 @@ impl NodeGovernor {
                 quic: doors.map(|(_, _, quic)| quic.clone()).unwrap_or_default(),
                 pid: report.map(|report| report.pid),
                 ready: report.is_some_and(|report| report.ready),
-                leader_of: report.map(|report| report.groups.iter().filter(|g| g.leads).map(|g| g.group).collect()).unwrap_or_default(),
+                leader_of: report
+                    .map(|report| report.groups.iter().filter(|g| g.leads).map(|g| g.group).collect())
+                    .unwrap_or_default(),
             }
         });
         let nodes = nodes.collect();
@@ -171,7 +185,8 @@ impl NodeGovernor {
 /// A group as its leader sees it, or as the replica with the greatest term does.
 fn group_status(group: GroupId, reports: &[NodeReportV1]) -> Option<GroupStatus> {
     let seen = reports.iter().flat_map(|report| report.groups.iter().map(move |found| (report.node, found)));
-    let (node, best) = seen.filter(|(_, found)| found.group == group.0).max_by_key(|(_, found)| (found.leads, found.term))?;
+    let (node, best) =
+        seen.filter(|(_, found)| found.group == group.0).max_by_key(|(_, found)| (found.leads, found.term))?;
     let leader = if best.leads { Some(node) } else { best.leader };
     let replicas = best.voters.clone();
     Some(GroupStatus { id: group.0, leader, term: best.term, applied: best.applied, leaves: best.leaves, replicas })

@@ -53,7 +53,9 @@ impl Filter {
         let agent = match (&query.agent, tenant) {
             (None, _) => None,
             (Some(agent), Some(tenant)) => Some(tenant.keys.keyed_id("agent", agent)),
-            (Some(_), None) => return Err(Problem::new(Code::MalformedRequest, "an agent is named within its tenant: give both")),
+            (Some(_), None) => {
+                return Err(Problem::new(Code::MalformedRequest, "an agent is named within its tenant: give both"));
+            }
         };
         Ok(Self { tenant: tenant.map(|tenant| tenant.id), agent, verdict })
     }
@@ -86,8 +88,16 @@ pub async fn entries(core: Arc<Core>, query: EntryQuery) -> Result<EntryPage, Pr
 }
 
 /// Goes on behind a cursor, group by group.
-async fn forward(core: &Core, view: &ControlView, filter: &Filter, groups: &[GroupId], cursor: &str, limit: usize) -> Result<EntryPage, Problem> {
-    let after: DecisionId = cursor.parse().map_err(|error| Problem::new(Code::MalformedRequest, format!("cursor: {error}")))?;
+async fn forward(
+    core: &Core,
+    view: &ControlView,
+    filter: &Filter,
+    groups: &[GroupId],
+    cursor: &str,
+    limit: usize,
+) -> Result<EntryPage, Problem> {
+    let after: DecisionId =
+        cursor.parse().map_err(|error| Problem::new(Code::MalformedRequest, format!("cursor: {error}")))?;
     let mut entries = Vec::new();
     let mut reached = after;
     for group in groups.iter().filter(|group| **group >= after.log.group) {
@@ -110,13 +120,23 @@ async fn forward(core: &Core, view: &ControlView, filter: &Filter, groups: &[Gro
                 at += 1;
             }
         }
+        if at >= start + LOOKED_AT_MAX {
+            // The rest of this group is for the next page, though this one may be short.
+            break;
+        }
     }
     let cursor = (reached != after).then(|| reached.to_string());
     Ok(EntryPage { entries, cursor })
 }
 
 /// The newest matching entries of all groups, oldest first.
-async fn newest(core: &Core, view: &ControlView, filter: &Filter, groups: &[GroupId], limit: usize) -> Result<EntryPage, Problem> {
+async fn newest(
+    core: &Core,
+    view: &ControlView,
+    filter: &Filter,
+    groups: &[GroupId],
+    limit: usize,
+) -> Result<EntryPage, Problem> {
     let mut entries: Vec<EntryView> = Vec::new();
     for group in groups {
         let size = core.leaves(*group, u64::MAX - 1, 1).await?.size;
@@ -213,7 +233,8 @@ pub async fn checkpoint(core: Arc<Core>, group: GroupId) -> Result<String, Probl
     let applied = replica.machine.lock().tree().0;
     replica.store.barrier(applied).await.map_err(broken)?;
     let (size, root) = replica.store.stored();
-    sealer::sign(&core, &replica.store, size, root).ok_or_else(|| Problem::new(Code::NotReady, "this node has no signing key"))
+    sealer::sign(&core, &replica.store, size, root)
+        .ok_or_else(|| Problem::new(Code::NotReady, "this node has no signing key"))
 }
 
 /// Leaves and sealed bodies as stored.
@@ -222,7 +243,8 @@ pub async fn raw_leaves(core: Arc<Core>, group: GroupId, from: u64, count: u64) 
         return Err(Problem::new(Code::NotFound, format!("group {group} has no audit log")));
     }
     let found = core.leaves(group, from, count.min(RAW_MAX)).await?;
-    let (leaves, bodies) = found.records.iter().map(|(leaf, body)| (STANDARD.encode(leaf), STANDARD.encode(body))).unzip();
+    let (leaves, bodies) =
+        found.records.iter().map(|(leaf, body)| (STANDARD.encode(leaf), STANDARD.encode(body))).unzip();
     Ok(RawLeaves { from, leaves, bodies })
 }
 

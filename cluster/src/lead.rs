@@ -46,7 +46,12 @@ struct Active {
 
 impl Lead {
     /// Begins a term. The caller has confirmed leadership; this confirms the clock.
-    pub fn begin(shared: Arc<Shared>, group: Group<PartitionMachine>, machine: Arc<Mutex<PartitionMachine>>, term: u64) -> Result<Arc<Self>, Problem> {
+    pub fn begin(
+        shared: Arc<Shared>,
+        group: Group<PartitionMachine>,
+        machine: Arc<Mutex<PartitionMachine>>,
+        term: u64,
+    ) -> Result<Arc<Self>, Problem> {
         let clock = shared.world.clock.clone();
         let base = shared.timekeeper.base_ns(&*clock, shared.options.nodes.len())?;
         let last_ns = machine.lock().ledger.now_ns();
@@ -111,7 +116,12 @@ impl Lead {
     }
 
     /// Hands an action to its agent's actor. The order of calls is the order of the agent's decisions.
-    pub fn submit(self: &Arc<Self>, tenant: Arc<Tenant>, action: Action, deadline: Duration) -> Result<oneshot::Receiver<Settled>, Problem> {
+    pub fn submit(
+        self: &Arc<Self>,
+        tenant: Arc<Tenant>,
+        action: Action,
+        deadline: Duration,
+    ) -> Result<oneshot::Receiver<Settled>, Problem> {
         let now = self.now();
         let mut actors = self.actors.lock();
         let key = (action.tenant.clone(), action.agent.clone());
@@ -129,12 +139,18 @@ impl Lead {
         let (reply, answer) = oneshot::channel();
         let ask = Ask { action, tenant, deadline, stale: 0, reply, pending: active.pending.clone() };
         if let Err(ractor::MessagingErr::SendErr(ask)) = active.actor.send_message(ask) {
-            ask.settle(Settled::Problem(Problem::new(Code::Overloaded, "the agent's actor is starting over").retry_after_ms(50)));
+            ask.settle(Settled::Problem(
+                Problem::new(Code::Overloaded, "the agent's actor is starting over").retry_after_ms(50),
+            ));
         }
         Ok(answer)
     }
 
-    fn activate(self: &Arc<Self>, actors: &mut BTreeMap<(String, String), Active>, now: Duration) -> Result<Active, Problem> {
+    fn activate(
+        self: &Arc<Self>,
+        actors: &mut BTreeMap<(String, String), Active>,
+        now: Duration,
+    ) -> Result<Active, Problem> {
         if actors.len() >= ACTORS_PER_GROUP_MAX {
             self.make_room(actors)?;
         }

@@ -4,14 +4,14 @@
 //! here calls back into a door.
 
 // The steps of the sentence.
-pub mod decide;
-pub mod local;
-pub mod lead;
 pub mod actor;
+pub mod answer;
+pub mod apply;
+pub mod decide;
+pub mod lead;
+pub mod local;
 pub mod propose;
 pub mod replicate;
-pub mod apply;
-pub mod answer;
 
 // What stands around them.
 pub mod administer;

@@ -22,7 +22,10 @@ use crate::world::timeout;
 
 /// The same problem for every action.
 pub fn all(actions: &[Action], problem: Problem) -> Vec<ItemAnswer> {
-    actions.iter().map(|action| ItemAnswer { request_id: action.request_id.clone(), result: Err(problem.clone()) }).collect()
+    actions
+        .iter()
+        .map(|action| ItemAnswer { request_id: action.request_id.clone(), result: Err(problem.clone()) })
+        .collect()
 }
 
 /// Where an item of an attempt stands before its answer is awaited.
@@ -32,7 +35,12 @@ enum Pending {
 }
 
 /// Starts deciding actions in a term that this node leads. Actors have them, in order, when this returns.
-pub fn decide_here(core: Arc<Core>, lead: Arc<Lead>, actions: Vec<Action>, until: Duration) -> BoxFuture<'static, Attempt> {
+pub fn decide_here(
+    core: Arc<Core>,
+    lead: Arc<Lead>,
+    actions: Vec<Action>,
+    until: Duration,
+) -> BoxFuture<'static, Attempt> {
     if let Err(problem) = lead.check_may_decide() {
         let leader = None;
         let answers = all(&actions, problem);
@@ -48,7 +56,9 @@ pub fn decide_here(core: Arc<Core>, lead: Arc<Lead>, actions: Vec<Action>, until
                     let detail = "the action was routed by rules that have changed since";
                     Pending::Refused(Problem::new(Code::NotReady, detail).retry_after_ms(200))
                 }
-                Some(tenant) => lead.submit(tenant.clone(), action, until).map_or_else(Pending::Refused, Pending::Waiting),
+                Some(tenant) => {
+                    lead.submit(tenant.clone(), action, until).map_or_else(Pending::Refused, Pending::Waiting)
+                }
                 None => {
                     core.ask_for_tenant(&action.tenant);
                     Pending::Refused(Problem::new(Code::NotReady, "the tenant is being created").retry_after_ms(100))
@@ -64,15 +74,26 @@ pub fn decide_here(core: Arc<Core>, lead: Arc<Lead>, actions: Vec<Action>, until
     .boxed()
 }
 
-async fn answer(core: &Core, lead: &Lead, request_id: String, explain: bool, pending: Pending, until: Duration) -> ItemAnswer {
+async fn answer(
+    core: &Core,
+    lead: &Lead,
+    request_id: String,
+    explain: bool,
+    pending: Pending,
+    until: Duration,
+) -> ItemAnswer {
     let result = match pending {
         Pending::Refused(problem) => Err(problem),
         Pending::Waiting(settled) => {
             let left = until.saturating_sub(lead.now());
             match timeout(&*core.shared.world.clock, left, settled).await {
-                Some(Ok(Settled::Applied(entry, at))) => applied(core, lead, &request_id, explain, &entry.results[at]).await,
+                Some(Ok(Settled::Applied(entry, at))) => {
+                    applied(core, lead, &request_id, explain, &entry.results[at]).await
+                }
                 Some(Ok(Settled::Problem(problem))) => Err(problem),
-                Some(Ok(Settled::Unknown)) => Err(Problem::new(Code::OutcomeUnknown, "the entry's fate is not known here")),
+                Some(Ok(Settled::Unknown)) => {
+                    Err(Problem::new(Code::OutcomeUnknown, "the entry's fate is not known here"))
+                }
                 Some(Err(_)) => Err(Problem::new(Code::OutcomeUnknown, "the agent's actor ended before it answered")),
                 None => Err(Problem::new(Code::OutcomeUnknown, "the deadline ran out while the entry was on its way")),
             }
@@ -81,7 +102,13 @@ async fn answer(core: &Core, lead: &Lead, request_id: String, explain: bool, pen
     ItemAnswer { request_id, result }
 }
 
-async fn applied(core: &Core, lead: &Lead, request_id: &str, explain: bool, result: &crate::apply::AppliedCommand) -> Result<Decision, Problem> {
+async fn applied(
+    core: &Core,
+    lead: &Lead,
+    request_id: &str,
+    explain: bool,
+    result: &crate::apply::AppliedCommand,
+) -> Result<Decision, Problem> {
     // A verdict that would leave after the revocation bound must not leave (ARCHITECTURE 2).
     if core.shared.contact.check(lead.now()).is_err() {
         return Err(Problem::new(Code::OutcomeUnknown, "contact to the control group was lost while it was decided"));
@@ -96,15 +123,22 @@ async fn applied(core: &Core, lead: &Lead, request_id: &str, explain: bool, resu
             decision(core, request_id, &leaf, &hash, Wish { explain, replayed: true })
         }
         OutcomeV1::Conflict { leaf_index } => {
-            let detail = format!("this request id was used for another action, which is leaf {leaf_index} of group {}", lead.group());
+            let detail = format!(
+                "this request id was used for another action, which is leaf {leaf_index} of group {}",
+                lead.group()
+            );
             Err(Problem::new(Code::RequestConflict, detail))
         }
         OutcomeV1::TooOld { low_water_ms } => {
             let detail = format!("requests issued before {low_water_ms} ms since 1970 are not remembered any more");
             Err(Problem::new(Code::RequestTooOld, detail))
         }
-        OutcomeV1::FromFuture => Err(Problem::new(Code::RequestFromFuture, "the time in the request id is ahead of the cluster's")),
-        OutcomeV1::UnknownTenant => Err(Problem::new(Code::NotReady, "the tenant has not reached this group yet").retry_after_ms(100)),
+        OutcomeV1::FromFuture => {
+            Err(Problem::new(Code::RequestFromFuture, "the time in the request id is ahead of the cluster's"))
+        }
+        OutcomeV1::UnknownTenant => {
+            Err(Problem::new(Code::NotReady, "the tenant has not reached this group yet").retry_after_ms(100))
+        }
         other => Err(Problem::new(Code::Internal, format!("a decision ended as {other:?}"))),
     }
 }

@@ -57,11 +57,17 @@ pub fn founding_of(options: &Options, public_key: [u8; 32]) -> FoundingV1 {
 /// What stands between a node's configuration and the zone that it wants to serve.
 pub fn check(record: &FoundingV1, options: &Options) -> Result<(), String> {
     if record.cluster != options.cluster {
-        return Err(format!("this data belongs to cluster {:?}; the configuration says {:?}", record.cluster, options.cluster));
+        return Err(format!(
+            "this data belongs to cluster {:?}; the configuration says {:?}",
+            record.cluster, options.cluster
+        ));
     }
     if record.partitions != options.partitions {
         let told = options.partitions;
-        return Err(format!("the zone was founded with {} partitions; the configuration says {told}", record.partitions));
+        return Err(format!(
+            "the zone was founded with {} partitions; the configuration says {told}",
+            record.partitions
+        ));
     }
     Ok(())
 }

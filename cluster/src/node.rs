@@ -216,7 +216,8 @@ impl Core {
         if let Some(replica) = self.partition(group) {
             let size = replica.machine.lock().tree().0;
             let records = replica.store.read(from, count).await;
-            let records = records.map_err(|error| Problem::new(Code::Internal, format!("audit of group {group}: {error}")))?;
+            let records =
+                records.map_err(|error| Problem::new(Code::Internal, format!("audit of group {group}: {error}")))?;
             return Ok(LeavesV1 { size, records });
         }
         let own = self.shared.options.node;
@@ -239,10 +240,22 @@ impl Core {
         let refusal = self.refusal.lock().clone();
         vec![
             check("configuration", refusal.map_or_else(|| Ok("fits the zone".to_owned()), Err)),
-            check("founding", self.founding().map(|f| format!("epoch {}", f.epoch)).ok_or("the zone's founding record is not known yet".to_owned())),
+            check(
+                "founding",
+                self.founding()
+                    .map(|f| format!("epoch {}", f.epoch))
+                    .ok_or("the zone's founding record is not known yet".to_owned()),
+            ),
             check("replicas", self.check_replicas()),
             check("leaders", self.check_leaders()),
-            check("control", self.shared.contact.check(self.shared.world.clock.now()).map(|()| "reached".to_owned()).map_err(|p| p.detail)),
+            check(
+                "control",
+                self.shared
+                    .contact
+                    .check(self.shared.world.clock.now())
+                    .map(|()| "reached".to_owned())
+                    .map_err(|p| p.detail),
+            ),
             check("policy", self.check_policy()),
             check("sealer", self.check_sealer()),
         ]

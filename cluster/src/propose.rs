@@ -47,7 +47,13 @@ pub struct Proposer {
 
 impl Proposer {
     /// Starts the batcher of a term.
-    pub fn start(scope: &Scope, group: Group<PartitionMachine>, term: u64, stamp: Stamp, clock: Arc<dyn Clock>) -> Self {
+    pub fn start(
+        scope: &Scope,
+        group: Group<PartitionMachine>,
+        term: u64,
+        stamp: Stamp,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let (tx, rx) = mpsc::channel(BATCHER_QUEUE_MAX);
         let batcher = Batcher { queue: rx, group, term, stamp, clock, carried: None };
         scope.spawn(batcher.run());
@@ -55,8 +61,8 @@ impl Proposer {
     }
 
     /// Queues a command. A full queue gives it back: the caller sheds.
-    pub fn propose(&self, proposal: Proposal) -> Result<(), Proposal> {
-        self.queue.try_send(proposal).map_err(|error| error.into_inner())
+    pub fn propose(&self, proposal: Proposal) -> Result<(), Box<Proposal>> {
+        self.queue.try_send(proposal).map_err(|error| Box::new(error.into_inner()))
     }
 }
 

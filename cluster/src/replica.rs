@@ -37,7 +37,12 @@ pub struct PartitionReplica {
 
 impl PartitionReplica {
     /// A replica; its tasks are started by [`PartitionReplica::run`].
-    pub fn new(shared: Arc<Shared>, group: Group<PartitionMachine>, machine: Arc<Mutex<PartitionMachine>>, store: Arc<AuditStore>) -> Arc<Self> {
+    pub fn new(
+        shared: Arc<Shared>,
+        group: Group<PartitionMachine>,
+        machine: Arc<Mutex<PartitionMachine>>,
+        store: Arc<AuditStore>,
+    ) -> Arc<Self> {
         Arc::new(Self { group, machine, store, shared, lead: RwLock::new(None), retired: AtomicBool::new(false) })
     }
 
@@ -104,7 +109,13 @@ impl PartitionReplica {
     }
 
     /// Proposes one command and waits for its outcome.
-    pub async fn propose(&self, lead: &Lead, header: HeaderV1, body: Vec<u8>, wait: Duration) -> Result<(Arc<crate::apply::AppliedEntry>, usize), Problem> {
+    pub async fn propose(
+        &self,
+        lead: &Lead,
+        header: HeaderV1,
+        body: Vec<u8>,
+        wait: Duration,
+    ) -> Result<(Arc<crate::apply::AppliedEntry>, usize), Problem> {
         let (tx, rx) = tokio::sync::oneshot::channel();
         let proposal = Proposal {
             command: CommandV1 { header, body },

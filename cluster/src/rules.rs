@@ -57,7 +57,13 @@ impl Heard {
     }
 
     /// The partitions that neither have applied `revision` nor have been silent past the revocation bound.
-    fn awaiting(&self, revision: u64, partitions: impl Iterator<Item = GroupId>, now: Duration, begun: Duration) -> Vec<u32> {
+    fn awaiting(
+        &self,
+        revision: u64,
+        partitions: impl Iterator<Item = GroupId>,
+        now: Duration,
+        begun: Duration,
+    ) -> Vec<u32> {
         let silent_after = Duration::from_millis(REVOCATION_BOUND_MS + CLOCK_ERROR_MS_MAX);
         let held = self.applied.lock();
         let open = partitions.filter(|group| match held.get(group) {
@@ -118,10 +124,14 @@ async fn change_here(core: &Arc<Core>, ask: ChangeRulesV1) -> RulesChangedV1 {
         Ok(control) => control,
         Err(hint) => return RulesChangedV1::NotLeader(hint),
     };
-    let change = match complete(core, ask) {
-        Ok(change) => change,
-        Err(problem) => return RulesChangedV1::Problem(problem),
-    };
+    match complete(core, ask) {
+        Ok(change) => propose_here(core, &control, change).await,
+        Err(problem) => RulesChangedV1::Problem(problem),
+    }
+}
+
+/// Proposes a change to the control group that this node leads, and waits until it is in force.
+async fn propose_here(core: &Arc<Core>, control: &Plain<ControlMachine>, change: AskV1) -> RulesChangedV1 {
     let entry = ChangeV1 { now_ns: core.shared.world.clock.wall_ns(), change };
     let unknown = || RulesChangedV1::Problem(Problem::new(Code::OutcomeUnknown, "the control group did not answer in time"));
     let Ok(reply) = control.group.propose(entry.to_bytes()).await else { return unknown() };
@@ -192,15 +202,24 @@ fn nudge(core: &Core) {
 pub async fn change(core: &Arc<Core>, ask: ChangeRulesV1) -> Result<ControlAck, Problem> {
     let clock = core.shared.world.clock.clone();
     let until = clock.now() + ACK_PATIENCE + CALL_PATIENCE;
-    let mut problem = Problem::new(Code::NoQuorum, "the control group has no leader that is known here").retry_after_ms(500);
+    let mut problem =
+        Problem::new(Code::NoQuorum, "the control group has no leader that is known here").retry_after_ms(500);
     while clock.now() < until {
         let answer = match control_leader(core) {
             Some(leader) if leader == core.shared.options.node => change_here(core, ask.clone()).await,
             Some(leader) => {
-                let call = core.shared.world.wire.call(leader, Lane::Control, KIND_RULES, ask.to_bytes(), ACK_PATIENCE + CALL_PATIENCE);
+                let call = core.shared.world.wire.call(
+                    leader,
+                    Lane::Control,
+                    KIND_RULES,
+                    ask.to_bytes(),
+                    ACK_PATIENCE + CALL_PATIENCE,
+                );
                 match call.await {
                     Ok(bytes) => RulesChangedV1::from_bytes(&bytes).unwrap_or(RulesChangedV1::NotLeader(None)),
-                    Err(crate::world::WireError::Lost { why, .. }) => return Err(Problem::new(Code::OutcomeUnknown, why)),
+                    Err(crate::world::WireError::Lost { why, .. }) => {
+                        return Err(Problem::new(Code::OutcomeUnknown, why));
+                    }
                     Err(_) => RulesChangedV1::NotLeader(None),
                 }
             }
@@ -245,7 +264,9 @@ async fn fetch_once(core: &Arc<Core>) -> Option<bool> {
     let sent = clock.now();
     let answer = match control_leader(core) {
         Some(leader) if leader == core.shared.options.node => on_fetch(core.clone(), ask).await,
-        Some(leader) => core.shared.world.wire.call(leader, Lane::Control, KIND_FETCH, ask.to_bytes(), CALL_PATIENCE).await.ok()?,
+        Some(leader) => {
+            core.shared.world.wire.call(leader, Lane::Control, KIND_FETCH, ask.to_bytes(), CALL_PATIENCE).await.ok()?
+        }
         None => {
             clock.sleep(Duration::from_millis(50)).await;
             return Some(true);
@@ -300,12 +321,7 @@ pub struct FactsV1 {
 /// Gives a new zone its first policy, and creates tenants that were asked for. Runs until the node stops.
 pub async fn attend(core: Arc<Core>) {
     loop {
-        let leads = control_here(&core).is_some_and(|control| control.group.leadership().borrow().here);
-        let is_new = || control_here(&core).is_some_and(|control| control.machine.lock().state.revision().0 == 0);
-        if leads && is_new() {
-            let text = core.shared.options.first_policy.clone();
-            let _ = change_here(&core, ChangeRulesV1::PutPolicy(text)).await;
-        }
+        give_first_policy(&core).await;
         for tenant in core.take_asked_tenants() {
             let spec = TenantSpec { tenant, placement: Default::default() };
             if let Err(problem) = change(&core, ChangeRulesV1::PutTenant(spec)).await {
@@ -313,5 +329,23 @@ pub async fn attend(core: Arc<Core>) {
             }
         }
         let _ = timeout(&*core.shared.world.clock, FETCH_EVERY, core.tenants_wanted.notified()).await;
+    }
+}
+
+/// Puts the first bundle in force where this node leads the control group and there has never been one. Whether there
+/// was one is judged in apply: a leader's own state may lag behind its log, and an administrator may be faster.
+async fn give_first_policy(core: &Arc<Core>) {
+    let leads = control_here(core).is_some_and(|control| control.group.leadership().borrow().here);
+    let lacks = |control: &Plain<ControlMachine>| !control.machine.lock().state.has_had_policy();
+    if !leads || !control_here(core).is_some_and(|control| lacks(&control)) {
+        return;
+    }
+    let text = core.shared.options.first_policy.clone();
+    if let Err(error) = Bundle::parse(&text) {
+        return tracing::error!(%error, "the first policy does not parse; no action can be decided until one is put in force");
+    }
+    let Ok(control) = confirmed_leader(core).await else { return };
+    if lacks(&control) {
+        propose_here(core, &control, AskV1::FirstPolicy { digest: Sha256::digest(&text).into(), text }).await;
     }
 }

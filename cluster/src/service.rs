@@ -85,12 +85,14 @@ impl NodeService {
             Some(lead) => decide_here(core, lead, ask.actions, until),
             None => {
                 let leader = replica.and_then(|replica| replica.group.leadership().borrow().leader);
-                let problem = Problem::new(Code::NotLeader, format!("this node does not lead group {group}")).retry_after_ms(100);
+                let problem =
+                    Problem::new(Code::NotLeader, format!("this node does not lead group {group}")).retry_after_ms(100);
                 let answers = all(&ask.actions, problem);
                 async move { Attempt { answers, leader } }.boxed()
             }
         };
-        let answer = attempt.map(|done| ForwardedV1 { leader: done.leader.map(|node| node.0), answers: done.answers }.to_bytes());
+        let answer = attempt
+            .map(|done| ForwardedV1 { leader: done.leader.map(|node| node.0), answers: done.answers }.to_bytes());
         Some(answer.boxed())
     }
 }

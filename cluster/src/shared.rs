@@ -38,6 +38,8 @@ pub struct Options {
     pub replicas: usize,
     /// Raft timers.
     pub timing: Timing,
+    /// Whether this node may found groups that nobody has founded yet.
+    pub bootstrap: bool,
     /// Whether naming an unknown tenant creates it (development clusters).
     pub open_tenants: bool,
     /// The bundle that a new zone starts with.
@@ -148,8 +150,11 @@ impl Contact {
         let bound = Duration::from_millis(REVOCATION_BOUND_MS);
         match *self.confirmed.lock() {
             Some(sent) if now.saturating_sub(sent) < bound => Ok(()),
-            Some(_) => Err(Problem::new(Code::ControlStale, "the control group has not been reached for too long").retry_after_ms(1_000)),
-            None => Err(Problem::new(Code::ControlStale, "the control group has not been reached yet").retry_after_ms(200)),
+            Some(_) => Err(Problem::new(Code::ControlStale, "the control group has not been reached for too long")
+                .retry_after_ms(1_000)),
+            None => {
+                Err(Problem::new(Code::ControlStale, "the control group has not been reached yet").retry_after_ms(200))
+            }
         }
     }
 }

@@ -211,13 +211,26 @@ impl Starter {
         SnapshotKeeper::new(self.core.shared.world.disk.clone(), group, barrier)
     }
 
-    async fn group_of<M: Machine>(&self, id: GroupId, replica: ReplicaId, log: LogStore, machine: Arc<Mutex<M>>, barrier: SealBarrier) -> Result<Group<M>, Fault> {
+    async fn group_of<M: Machine>(
+        &self,
+        id: GroupId,
+        replica: ReplicaId,
+        log: LogStore,
+        machine: Arc<Mutex<M>>,
+        barrier: SealBarrier,
+    ) -> Result<Group<M>, Fault> {
         let shared = &self.core.shared;
         let (timing, world, keeper) = (shared.options.timing, shared.world.clone(), self.keeper(id, barrier));
         Group::start(GroupParts { id, replica, timing, world, log, keeper, machine }).await
     }
 
-    async fn plain<M: Machine>(&self, group: GroupId, replica: ReplicaId, log: LogStore, machine: M) -> Result<Plain<M>, Fault> {
+    async fn plain<M: Machine>(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        log: LogStore,
+        machine: M,
+    ) -> Result<Plain<M>, Fault> {
         let machine = Arc::new(Mutex::new(machine));
         let group = self.group_of(group, replica, log, machine.clone(), no_barrier()).await?;
         Ok(Plain { group, machine })
@@ -252,7 +265,9 @@ impl Starter {
         if !group.progress().replicas.is_empty() {
             return Ok(());
         }
-        let word = self.hear(id, |word, peers| word.founded || word.attending == peers, None).await;
+        let may_found = self.core.shared.options.bootstrap;
+        let enough = |word: &Word, peers: usize| word.founded || (may_found && word.attending == peers);
+        let word = self.hear(id, enough, None).await;
         if !word.founded {
             let members = self.core.placed(id).into_iter().map(|node| (replica_id(node, 1).0, node));
             return group.found(members.collect()).await;

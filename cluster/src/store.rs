@@ -90,8 +90,16 @@ impl AuditStore {
         let sealed = watch::channel(Sealed { written: size, durable: size }).0;
         let trail = Arc::new(Trail::new(size));
         Ok(Arc::new(Self {
-            disk, cluster: cluster.to_owned(), log, trail, inner: Mutex::new(inner), sealed,
-            demand: Notify::new(), wanted: Mutex::new(0), expected: Mutex::new(None), retired: AtomicBool::new(false),
+            disk,
+            cluster: cluster.to_owned(),
+            log,
+            trail,
+            inner: Mutex::new(inner),
+            sealed,
+            demand: Notify::new(),
+            wanted: Mutex::new(0),
+            expected: Mutex::new(None),
+            retired: AtomicBool::new(false),
         }))
     }
 

@@ -55,10 +55,9 @@ pub async fn learn_founding(core: Arc<Core>) {
         match (known, meta) {
             (Some(record), _) => core.set_founding(record),
             (None, Some(plain)) if plain.group.leadership().borrow().here => {
-                if plain.group.confirm().await.is_ok() && plain.machine.lock().founding.is_none() {
-                    if let Ok(reply) = plain.group.propose(start::founding_entry(&core)).await {
-                        let _ = reply.await;
-                    }
+                let is_new = plain.group.confirm().await.is_ok() && plain.machine.lock().founding.is_none();
+                if is_new && let Ok(reply) = plain.group.propose(start::founding_entry(&core)).await {
+                    let _ = reply.await;
                 }
             }
             (None, Some(_)) => {}
@@ -114,7 +113,8 @@ async fn round<M: Machine>(core: &Core, group: &Group<M>, memory: &mut Memory, h
     let now = core.shared.world.clock.now();
     let progress = group.progress();
     core.note_acknowledged(group.id(), &progress);
-    let is_large = group.log().log_bytes() > SNAPSHOT_LOG_BYTES || group.log().pinned_segments() > WAL_PINNED_SEGMENTS_MAX;
+    let is_large =
+        group.log().log_bytes() > SNAPSHOT_LOG_BYTES || group.log().pinned_segments() > WAL_PINNED_SEGMENTS_MAX;
     if is_large && memory.snapshot_at.is_none_or(|at| now.saturating_sub(at) >= SNAPSHOT_EVERY) {
         memory.snapshot_at = Some(now);
         group.snapshot().await;
@@ -127,7 +127,9 @@ async fn round<M: Machine>(core: &Core, group: &Group<M>, memory: &mut Memory, h
     if *handed_over || now.saturating_sub(since) < HAND_OVER_AFTER {
         return;
     }
-    if let Some(successor) = successor(core, group.id(), &progress.replicas, &progress.matched, group.log().last_index()) {
+    if let Some(successor) =
+        successor(core, group.id(), &progress.replicas, &progress.matched, group.log().last_index())
+    {
         tracing::info!(group = %group.id(), successor, "leadership goes to the preferred node");
         group.transfer(nethical_protocol::ids::ReplicaId(successor)).await;
         *handed_over = true;
@@ -136,7 +138,13 @@ async fn round<M: Machine>(core: &Core, group: &Group<M>, memory: &mut Memory, h
 }
 
 /// The preferred node's replica, where it is another one, present, and has nearly everything.
-fn successor(core: &Core, group: GroupId, replicas: &BTreeMap<u64, NodeId>, matched: &BTreeMap<u64, u64>, last: u64) -> Option<u64> {
+fn successor(
+    core: &Core,
+    group: GroupId,
+    replicas: &BTreeMap<u64, NodeId>,
+    matched: &BTreeMap<u64, u64>,
+    last: u64,
+) -> Option<u64> {
     let preferred = core.placed(group).first().copied()?;
     if preferred == core.shared.options.node || !core.shared.world.directory.present().contains(&preferred) {
         return None;
@@ -147,6 +155,13 @@ fn successor(core: &Core, group: GroupId, replicas: &BTreeMap<u64, NodeId>, matc
 
 /// A replica whose core has stopped is started again from its log: openraft may end a core that found itself broken.
 async fn restart_stopped(core: &Arc<Core>, starter: &Arc<Starter>) {
+    let (meta, control) = (core.meta.read().clone(), core.control.read().clone());
+    if let Some(plain) = meta.filter(|plain| !plain.group.is_running()) {
+        restart_plain(starter, &plain.group).await;
+    }
+    if let Some(plain) = control.filter(|plain| !plain.group.is_running()) {
+        restart_plain(starter, &plain.group).await;
+    }
     for replica in core.partitions() {
         if replica.group.is_running() || core.starting.lock().contains_key(&replica.group.id()) {
             continue;
@@ -166,5 +181,13 @@ async fn restart_stopped(core: &Arc<Core>, starter: &Arc<Starter>) {
                 core.starting.lock().insert(id, format!("does not start again: {fault}"));
             }
         }
+    }
+}
+
+async fn restart_plain<M: Machine>(starter: &Arc<Starter>, group: &Group<M>) {
+    tracing::error!(group = %group.id(), "the replica's core has stopped; it is started again from its log");
+    group.stop().await;
+    if let Err(fault) = starter.run_group(group.id(), group.replica(), group.log().clone()).await {
+        tracing::error!(group = %group.id(), %fault, "it does not start again");
     }
 }

@@ -47,14 +47,16 @@ impl Timekeeper {
         let fresh = |probe: &&Probe| now.saturating_sub(probe.at) <= PROBE_AGE_MAX;
         offsets.extend(self.offsets.lock().values().filter(fresh).map(|probe| probe.offset_ns));
         if offsets.len() <= cluster_nodes / 2 {
-            let detail = format!("clocks of {} of {cluster_nodes} nodes are known; a majority is needed", offsets.len());
+            let detail =
+                format!("clocks of {} of {cluster_nodes} nodes are known; a majority is needed", offsets.len());
             return Err(Problem::new(Code::ClockUncertain, detail).retry_after_ms(500));
         }
         offsets.sort_unstable();
         let median_ms = offsets[(offsets.len() - 1) / 2] / 1_000_000;
         if median_ms.unsigned_abs() > u128::from(CLOCK_ERROR_MS_MAX) {
             tracing::error!(median_ms, "this node's wall clock is off the majority's: it gives up leadership");
-            let detail = format!("this node's clock is {median_ms} ms off the majority's; {CLOCK_ERROR_MS_MAX} ms are allowed");
+            let detail =
+                format!("this node's clock is {median_ms} ms off the majority's; {CLOCK_ERROR_MS_MAX} ms are allowed");
             return Err(Problem::new(Code::ClockUncertain, detail).retry_after_ms(5_000));
         }
         Ok(clock.wall_ns())

@@ -143,6 +143,7 @@ pub trait Disk: Send + Sync {
 }
 
 /// An open file. Positions are absolute; there is no cursor.
+#[allow(clippy::len_without_is_empty, reason = "a length in bytes that is asked of the disk, not a collection")]
 pub trait File: Send + Sync {
     /// Length in bytes.
     fn len(&self) -> BoxFuture<'static, io::Result<u64>>;

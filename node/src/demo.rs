@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde::Serialize;
 
-use nethical_protocol::control::{AckState, HoldEffect, KeyPart, LimitKind, LimitMode, LimitSpec, Placement, TenantSpec};
+use nethical_protocol::control::{
+    AckState, HoldEffect, KeyPart, LimitKind, LimitMode, LimitSpec, Placement, TenantSpec,
+};
 use nethical_protocol::status::ClusterStatus;
 
 use crate::cli::demo::DemoArgs;
@@ -80,7 +82,11 @@ pub async fn run(args: DemoArgs, format: Format) -> anyhow::Result<()> {
         }
         Format::Table => {}
     }
-    if broken.is_empty() { Ok(()) } else { Err(stop(Exit::Failed, format!("promises were broken: {}", broken.join("; ")))) }
+    if broken.is_empty() {
+        Ok(())
+    } else {
+        Err(stop(Exit::Failed, format!("promises were broken: {}", broken.join("; "))))
+    }
 }
 
 /// Starts the cluster, runs the steps, and stops the cluster whatever happened.
@@ -101,7 +107,8 @@ async fn in_folder(args: &DemoArgs, format: Format, dir: PathBuf) -> anyhow::Res
         return Err(error);
     }
     let ledger = Arc::new(Ledger::new());
-    let (http, quic) = (connect(&cluster, Protocol::Http, &ledger).await, connect(&cluster, Protocol::Quic, &ledger).await);
+    let (http, quic) =
+        (connect(&cluster, Protocol::Http, &ledger).await, connect(&cluster, Protocol::Quic, &ledger).await);
     let (http, quic) = match (http, quic) {
         (Ok(http), Ok(quic)) => (http, quic),
         (Err(error), _) | (_, Err(error)) => {
@@ -203,7 +210,11 @@ impl Demo {
         let body = serde_json::json!({ "reason": "shown in the demo", "ttl_s": 0, "effect": HoldEffect::Block });
         let path = ["v1", "agents", TENANT, SUSPECT, "quarantine"];
         let view: nethical_cluster::api::HoldView = self.admin(2)?.send(reqwest::Method::POST, &path, &body).await?;
-        anyhow::ensure!(view.ack.state == AckState::Acknowledged, "groups {:?} did not confirm the quarantine", view.ack.awaiting);
+        anyhow::ensure!(
+            view.ack.state == AckState::Acknowledged,
+            "groups {:?} did not confirm the quarantine",
+            view.ack.awaiting
+        );
         Ok(self.ledger.now_ns())
     }
 }

@@ -73,10 +73,12 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
     let scope = Scope::new(seed);
     let disk = RealDisk::new(&config.data_dir).with_context(|| format!("data folder {}", config.data_dir.display()))?;
     let _lock = disk.lock().with_context(|| format!("{} is in use by another node", config.data_dir.display()))?;
-    let listener = TcpListener::bind(config.http_listen).await.with_context(|| format!("HTTP door on {}", config.http_listen))?;
+    let listener =
+        TcpListener::bind(config.http_listen).await.with_context(|| format!("HTTP door on {}", config.http_listen))?;
     let world = world(&config, &scope, disk)?;
     let keyring = keyring(&config)?;
-    let governor = scope.enter(nethical_cluster::start::start(world, options(&config), keyring, Arc::new(end_process))).await;
+    let governor =
+        scope.enter(nethical_cluster::start::start(world, options(&config), keyring, Arc::new(end_process))).await;
     let governor = governor.map_err(|fault| anyhow::anyhow!("{fault}")).context("starting the cluster half")?;
     let (stopping, stop) = watch::channel(false);
     let doors = open_doors(&config, &scope, listener, &governor, stop)?;
@@ -137,6 +139,7 @@ fn options(config: &NodeConfig) -> Options {
             election_min_ms: config.election_min_ms,
             election_max_ms: config.election_max_ms,
         },
+        bootstrap: config.bootstrap,
         open_tenants: config.admin_token.is_none(),
         first_policy: default_bundle_text().to_owned(),
     }
@@ -146,22 +149,32 @@ fn read(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
 }
 
-fn own_certificate(config: &NodeConfig) -> anyhow::Result<(Vec<rustls::pki_types::CertificateDer<'static>>, rustls::pki_types::PrivateKeyDer<'static>)> {
+fn own_certificate(
+    config: &NodeConfig,
+) -> anyhow::Result<(Vec<rustls::pki_types::CertificateDer<'static>>, rustls::pki_types::PrivateKeyDer<'static>)> {
     Ok((certs::load_certificates(&read(&config.cert_path)?)?, certs::load_key(&read(&config.key_path)?)?))
 }
 
 fn keyring(config: &NodeConfig) -> anyhow::Result<Keyring> {
     let kek = crate::dev::parse_kek(&read(&config.kek_path)?)
         .with_context(|| format!("{} must hold 64 hex digits", config.kek_path.display()))?;
-    let sealed = std::fs::read(&config.keyring_path).with_context(|| format!("reading {}", config.keyring_path.display()))?;
-    let keyring = Keyring::decode_sealed(&kek, &sealed).with_context(|| format!("opening {}", config.keyring_path.display()))?;
+    let sealed =
+        std::fs::read(&config.keyring_path).with_context(|| format!("reading {}", config.keyring_path.display()))?;
+    let keyring =
+        Keyring::decode_sealed(&kek, &sealed).with_context(|| format!("opening {}", config.keyring_path.display()))?;
     anyhow::ensure!(keyring.cluster == config.cluster, "the keyring is of cluster {:?}", keyring.cluster);
     Ok(keyring)
 }
 
 type Door = tokio::task::JoinHandle<()>;
 
-fn open_doors(config: &NodeConfig, scope: &Scope, listener: TcpListener, governor: &NodeGovernor, stop: door::Stop) -> anyhow::Result<Vec<Door>> {
+fn open_doors(
+    config: &NodeConfig,
+    scope: &Scope,
+    listener: TcpListener,
+    governor: &NodeGovernor,
+    stop: door::Stop,
+) -> anyhow::Result<Vec<Door>> {
     let governor: Arc<dyn Governor> = Arc::new(governor.clone());
     let http = door::http::Options {
         body_bytes_max: config.body_bytes_max,

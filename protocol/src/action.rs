@@ -52,9 +52,7 @@ kinds! {
 }
 
 /// An amount of one unit, for quotas. Integers only.
-#[derive(
-    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
-)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Cost {
     /// `requests`, `tokens.input`, `usd_micros` …
     pub unit: String,
@@ -103,8 +101,17 @@ impl Action {
     /// Bytes that the action's texts take, for bounds and batching.
     pub fn text_bytes(&self) -> usize {
         [
-            &self.request_id, &self.tenant, &self.agent, &self.session, &self.cohort, &self.region, &self.name,
-            &self.resource_type, &self.resource_id, &self.args_json, &self.context_json,
+            &self.request_id,
+            &self.tenant,
+            &self.agent,
+            &self.session,
+            &self.cohort,
+            &self.region,
+            &self.name,
+            &self.resource_type,
+            &self.resource_id,
+            &self.args_json,
+            &self.context_json,
         ]
         .iter()
         .map(|text| text.len())
@@ -135,7 +142,8 @@ impl Action {
             }
         }
         if self.cost.len() > limits::COSTS_PER_ACTION_MAX {
-            let detail = format!("{} cost units; at most {} are accepted", self.cost.len(), limits::COSTS_PER_ACTION_MAX);
+            let detail =
+                format!("{} cost units; at most {} are accepted", self.cost.len(), limits::COSTS_PER_ACTION_MAX);
             return Err(Problem::new(Code::TooLarge, detail));
         }
         if self.cost.iter().any(|cost| cost.unit.is_empty() || cost.unit.len() > limits::NAME_BYTES_MAX) {

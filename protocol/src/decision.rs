@@ -9,7 +9,18 @@ use crate::ids::{ControlRevision, DecisionId};
 
 /// The five verdicts by severity; the most severe wins.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
     rkyv::Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
@@ -51,8 +62,20 @@ impl Verdict {
 
 /// Where an agent stands. Only release by an administrator leads back.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, rkyv::Archive,
-    rkyv::Serialize, rkyv::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 #[rkyv(compare(PartialEq), derive(Debug, Clone, Copy))]
@@ -81,9 +104,7 @@ impl AgentStatus {
 }
 
 /// Why the verdict is what it is.
-#[derive(
-    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
-)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Reason {
     /// `policy`, `hold-order`, `quota-exceeded`, `agent-state`, `risk`, `cost-above-cap` …
     pub code: String,
@@ -92,18 +113,14 @@ pub struct Reason {
 }
 
 /// Something that the caller must do with the action; a caller that cannot must not go ahead.
-#[derive(
-    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
-)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Obligation {
     /// What to do: `redact`, `notify`, `read-only` …
     pub id: String,
 }
 
 /// One term of the risk sum.
-#[derive(
-    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
-)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct RiskFactor {
     /// Which detector or term.
     pub name: String,
@@ -112,9 +129,7 @@ pub struct RiskFactor {
 }
 
 /// Risk of the action with the agent's history, 0..1000.
-#[derive(
-    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
-)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Risk {
     /// 0..1000, fixed point.
     pub score: u16,
@@ -126,9 +141,7 @@ pub struct Risk {
 }
 
 /// What one limit has left after this decision.
-#[derive(
-    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
-)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct QuotaState {
     /// The limit's id.
     pub limit: String,
@@ -146,9 +159,7 @@ pub struct QuotaState {
 }
 
 /// The agent as the decision found and left it.
-#[derive(
-    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
-)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct AgentSummary {
     /// Where it stands.
     pub state: AgentStatus,
@@ -168,9 +179,7 @@ pub struct Revision {
 }
 
 /// Where the record is.
-#[derive(
-    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
-)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct AuditPosition {
     /// The log's origin `<cluster>/p/<group>/<era>`.
     pub log: String,
@@ -181,9 +190,7 @@ pub struct AuditPosition {
 }
 
 /// A decision. Refusals by policy, state or quota are decisions too: they are recorded and answered with 200.
-#[derive(
-    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
-)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Decision {
     /// The idempotency key that the decision answers.
     pub request_id: String,

@@ -123,7 +123,15 @@ impl std::fmt::Display for Code {
 
 /// An error as it travels between nodes and to clients: code, detail in words, and when to come back.
 #[derive(
-    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+    Debug,
+    Clone,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
     thiserror::Error,
 )]
 #[error("{code}: {detail}")]

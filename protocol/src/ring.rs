@@ -15,7 +15,16 @@ use crate::limits::{RING_POINTS_PER_NODE, SLOTS};
 
 /// A member that groups can be placed on.
 #[derive(
-    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize,
+    Debug,
+    Clone,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
     rkyv::Deserialize,
 )]
 pub struct RingNode {

@@ -132,11 +132,18 @@ fn print(report: &Report, output: Output) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(report)?);
         return Ok(());
     }
-    let healed = report.healed_after_ms.map_or_else(|| "never".to_owned(), |wait| format!("{wait} ms after the last fault"));
+    let healed =
+        report.healed_after_ms.map_or_else(|| "never".to_owned(), |wait| format!("{wait} ms after the last fault"));
     println!("seed {}: {} simulated seconds, {} events", report.seed, report.seconds, report.events);
     println!("  digest     {}", report.digest);
-    println!("  requests   {}: {} decided ({} allowed), {} unanswered, {} answered again", report.requests, report.decided, report.allowed, report.unanswered, report.replays);
-    println!("  logs       {} leaves, {} leader changes; all groups led again {healed}", report.leaves, report.leader_changes);
+    println!(
+        "  requests   {}: {} decided ({} allowed), {} unanswered, {} answered again",
+        report.requests, report.decided, report.allowed, report.unanswered, report.replays
+    );
+    println!(
+        "  logs       {} leaves, {} leader changes; all groups led again {healed}",
+        report.leaves, report.leader_changes
+    );
     report.unseen.iter().for_each(|goal| println!("  not seen   {goal}"));
     report.violations.iter().for_each(|violation| println!("  VIOLATION  {violation}"));
     if report.violations.is_empty() {

@@ -79,7 +79,8 @@ impl Inner {
             self.leader_changes += 1;
             let first = *self.leaders.entry((group, now.term)).or_insert(node);
             if first != node {
-                self.violations.push(format!("term {} of group {group} has two leaders: nodes {first} and {node}", now.term));
+                self.violations
+                    .push(format!("term {} of group {group} has two leaders: nodes {first} and {node}", now.term));
             }
         }
     }
@@ -88,7 +89,11 @@ impl Inner {
         let (first, seen_on) = *self.roots.entry((group, size)).or_insert((root, node));
         if first != root {
             let at = format!("at {size} leaves group {group} has two roots");
-            self.violations.push(format!("{at}: {} on node {seen_on}, {} on node {node}", hex::encode(first), hex::encode(root)));
+            self.violations.push(format!(
+                "{at}: {} on node {seen_on}, {} on node {node}",
+                hex::encode(first),
+                hex::encode(root)
+            ));
         }
     }
 }

@@ -79,7 +79,10 @@ impl Findings {
         let mut firsts: BTreeMap<GroupId, (NodeId, &Log)> = BTreeMap::new();
         for ((group, node), log) in &self.logs {
             if log.root != log.recomputed {
-                violations.push(format!("group {group} on node {node}: its root is not the root of its {} leaves", log.hashes.len()));
+                violations.push(format!(
+                    "group {group} on node {node}: its root is not the root of its {} leaves",
+                    log.hashes.len()
+                ));
             }
             let (first_node, first) = *firsts.entry(*group).or_insert((*node, log));
             let common = first.hashes.iter().zip(&log.hashes).take_while(|(left, right)| left == right).count();
@@ -94,7 +97,9 @@ impl Findings {
     /// that was first asked for after the acknowledgement and answered before the release was called.
     fn check_quarantine(&self, operations: &BTreeMap<String, Operation>) -> Vec<String> {
         let quarantine = self.history.quarantine();
-        let Some((placed_at, placed)) = quarantine.placed else { return vec!["the quarantine was never acknowledged".to_owned()] };
+        let Some((placed_at, placed)) = quarantine.placed else {
+            return vec!["the quarantine was never acknowledged".to_owned()];
+        };
         let until = quarantine.release_called.unwrap_or(Duration::MAX);
         let is_suspect = |operation: &Operation| operation.tenant == SPREAD && operation.agent == SUSPECT;
         let allowed = |told: &Told| told.verdict.is_allowed();
@@ -105,12 +110,22 @@ impl Findings {
                 violations.push(format!("{request} was allowed during the quarantine: {told:?}"));
             }
         }
-        let lifted = self.entries.iter().find(|entry| entry.kind == "hold-lifted" && entry.id.log == placed.log && entry.id > placed);
+        let lifted = self
+            .entries
+            .iter()
+            .find(|entry| entry.kind == "hold-lifted" && entry.id.log == placed.log && entry.id > placed);
         let lifted_at = lifted.map_or(u64::MAX, |entry| entry.id.leaf_index);
-        for entry in self.entries.iter().filter(|entry| entry.id.log == placed.log && entry.id > placed && entry.id.leaf_index < lifted_at) {
+        for entry in self
+            .entries
+            .iter()
+            .filter(|entry| entry.id.log == placed.log && entry.id > placed && entry.id.leaf_index < lifted_at)
+        {
             let Some((request, told)) = &entry.decision else { continue };
             if allowed(told) && operations.get(request).is_some_and(is_suspect) {
-                violations.push(format!("{request} is allowed in leaf {} between quarantine {placed} and release {lifted_at}", entry.id));
+                violations.push(format!(
+                    "{request} is allowed in leaf {} between quarantine {placed} and release {lifted_at}",
+                    entry.id
+                ));
             }
         }
         violations
@@ -121,7 +136,9 @@ impl Findings {
         let mut times: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
         for entry in &self.entries {
             let Some((request, told)) = &entry.decision else { continue };
-            let Some(operation) = operations.get(request).filter(|operation| operation.tenant == SPREAD) else { continue };
+            let Some(operation) = operations.get(request).filter(|operation| operation.tenant == SPREAD) else {
+                continue;
+            };
             if told.verdict.is_allowed() {
                 times.entry(&operation.agent).or_default().push(entry.at_ns);
             }
@@ -145,7 +162,8 @@ impl Findings {
 
     /// What a run must have shown for its checks to mean something: each that has not been seen is named.
     pub fn unseen(&self) -> Vec<String> {
-        let recorded: Vec<&Told> = self.entries.iter().filter_map(|entry| entry.decision.as_ref().map(|(_, told)| told)).collect();
+        let recorded: Vec<&Told> =
+            self.entries.iter().filter_map(|entry| entry.decision.as_ref().map(|(_, told)| told)).collect();
         let refused_by = |limit: &str| recorded.iter().any(|told| told.violated.iter().any(|id| id == limit));
         let quarantine = self.history.quarantine();
         let suspect = |operation: &&Operation| operation.tenant == SPREAD && operation.agent == SUSPECT;

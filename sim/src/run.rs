@@ -102,7 +102,10 @@ impl Run {
         self.stage.fleet.event(None, "furnished", "");
         let healed_after = self.work(plan).await;
         if healed_after.is_none() {
-            violations.push(format!("not every group has a leader that decides {} s after the last fault", CONVERGENCE_MAX.as_secs()));
+            violations.push(format!(
+                "not every group has a leader that decides {} s after the last fault",
+                CONVERGENCE_MAX.as_secs()
+            ));
         }
         violations.extend(self.check_new_decisions().await);
         violations.extend(self.check_convergence().await);
@@ -119,7 +122,8 @@ impl Run {
     /// Clients work while faults come and go. Gives how long the groups took to lead again after the last fault.
     async fn work(&mut self, plan: &Plan) -> Option<Duration> {
         let until = plan.length - WORK_ENDS_BEFORE;
-        let clients = (0..CLIENTS).map(|number| self.outside.spawn(self.stage.clone().client(number, self.seed, until)));
+        let clients =
+            (0..CLIENTS).map(|number| self.outside.spawn(self.stage.clone().client(number, self.seed, until)));
         let mut tasks: Vec<_> = clients.collect();
         tasks.push(self.outside.spawn(self.stage.clone().quarantine(self.seed, plan.quarantine)));
         for (at, fault) in &plan.faults {
@@ -173,7 +177,9 @@ impl Run {
         };
         living.len() == NODES.len()
             && living.iter().all(|(_, living)| living.governor.core().is_ready())
-            && living.iter().all(|(_, living)| leaderships(living).iter().all(|(_, leadership)| leadership.leader.is_some()))
+            && living
+                .iter()
+                .all(|(_, living)| leaderships(living).iter().all(|(_, leadership)| leadership.leader.is_some()))
             && partitions().all(decides)
     }
 
@@ -182,12 +188,16 @@ impl Run {
         let mut violations = Vec::new();
         for (node, _) in NODES {
             for (tenant, agents) in AGENTS {
-                let actions: Vec<_> = (0..agents).map(|agent| self.stage.action(tenant, &format!("agent-{agent}"), &mut self.dice)).collect();
+                let actions: Vec<_> = (0..agents)
+                    .map(|agent| self.stage.action(tenant, &format!("agent-{agent}"), &mut self.dice))
+                    .collect();
                 let answers = self.stage.decide(node, actions).await.unwrap_or_default();
                 let decided = answers.iter().filter(|answer| answer.result.is_ok()).count();
                 if decided < agents as usize {
                     let problem = answers.iter().find_map(|answer| answer.result.as_ref().err());
-                    violations.push(format!("after healing, node {node} decided {decided} of {agents} new requests: {problem:?}"));
+                    violations.push(format!(
+                        "after healing, node {node} decided {decided} of {agents} new requests: {problem:?}"
+                    ));
                 }
             }
         }
@@ -196,7 +206,8 @@ impl Run {
 
     /// After healing, all replicas come to the same size; what that means for their content is for the oracle.
     async fn check_convergence(&self) -> Vec<String> {
-        let is_equal = |run: &Self| partitions().all(|group| run.sizes(group).windows(2).all(|pair| pair[0] == pair[1]));
+        let is_equal =
+            |run: &Self| partitions().all(|group| run.sizes(group).windows(2).all(|pair| pair[0] == pair[1]));
         if self.until(is_equal).await {
             return Vec::new();
         }
@@ -205,7 +216,8 @@ impl Run {
     }
 
     fn sizes(&self, group: GroupId) -> Vec<Option<u64>> {
-        let size = |node: NodeId| Some(self.stage.fleet.node(node)?.governor.core().partition(group)?.machine.lock().tree().0);
+        let size =
+            |node: NodeId| Some(self.stage.fleet.node(node)?.governor.core().partition(group)?.machine.lock().tree().0);
         NODES.iter().map(|(node, _)| size(*node)).collect()
     }
 
@@ -226,13 +238,22 @@ impl Run {
             entries = read_entries(&living.governor).await;
         }
         for entry in &entries {
-            let words = entry.decision.as_ref().map_or_else(String::new, |(request, told)| format!("{request} {}", told.leaf_hash));
+            let words = entry
+                .decision
+                .as_ref()
+                .map_or_else(String::new, |(request, told)| format!("{request} {}", told.leaf_hash));
             self.stage.fleet.event(None, "entry", &format!("{} {} {words}", entry.id, entry.kind));
         }
         Findings { history: self.stage.history.clone(), entries, logs }
     }
 
-    fn report(&self, plan: &Plan, healed_after: Option<Duration>, findings: &Findings, violations: Vec<String>) -> Report {
+    fn report(
+        &self,
+        plan: &Plan,
+        healed_after: Option<Duration>,
+        findings: &Findings,
+        violations: Vec<String>,
+    ) -> Report {
         let operations = self.stage.history.operations();
         let decided: Vec<&Told> = operations.values().filter_map(|operation| operation.told.as_ref()).collect();
         Report {
@@ -243,7 +264,10 @@ impl Run {
             requests: operations.len() as u64,
             decided: decided.len() as u64,
             allowed: decided.iter().filter(|told| told.verdict.is_allowed()).count() as u64,
-            unanswered: operations.values().filter(|operation| operation.told.is_none() && operation.refused.is_none()).count() as u64,
+            unanswered: operations
+                .values()
+                .filter(|operation| operation.told.is_none() && operation.refused.is_none())
+                .count() as u64,
             replays: self.stage.history.replays(),
             leader_changes: self.monitor.leader_changes(),
             leaves: findings.entries.len() as u64 + 1,

@@ -79,7 +79,9 @@ mod tests {
         };
         let base = digest_of(1, 1, "a", "b");
         assert_eq!(base, digest_of(1, 1, "a", "b"));
-        for other in [digest_of(2, 1, "a", "b"), digest_of(1, 2, "a", "b"), digest_of(1, 1, "c", "b"), digest_of(1, 1, "a", "d")] {
+        for other in
+            [digest_of(2, 1, "a", "b"), digest_of(1, 2, "a", "b"), digest_of(1, 1, "c", "b"), digest_of(1, 1, "a", "d")]
+        {
             assert_ne!(base, other);
         }
     }

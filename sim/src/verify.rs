@@ -21,7 +21,9 @@ fn verify_seed(folder: &Path, seed: u64, seconds: u64) -> anyhow::Result<bool> {
     let equal = first.digest == second.digest;
     match (equal, first.violations.is_empty()) {
         (true, true) => println!("seed {seed}: {} twice, {} events", first.digest, first.events),
-        (true, false) => println!("seed {seed}: {} twice, with violations: {}", first.digest, first.violations.join("; ")),
+        (true, false) => {
+            println!("seed {seed}: {} twice, with violations: {}", first.digest, first.violations.join("; "))
+        }
         (false, _) => {
             println!("seed {seed}: two processes differ: {} and {}", first.digest, second.digest);
             println!("{}", first_difference(&first.trace, &second.trace)?);
@@ -51,10 +53,12 @@ fn run_apart(folder: &Path, name: &str, seed: u64, seconds: u64) -> anyhow::Resu
     command.args(["run", "--seed", &seed, "--seconds", &seconds, "--output", "json", "--trace"]).arg(&trace);
     let done = command.output().context("running this program again")?;
     let said = String::from_utf8_lossy(&done.stderr);
-    let report: serde_json::Value = serde_json::from_slice(&done.stdout).with_context(|| format!("seed {seed} ended with {}: {said}", done.status))?;
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout)
+        .with_context(|| format!("seed {seed} ended with {}: {said}", done.status))?;
     let digest = report["digest"].as_str().unwrap_or_default().to_owned();
     ensure!(!digest.is_empty(), "seed {seed} gave no digest");
-    let violations = report["violations"].as_array().into_iter().flatten().map(|text| text.as_str().unwrap_or_default().to_owned());
+    let violations =
+        report["violations"].as_array().into_iter().flatten().map(|text| text.as_str().unwrap_or_default().to_owned());
     Ok(Apart { digest, events: report["events"].as_u64().unwrap_or(0), violations: violations.collect(), trace })
 }
 

@@ -130,7 +130,14 @@ impl Network {
     }
 
     /// Puts a message on its way; the error says what stood in the way.
-    fn post(&self, wire: &SimWire, to: NodeId, lane: Lane, kind: u16, body: Bytes) -> Result<oneshot::Receiver<Bytes>, &'static str> {
+    fn post(
+        &self,
+        wire: &SimWire,
+        to: NodeId,
+        lane: Lane,
+        kind: u16,
+        body: Bytes,
+    ) -> Result<oneshot::Receiver<Bytes>, &'static str> {
         let path = Path { from: wire.node, to, lane };
         let mut state = self.inner.state.lock();
         if !state.is_alive(wire.node, wire.incarnation) {
@@ -199,7 +206,14 @@ impl Network {
     }
 
     /// Sends an answer back. Answers of one lane may overtake each other, as they do over QUIC.
-    fn answer(&self, path: Path, (sender, receiver): (u64, u64), kind: u16, body: Bytes, reply: oneshot::Sender<Bytes>) {
+    fn answer(
+        &self,
+        path: Path,
+        (sender, receiver): (u64, u64),
+        kind: u16,
+        body: Bytes,
+        reply: oneshot::Sender<Bytes>,
+    ) {
         let latency = {
             let mut state = self.inner.state.lock();
             if !state.is_alive(path.to, receiver) {
@@ -224,7 +238,12 @@ impl Network {
     fn note(&self, node: NodeId, what: &str, path: Path, kind: u16, body: &Bytes) {
         let Path { from, to, lane } = path;
         let digest = payload_digest(body);
-        self.inner.trace.event(self.inner.clock.now(), Some(node), what, format_args!("{from}>{to} {lane:?} kind={kind} {} B {digest}", body.len()));
+        self.inner.trace.event(
+            self.inner.clock.now(),
+            Some(node),
+            what,
+            format_args!("{from}>{to} {lane:?} kind={kind} {} B {digest}", body.len()),
+        );
     }
 }
 
@@ -249,7 +268,13 @@ pub struct SimWire {
 }
 
 impl SimWire {
-    fn call_self(&self, lane: Lane, kind: u16, body: Bytes, deadline: Duration) -> BoxFuture<'static, Result<Bytes, WireError>> {
+    fn call_self(
+        &self,
+        lane: Lane,
+        kind: u16,
+        body: Bytes,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, WireError>> {
         let to = self.node;
         let service = self.network.inner.state.lock().ends.get(&to).and_then(|end| end.service.clone());
         let Some(service) = service else {
@@ -266,7 +291,14 @@ impl SimWire {
 }
 
 impl Wire for SimWire {
-    fn call(&self, to: NodeId, lane: Lane, kind: u16, body: Bytes, deadline: Duration) -> BoxFuture<'static, Result<Bytes, WireError>> {
+    fn call(
+        &self,
+        to: NodeId,
+        lane: Lane,
+        kind: u16,
+        body: Bytes,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, WireError>> {
         if to == self.node {
             return self.call_self(lane, kind, body, deadline);
         }

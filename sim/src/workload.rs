@@ -11,7 +11,10 @@ use rand_chacha::ChaCha12Rng;
 use nethical_cluster::api::{Governor, HoldView};
 use nethical_cluster::world::Clock;
 use nethical_protocol::action::{Action, ActionKind, Cost};
-use nethical_protocol::control::{AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, KeyPart, LimitKind, LimitMode, LimitSpec, Placement, TenantSpec};
+use nethical_protocol::control::{
+    AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, KeyPart, LimitKind, LimitMode, LimitSpec, Placement,
+    TenantSpec,
+};
 use nethical_protocol::decision::ItemAnswer;
 use nethical_protocol::error::{Class, Code, Problem};
 use nethical_protocol::ids::NodeId;
@@ -74,7 +77,13 @@ impl Stage {
         match &answer.result {
             Ok(decision) => {
                 self.history.decided(decision, self.now());
-                let words = format!("{id} {} {} {} replayed={}", decision.verdict.as_str(), decision.decision_id, decision.audit.leaf_hash, decision.replayed);
+                let words = format!(
+                    "{id} {} {} {} replayed={}",
+                    decision.verdict.as_str(),
+                    decision.decision_id,
+                    decision.audit.leaf_hash,
+                    decision.replayed
+                );
                 self.fleet.event(Some(node), "decided", &words);
             }
             Err(problem) => {
@@ -92,7 +101,12 @@ impl Stage {
         loop {
             if let Some(answers) = self.decide(node, open.clone()).await {
                 let settled = |answer: &ItemAnswer| !answer.result.as_ref().is_err_and(may_try_again);
-                open = open.into_iter().zip(&answers).filter(|(_, answer)| !settled(answer)).map(|(action, _)| action).collect();
+                open = open
+                    .into_iter()
+                    .zip(&answers)
+                    .filter(|(_, answer)| !settled(answer))
+                    .map(|(action, _)| action)
+                    .collect();
             }
             if open.is_empty() || self.now().saturating_sub(begun) > PATIENCE {
                 return;
@@ -129,7 +143,11 @@ impl Stage {
     pub fn action(&self, tenant: &str, agent: &str, dice: &mut ChaCha12Rng) -> Action {
         let issued_at_ms = self.fleet.clock().wall_ns() / 1_000_000;
         let credits = if tenant == SINGLE { dice.random_range(1..8) } else { 0 };
-        let names = [(ActionKind::ToolCall, "search"), (ActionKind::DataAccess, "orders"), (ActionKind::CodeExecution, "python")];
+        let names = [
+            (ActionKind::ToolCall, "search"),
+            (ActionKind::DataAccess, "orders"),
+            (ActionKind::CodeExecution, "python"),
+        ];
         let (kind, name) = names[dice.random_range(0..names.len())];
         Action {
             request_id: request_id(issued_at_ms, dice),
@@ -252,7 +270,8 @@ fn in_force(ack: ControlAck) -> Result<(), Problem> {
 
 /// True where the same request may bring another answer.
 fn may_try_again(problem: &Problem) -> bool {
-    matches!(problem.code.class(), Class::Retry | Class::Unknown | Class::Redirect) && problem.code != Code::RequestTooOld
+    matches!(problem.code.class(), Class::Retry | Class::Unknown | Class::Redirect)
+        && problem.code != Code::RequestTooOld
 }
 
 /// Any node.
@@ -269,7 +288,12 @@ fn another_node(node: NodeId, dice: &mut ChaCha12Rng) -> NodeId {
 fn request_id(issued_at_ms: u64, dice: &mut ChaCha12Rng) -> String {
     let (high, low) = (dice.next_u32() & 0xfff, dice.next_u64());
     let variant = 0x8000 | (low >> 48) & 0x3fff;
-    format!("{:08x}-{:04x}-7{high:03x}-{variant:04x}-{:012x}", issued_at_ms >> 16, issued_at_ms & 0xffff, low & 0xffff_ffff_ffff)
+    format!(
+        "{:08x}-{:04x}-7{high:03x}-{variant:04x}-{:012x}",
+        issued_at_ms >> 16,
+        issued_at_ms & 0xffff,
+        low & 0xffff_ffff_ffff
+    )
 }
 
 #[cfg(test)]

@@ -89,7 +89,17 @@ impl Fleet {
             machines.insert(node, Machine { region, clock, disk, kv: Arc::new(MemoryKv::new()), node: None });
         }
         let (crash_dice, complaints) = (Mutex::new(dice::fork(seed, "crashes")), Mutex::default());
-        Self { inner: Arc::new(Inner { seed, clock, trace, network, machines: Mutex::new(machines), crash_dice, complaints }) }
+        Self {
+            inner: Arc::new(Inner {
+                seed,
+                clock,
+                trace,
+                network,
+                machines: Mutex::new(machines),
+                crash_dice,
+                complaints,
+            }),
+        }
     }
 
     /// The run's clock.
@@ -191,6 +201,7 @@ impl Fleet {
         let machines = self.inner.machines.lock();
         let nodes = machines.iter().map(|(node, machine)| RingNode { node: *node, region: machine.region.to_owned() });
         Options {
+            bootstrap: true,
             cluster: CLUSTER.to_owned(),
             node,
             nodes: nodes.collect(),

@@ -227,7 +227,8 @@ fn free_base() -> anyhow::Result<u16> {
         let base = 20_000 + ((seed.wrapping_mul(131).wrapping_add(attempt * 977)) % 300) as u16 * 130;
         let wanted = (1..=3).flat_map(|node| [base + node, base + 10 + node, base + 110 + node]);
         let free = |port: u16| {
-            std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() && std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok()
+            std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()
+                && std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok()
         };
         if wanted.into_iter().all(free) {
             return Ok(base);

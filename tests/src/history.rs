@@ -41,7 +41,12 @@ impl Told {
 pub fn check_nothing_lost(told: &[Told], trail: &BTreeMap<String, String>) -> Result<(), String> {
     for one in told {
         match trail.get(&one.decision_id) {
-            None => return Err(format!("{} was acknowledged as {} and is not in the trail", one.request_id, one.decision_id)),
+            None => {
+                return Err(format!(
+                    "{} was acknowledged as {} and is not in the trail",
+                    one.request_id, one.decision_id
+                ));
+            }
             Some(hash) if *hash != one.leaf_hash => {
                 return Err(format!("{} has another leaf hash in the trail than was told", one.decision_id));
             }

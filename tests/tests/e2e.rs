@@ -40,13 +40,21 @@ fn trail(cluster: &Cluster, node: u16) -> BTreeMap<String, String> {
 #[tokio::test]
 async fn any_node_answers_for_any_agent_over_both_doors() {
     let cluster = Cluster::start().expect("a cluster");
-    for (protocol, node) in [(Protocol::Http, 1), (Protocol::Http, 2), (Protocol::Http, 3), (Protocol::Quic, 1), (Protocol::Quic, 2), (Protocol::Quic, 3)] {
+    for (protocol, node) in [
+        (Protocol::Http, 1),
+        (Protocol::Http, 2),
+        (Protocol::Http, 3),
+        (Protocol::Quic, 1),
+        (Protocol::Quic, 2),
+        (Protocol::Quic, 3),
+    ] {
         let client = cluster.client(protocol, &[node]).expect("a client");
         let actions = (0..40).map(|agent| action("t", &format!("agent-{agent}"), "search", "hello")).collect();
         let answers = client.decide(actions).await;
         assert_eq!(answers.len(), 40);
         for answer in &answers {
-            let decision = answer.result.as_ref().unwrap_or_else(|problem| panic!("{protocol:?} at node {node}: {problem}"));
+            let decision =
+                answer.result.as_ref().unwrap_or_else(|problem| panic!("{protocol:?} at node {node}: {problem}"));
             assert!(decision.allowed, "{decision:?}");
         }
     }
@@ -58,7 +66,9 @@ async fn any_node_answers_for_any_agent_over_both_doors() {
 async fn a_retry_through_another_node_gets_the_recorded_outcome_and_another_body_conflicts() {
     let cluster = Cluster::start().expect("a cluster");
     let id = uuid::Uuid::now_v7().to_string();
-    let body = |text: &str| json!({ "request_id": id, "tenant": "t", "agent_id": "a", "kind": "tool_call", "name": "search", "args": { "text": text } }).to_string();
+    let body = |text: &str| {
+        json!({ "request_id": id, "tenant": "t", "agent_id": "a", "kind": "tool_call", "name": "search", "args": { "text": text } }).to_string()
+    };
     let (status, first) = cluster.post(1, "/v1/decisions", body("one").as_bytes()).expect("first");
     assert_eq!(status, 200, "{first}");
     let (status, again) = cluster.post(2, "/v1/decisions", body("one").as_bytes()).expect("again");
@@ -75,7 +85,9 @@ async fn load(client: Client, worker: usize, stop: Arc<AtomicBool>) -> Vec<Told>
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let actions = (0..8).map(|n| action("load", &format!("agent-{worker}-{n}"), "search", &format!("round {round}"))).collect();
+        let actions = (0..8)
+            .map(|n| action("load", &format!("agent-{worker}-{n}"), "search", &format!("round {round}")))
+            .collect();
         let answers = client.decide(actions).await;
         for answer in &answers {
             match Told::of(answer) {
@@ -136,13 +148,21 @@ async fn all_nodes_killed_and_restarted_keep_all_state_even_without_the_local_in
     }
     cluster.run_dev().expect("the same folder again");
     check_nothing_lost(&told, &trail(&cluster, 2)).expect("nothing lost");
-    assert!(before.iter().all(|(id, hash)| trail(&cluster, 3).get(id) == Some(hash)), "the trail is a prefix of what it is now");
+    assert!(
+        before.iter().all(|(id, hash)| trail(&cluster, 3).get(id) == Some(hash)),
+        "the trail is a prefix of what it is now"
+    );
     let agent = cluster.get(3, "/v1/agents/bank/a3").expect("agent");
     assert_eq!(agent["state"], "quarantined");
     let limits = cluster.get(1, "/v1/limits?tenant=bank").expect("limits");
     assert!(limits.to_string().contains("\"few\""), "{limits}");
     let client = cluster.client(Protocol::Http, &[2]).expect("a client");
-    let after: Vec<Told> = client.decide((0..6).map(|_| action("bank", "a5", "pay", "x")).collect()).await.iter().filter_map(Told::of).collect();
+    let after: Vec<Told> = client
+        .decide((0..6).map(|_| action("bank", "a5", "pay", "x")).collect())
+        .await
+        .iter()
+        .filter_map(Told::of)
+        .collect();
     assert_eq!(after.len(), 6);
     check_limit(&after, 3).expect("the limit holds after the restart");
     assert_eq!(after.iter().filter(|one| one.allowed).count(), 3, "and gives what it should");
@@ -173,7 +193,10 @@ async fn a_flipped_byte_in_a_stored_record_is_found_and_named() {
     assert!(answers.iter().all(|answer| answer.result.is_ok()));
     cluster.stop().expect("an orderly stop");
     let verify = || {
-        let output = std::process::Command::new(binary()).args(["audit", "verify", "-o", "json", "--data"]).arg(cluster.data()).output();
+        let output = std::process::Command::new(binary())
+            .args(["audit", "verify", "-o", "json", "--data"])
+            .arg(cluster.data())
+            .output();
         let output = output.expect("audit verify");
         (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default())
     };
@@ -194,7 +217,8 @@ async fn a_flipped_byte_in_a_stored_record_is_found_and_named() {
 fn some_segment(cluster: &Cluster) -> PathBuf {
     let audit = cluster.dir(2).join("data").join("audit");
     let folders = std::fs::read_dir(audit).expect("audit").filter_map(|entry| Some(entry.ok()?.path()));
-    let files = folders.flat_map(|folder| std::fs::read_dir(folder).expect("a log").filter_map(|entry| Some(entry.ok()?.path())));
+    let files = folders
+        .flat_map(|folder| std::fs::read_dir(folder).expect("a log").filter_map(|entry| Some(entry.ok()?.path())));
     let segments = files.filter(|path| path.extension().is_some_and(|extension| extension == "seg"));
     segments.max_by_key(|path| std::fs::metadata(path).map_or(0, |meta| meta.len())).expect("a segment")
 }
@@ -202,14 +226,29 @@ fn some_segment(cluster: &Cluster) -> PathBuf {
 #[tokio::test]
 async fn rubbish_gets_coded_errors_and_the_node_goes_on() {
     let cluster = Cluster::start().expect("a cluster");
-    let too_deep = format!("{{\"tenant\":\"t\",\"agent_id\":\"a\",\"kind\":\"message\",\"name\":\"x\",\"args\":{}{}}}", "{\"a\":".repeat(200) + "1", "}".repeat(200));
-    let huge = format!("{{\"tenant\":\"t\",\"agent_id\":\"a\",\"kind\":\"message\",\"name\":\"x\",\"args\":{{\"text\":\"{}\"}}}}", "x".repeat(300_000));
+    let too_deep = format!(
+        "{{\"tenant\":\"t\",\"agent_id\":\"a\",\"kind\":\"message\",\"name\":\"x\",\"args\":{}{}}}",
+        "{\"a\":".repeat(200) + "1",
+        "}".repeat(200)
+    );
+    let huge = format!(
+        "{{\"tenant\":\"t\",\"agent_id\":\"a\",\"kind\":\"message\",\"name\":\"x\",\"args\":{{\"text\":\"{}\"}}}}",
+        "x".repeat(300_000)
+    );
     let cases: [(&[u8], u16, &str); 7] = [
         (b"{", 400, "malformed-request"),
         (b"[1,2", 400, "malformed-request"),
         (b"{\"tenant\":\"\xff\xfe\"}", 400, "malformed-request"),
-        (b"{\"tenant\":7,\"agent_id\":\"a\",\"kind\":\"message\",\"name\":\"x\",\"args\":{}}", 400, "malformed-request"),
-        (b"{\"tenant\":\"t\",\"agent_id\":\"a\",\"kind\":\"juggling\",\"name\":\"x\",\"args\":{}}", 400, "unknown-kind"),
+        (
+            b"{\"tenant\":7,\"agent_id\":\"a\",\"kind\":\"message\",\"name\":\"x\",\"args\":{}}",
+            400,
+            "malformed-request",
+        ),
+        (
+            b"{\"tenant\":\"t\",\"agent_id\":\"a\",\"kind\":\"juggling\",\"name\":\"x\",\"args\":{}}",
+            400,
+            "unknown-kind",
+        ),
         (too_deep.as_bytes(), 400, "malformed-request"),
         (huge.as_bytes(), 413, "too-large"),
     ];
@@ -224,7 +263,8 @@ async fn rubbish_gets_coded_errors_and_the_node_goes_on() {
 }
 
 fn action_line() -> String {
-    json!({ "tenant": "t", "agent_id": "a", "kind": ActionKind::Message.as_str(), "name": "reply", "args": {} }).to_string()
+    json!({ "tenant": "t", "agent_id": "a", "kind": ActionKind::Message.as_str(), "name": "reply", "args": {} })
+        .to_string()
 }
 
 #[tokio::test]
@@ -267,7 +307,10 @@ async fn real_agent_actions_are_governed_through_every_node() {
         let args = ["submit", &file, "--protocol", protocol, "--batch", "50"];
         let (code, report) = cluster.cli(node, &args).expect("submit");
         assert_eq!(code, 0, "{report}");
-        assert_eq!((&report["submitted"], &report["decided"], &report["failed"]), (&json!(2166), &json!(2166), &json!(0)));
+        assert_eq!(
+            (&report["submitted"], &report["decided"], &report["failed"]),
+            (&json!(2166), &json!(2166), &json!(0))
+        );
     }
     let (code, report) = cluster.cli(1, &["audit", "verify"]).expect("verify");
     assert_eq!((code, &report["ok"]), (0, &json!(true)));

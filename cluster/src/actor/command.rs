@@ -52,7 +52,11 @@ impl Builder {
             session: self.id(tenant, "session", &action.session),
             cohort: self.id(tenant, "cohort", &action.cohort),
             tool: self.id(tenant, "tool", &action.name),
-            region: self.id(tenant, "region", if action.region.is_empty() { lead.shared().region() } else { &action.region }),
+            region: self.id(
+                tenant,
+                "region",
+                if action.region.is_empty() { lead.shared().region() } else { &action.region },
+            ),
             resource: resource_id(tenant, action),
             kind: action.kind,
             costs: self.costs(tenant, action),
@@ -114,12 +118,22 @@ pub fn request_key(tenant: &Tenant, action: &Action) -> RequestKey {
     let costs: Vec<u8> = action
         .cost
         .iter()
-        .flat_map(|cost| [&(cost.unit.len() as u32).to_le_bytes()[..], cost.unit.as_bytes(), &cost.amount.to_le_bytes()].concat())
+        .flat_map(|cost| {
+            [&(cost.unit.len() as u32).to_le_bytes()[..], cost.unit.as_bytes(), &cost.amount.to_le_bytes()].concat()
+        })
         .collect();
     let parts: [&[u8]; 11] = [
-        action.agent.as_bytes(), action.session.as_bytes(), action.cohort.as_bytes(), action.region.as_bytes(), &kind,
-        action.name.as_bytes(), action.resource_type.as_bytes(), action.resource_id.as_bytes(),
-        action.args_json.as_bytes(), action.context_json.as_bytes(), &costs,
+        action.agent.as_bytes(),
+        action.session.as_bytes(),
+        action.cohort.as_bytes(),
+        action.region.as_bytes(),
+        &kind,
+        action.name.as_bytes(),
+        action.resource_type.as_bytes(),
+        action.resource_id.as_bytes(),
+        action.args_json.as_bytes(),
+        action.context_json.as_bytes(),
+        &costs,
     ];
     RequestKey {
         id: tenant.keys.keyed_id("request", &action.request_id),

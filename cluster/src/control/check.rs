@@ -16,6 +16,8 @@ pub(super) fn event_of(state: &ControlState, ask: &AskV1) -> Result<Option<Event
         AskV1::PutLimit(spec) => put_limit(state, spec),
         AskV1::RemoveLimit { tenant, id } => remove_limit(state, tenant, id),
         AskV1::PutPolicy { digest, text } => put_policy(state, digest, text),
+        AskV1::FirstPolicy { .. } if state.has_had_policy() => Ok(None),
+        AskV1::FirstPolicy { digest, text } => put_policy(state, digest, text),
         AskV1::PlaceHold(spec) => place_hold(state, spec),
         AskV1::LiftHold(spec) => lift_hold(state, spec),
     }
@@ -81,7 +83,9 @@ fn put_tenant(state: &ControlState, spec: &TenantSpec, wrapped_key: &[u8]) -> Re
     let known = tenants(state);
     match known.get(spec.tenant.as_str()) {
         Some(placement) if *placement == spec.placement => Ok(None),
-        Some(_) => Err(invalid(format!("tenant {} exists with another placement, which is fixed at creation", spec.tenant))),
+        Some(_) => {
+            Err(invalid(format!("tenant {} exists with another placement, which is fixed at creation", spec.tenant)))
+        }
         None if known.len() >= TENANTS_MAX => Err(invalid(format!("a zone has at most {TENANTS_MAX} tenants"))),
         None => Ok(Some(EventV1::Tenant { spec: spec.clone(), wrapped_key: wrapped_key.to_vec() })),
     }
@@ -93,10 +97,16 @@ fn put_limit(state: &ControlState, spec: &LimitSpec) -> Result<Option<EventV1>, 
     check_name("the limit's unit", &spec.unit)?;
     check_kind(&spec.kind).map_err(bad)?;
     let Some(placement) = tenants(state).get(spec.tenant.as_str()).copied() else {
-        return Err(Problem::new(Code::UnknownTenant, format!("there is no tenant {:?}; create it first", spec.tenant)));
+        return Err(Problem::new(
+            Code::UnknownTenant,
+            format!("there is no tenant {:?}; create it first", spec.tenant),
+        ));
     };
     if placement == Placement::Spread && !spec.key.contains(&KeyPart::Agent) && spec.agent.is_empty() {
-        let detail = format!("tenant {} is spread over all partitions, and the key of limit {} lacks the agent", spec.tenant, spec.id);
+        let detail = format!(
+            "tenant {} is spread over all partitions, and the key of limit {} lacks the agent",
+            spec.tenant, spec.id
+        );
         return Err(Problem::new(Code::LimitNeedsLeases, detail));
     }
     let mut spec = spec.clone();
@@ -178,7 +188,10 @@ fn place_hold(state: &ControlState, spec: &HoldSpec) -> Result<Option<EventV1>, 
     if in_force.len() >= HOLDS_MAX {
         return Err(invalid(format!("a zone has at most {HOLDS_MAX} hold-orders in force")));
     }
-    if in_force.values().any(|held| held.scope == spec.scope && held.effect == spec.effect && held.ttl_s == 0 && spec.ttl_s == 0) {
+    if in_force
+        .values()
+        .any(|held| held.scope == spec.scope && held.effect == spec.effect && held.ttl_s == 0 && spec.ttl_s == 0)
+    {
         return Ok(None);
     }
     let until_ns = match spec.ttl_s {
@@ -214,6 +227,18 @@ mod tests {
         let (id, unit) = ("l".to_owned(), "requests".to_owned());
         let (agent, tool, cohort) = Default::default();
         LimitSpec { id, tenant: tenant.into(), unit, kind, key, mode: Default::default(), agent, tool, cohort }
+    }
+
+    #[test]
+    fn the_first_policy_is_put_after_other_changes_too_and_never_replaces_one() {
+        let mut state = ControlState::default();
+        let first = |text: &str| AskV1::FirstPolicy { digest: [1; 32], text: text.into() };
+        let put = |text: &str| AskV1::PutPolicy { digest: [2; 32], text: text.into() };
+        assert_eq!(change(&mut state, tenant("t", Placement::Spread)), Changed::Revision(ControlRevision(1)));
+        assert_eq!(change(&mut state, first("a")), Changed::Revision(ControlRevision(2)));
+        assert_eq!(change(&mut state, first("b")), Changed::Unchanged(ControlRevision(2)));
+        assert_eq!(change(&mut state, put("c")), Changed::Revision(ControlRevision(3)));
+        assert_eq!(change(&mut state, first("a")), Changed::Unchanged(ControlRevision(3)));
     }
 
     #[test]

@@ -214,8 +214,17 @@ macro_rules! codec {
 }
 
 codec!(
-    AppendV1, AppendAnswerV1, AskVoteV1, VoteAnswerV1, TransferV1, ChunkV1, ChunkAnswerV1, SnapshotMetaV1,
-    MembershipV1, VoteV1, LogIdV1
+    AppendV1,
+    AppendAnswerV1,
+    AskVoteV1,
+    VoteAnswerV1,
+    TransferV1,
+    ChunkV1,
+    ChunkAnswerV1,
+    SnapshotMetaV1,
+    MembershipV1,
+    VoteV1,
+    LogIdV1
 );
 
 impl From<LogId> for LogIdV1 {
@@ -256,7 +265,8 @@ impl TryFrom<&MembershipV1> for Membership {
 
     fn try_from(from: &MembershipV1) -> Result<Self, CodecError> {
         let voters: Vec<BTreeSet<u64>> = from.voters.iter().map(|set| set.iter().copied().collect()).collect();
-        let sites: BTreeMap<u64, Site> = from.sites.iter().map(|(replica, node)| (*replica, Site { node: *node })).collect();
+        let sites: BTreeMap<u64, Site> =
+            from.sites.iter().map(|(replica, node)| (*replica, Site { node: *node })).collect();
         if voters.is_empty() && sites.is_empty() {
             return Ok(Membership::default());
         }
@@ -379,7 +389,11 @@ pub fn stream_of_answer(answer: AppendAnswerV1) -> Option<StreamAppendResult<Typ
 }
 
 /// A unary append's answer, for heartbeats.
-pub fn answer_of_append(response: AppendEntriesResponse<Types>, request_last: Option<LogId>, prev: Option<LogId>) -> AppendAnswerV1 {
+pub fn answer_of_append(
+    response: AppendEntriesResponse<Types>,
+    request_last: Option<LogId>,
+    prev: Option<LogId>,
+) -> AppendAnswerV1 {
     match response {
         AppendEntriesResponse::Success => AppendAnswerV1::Matched(request_last.map(Into::into)),
         AppendEntriesResponse::PartialSuccess(matched) => AppendAnswerV1::Matched(matched.map(Into::into)),
@@ -454,14 +468,22 @@ mod tests {
     #[test]
     fn an_append_reads_back_and_its_payload_is_not_copied() {
         let payload = EntryPayload::Normal(Payload(Bytes::from_static(b"some bytes of an entry")));
-        let membership = Membership::new(vec![BTreeSet::from([1, 2])], BTreeMap::from([(1, Site { node: 1 }), (2, Site { node: 2 })]))
-            .expect("membership");
+        let membership = Membership::new(
+            vec![BTreeSet::from([1, 2])],
+            BTreeMap::from([(1, Site { node: 1 }), (2, Site { node: 2 })]),
+        )
+        .expect("membership");
         let entries = vec![
             Entry { log_id: log_id(3, 7), payload },
             Entry { log_id: log_id(3, 8), payload: EntryPayload::Blank },
             Entry { log_id: log_id(3, 9), payload: EntryPayload::Membership(membership) },
         ];
-        let request = AppendEntriesRequest { vote: vote(3, 2, true), prev_log_id: Some(log_id(2, 6)), entries, leader_commit: None };
+        let request = AppendEntriesRequest {
+            vote: vote(3, 2, true),
+            prev_log_id: Some(log_id(2, 6)),
+            entries,
+            leader_commit: None,
+        };
         let bytes = encode_append(5, 99, &request);
         let (group, target, read) = decode_append(&bytes).expect("own bytes");
         assert_eq!((group, target), (5, 99));

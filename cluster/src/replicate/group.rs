@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::impls::ProgressResponder;
-use openraft::async_runtime::WatchReceiver;
 use openraft::raft::ReadPolicy;
 use openraft::{Config, Raft, ServerState};
 use parking_lot::Mutex;
@@ -115,6 +116,8 @@ struct Inner<M: Machine> {
     leadership: watch::Receiver<Leadership>,
     appends: Mutex<BTreeMap<NodeId, mpsc::Sender<AppendJob>>>,
     incoming: Mutex<Option<Incoming>>,
+    /// Set once the core is gone, by an error or a panic.
+    ended: Arc<AtomicBool>,
 }
 
 /// A snapshot that is arriving.
@@ -172,7 +175,8 @@ impl<M: Machine> Group<M> {
         let raft = Raft::new(replica.0, config(id, timing), network, log.clone(), adapter)
             .await
             .map_err(|error| Fault(format!("group {id} does not start: {error}")))?;
-        let leadership = follow_leadership(&world.scope, &raft);
+        let ended = Arc::new(AtomicBool::new(false));
+        let leadership = follow_leadership(&world.scope, &raft, ended.clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 id,
@@ -183,6 +187,7 @@ impl<M: Machine> Group<M> {
                 leadership,
                 appends: Mutex::new(BTreeMap::new()),
                 incoming: Mutex::new(None),
+                ended,
             }),
         })
     }
@@ -207,7 +212,8 @@ impl<M: Machine> Group<M> {
         if self.inner.raft.is_initialized().await.map_err(|error| Fault(error.to_string()))? {
             return Ok(());
         }
-        let sites: BTreeMap<u64, Site> = members.into_iter().map(|(replica, node)| (replica, Site { node: node.0 })).collect();
+        let sites: BTreeMap<u64, Site> =
+            members.into_iter().map(|(replica, node)| (replica, Site { node: node.0 })).collect();
         match self.inner.raft.initialize(sites).await {
             Ok(()) | Err(RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => Ok(()),
             Err(error) => Err(Fault(error.to_string())),
@@ -215,13 +221,12 @@ impl<M: Machine> Group<M> {
     }
 
     /// Queues an entry. Proposals of one caller keep their order. The receiver gets the reply once it is applied here.
-    pub async fn propose(&self, payload: Bytes) -> Result<impl Future<Output = Result<Reply, ProposeError>> + Send + use<M>, ProposeError> {
+    pub async fn propose(
+        &self,
+        payload: Bytes,
+    ) -> Result<impl Future<Output = Result<Reply, ProposeError>> + Send + use<M>, ProposeError> {
         let (responder, done) = ProgressResponder::complete_only();
-        self.inner
-            .raft
-            .client_write_ff(Payload(payload), Some(responder))
-            .await
-            .map_err(|_| ProposeError::Stopped)?;
+        self.inner.raft.client_write_ff(Payload(payload), Some(responder)).await.map_err(|_| ProposeError::Stopped)?;
         Ok(done.map(|done| match done {
             Ok(Ok(response)) => Ok(response.data),
             Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotLeader),
@@ -257,7 +262,9 @@ impl<M: Machine> Group<M> {
     pub async fn replace(&self, old: Option<u64>, new: u64, node: NodeId) -> Result<(), Fault> {
         let raft = &self.inner.raft;
         let fault = |what: &str, error: String| Fault(format!("group {}: {what}: {error}", self.inner.id));
-        raft.add_learner(new, Site { node: node.0 }, true).await.map_err(|error| fault("add learner", error.to_string()))?;
+        raft.add_learner(new, Site { node: node.0 }, true)
+            .await
+            .map_err(|error| fault("add learner", error.to_string()))?;
         let mut voters: std::collections::BTreeSet<u64> = raft.voter_ids().collect();
         voters.insert(new);
         if let Some(old) = old {
@@ -271,7 +278,8 @@ impl<M: Machine> Group<M> {
     pub fn progress(&self) -> Progress {
         let metrics = self.inner.raft.metrics().borrow_watched().clone();
         let membership = metrics.membership_config.membership();
-        let sites: BTreeMap<u64, NodeId> = membership.nodes().map(|(replica, site)| (*replica, NodeId(site.node))).collect();
+        let sites: BTreeMap<u64, NodeId> =
+            membership.nodes().map(|(replica, site)| (*replica, NodeId(site.node))).collect();
         let voters: Vec<u64> = membership.voter_ids().collect();
         let matched = metrics.replication.iter().flatten();
         Progress {
@@ -286,7 +294,8 @@ impl<M: Machine> Group<M> {
 
     /// True while the core runs.
     pub fn is_running(&self) -> bool {
-        self.inner.raft.metrics().borrow_watched().running_state.is_ok()
+        // A core that panicked says nothing any more: its metrics end.
+        !self.inner.ended.load(Ordering::SeqCst) && self.inner.raft.metrics().borrow_watched().running_state.is_ok()
     }
 
     /// Stops the replica and waits for its tasks.
@@ -296,7 +305,7 @@ impl<M: Machine> Group<M> {
 }
 
 /// Keeps [`Leadership`] up to date from the core's metrics.
-fn follow_leadership<M: Machine>(scope: &Scope, raft: &Core<M>) -> watch::Receiver<Leadership> {
+fn follow_leadership<M: Machine>(scope: &Scope, raft: &Core<M>, ended: Arc<AtomicBool>) -> watch::Receiver<Leadership> {
     let mut metrics = raft.server_metrics();
     let (tx, rx) = watch::channel(Leadership::default());
     scope.spawn(async move {
@@ -312,6 +321,7 @@ fn follow_leadership<M: Machine>(scope: &Scope, raft: &Core<M>) -> watch::Receiv
             };
             tx.send_if_modified(|old| std::mem::replace(old, now) != now);
             if metrics.changed().await.is_err() {
+                ended.store(true, Ordering::SeqCst);
                 tx.send_replace(Leadership::default());
                 return;
             }

@@ -98,7 +98,7 @@ impl LogStore {
         }
     }
 
-    fn from_ring(&self, start: u64, end: u64) -> Option<Vec<Entry>> {
+    fn ring_entries(&self, start: u64, end: u64) -> Option<Vec<Entry>> {
         let inner = self.inner.lock();
         let end = end.min(inner.last.map_or(0, |id| id.index + 1));
         if start >= end {
@@ -109,7 +109,7 @@ impl LogStore {
     }
 
     async fn read(&self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        if let Some(found) = self.from_ring(start, end) {
+        if let Some(found) = self.ring_entries(start, end) {
             return Ok(found);
         }
         let end = end.min(self.last_index() + 1);

@@ -12,9 +12,7 @@ use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 
 use super::snapshot::{self, SnapshotKeeper};
-use super::types::{
-    EntryPayload, LogId, Snapshot, SnapshotData, SnapshotMeta, StoredMembership, Types, term_of,
-};
+use super::types::{EntryPayload, LogId, Snapshot, SnapshotData, SnapshotMeta, StoredMembership, Types, term_of};
 
 /// What apply gives back to the proposer. In memory only.
 #[derive(Clone, Default)]

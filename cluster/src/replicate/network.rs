@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::Stream;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt};
-use futures::Stream;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
@@ -82,14 +82,24 @@ impl Peer {
         self.wire.call(self.node, lane, kind, body, patience).await.map_err(unreachable)
     }
 
-    async fn ask_vote(&self, kind: u16, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
+    async fn ask_vote(
+        &self,
+        kind: u16,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         let body = codec::encode_vote(self.group, self.target, &rpc);
         let answer = self.ask(Lane::Pulse, kind, body, option.soft_ttl()).await?;
         let answer = VoteAnswerV1::from_bytes(&answer).map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
         codec::vote_of_answer(answer).ok_or_else(absent)
     }
 
-    async fn send_chunks(&self, vote: Vote, snapshot: Snapshot, patience: Duration) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+    async fn send_chunks(
+        &self,
+        vote: Vote,
+        snapshot: Snapshot,
+        patience: Duration,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let body = snapshot.snapshot;
         let meta = SnapshotMetaV1::from(&snapshot.meta);
         let digest: [u8; 32] = Sha256::digest(body.as_slice()).into();
@@ -128,7 +138,8 @@ impl RaftNetworkV2<Types> for Peer {
         let last = rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id);
         let body = codec::encode_append(self.group, self.target, &rpc);
         let answer = self.ask(self.lane, codec::KIND_APPEND, body, option.soft_ttl()).await?;
-        let answer = AppendAnswerV1::from_bytes(&answer).map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
+        let answer =
+            AppendAnswerV1::from_bytes(&answer).map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
         codec::append_of_answer(answer, last).ok_or_else(absent)
     }
 
@@ -149,17 +160,26 @@ impl RaftNetworkV2<Types> for Peer {
             .buffered(APPENDS_IN_FLIGHT_MAX)
             .map(|answer| {
                 let answer = answer.map_err(unreachable)?;
-                let answer = AppendAnswerV1::from_bytes(&answer).map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
+                let answer = AppendAnswerV1::from_bytes(&answer)
+                    .map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
                 codec::stream_of_answer(answer).ok_or_else(absent)
             });
         Box::pin(async move { Ok(answers.boxed()) })
     }
 
-    async fn vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         self.ask_vote(codec::KIND_VOTE, rpc, option).await
     }
 
-    async fn pre_vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         self.ask_vote(codec::KIND_PRE_VOTE, rpc, option).await
     }
 

@@ -200,7 +200,10 @@ impl AuditStore {
                 *expected = None;
                 match root == wanted_root {
                     true => Ok(()),
-                    false => Err(io::Error::new(io::ErrorKind::InvalidData, "fetched leaves do not have the snapshot's root")),
+                    false => Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "fetched leaves do not have the snapshot's root",
+                    )),
                 }
             }
             _ => Ok(()),
@@ -213,7 +216,8 @@ fn close(writer: SegmentWriter, at: u64, bytes: &mut Vec<u8>) -> Closed {
     let (rest, footer) = writer.close();
     bytes.extend_from_slice(&rest);
     let footer_bytes = footer.encode().len() as u64;
-    let index = nethical_audit::segment::SegmentIndex::from_footer(&footer, first, at + bytes.len() as u64, footer_bytes);
+    let index =
+        nethical_audit::segment::SegmentIndex::from_footer(&footer, first, at + bytes.len() as u64, footer_bytes);
     Closed { first, next, name, index }
 }
 
