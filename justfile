@@ -29,6 +29,11 @@ dev *args:
 demo *args:
     cargo run --release -- demo {{args}}
 
+# Measure what the README states, with its conditions; about five minutes (bench 20 for a short run).
+bench *args:
+    cargo build --release -p nethical
+    cargo run --quiet -p nethical-tests --bin bench -- {{args}}
+
 # Run the cluster's code in a fake world. Its own target folder, because the flag rebuilds everything.
 sim *args:
     RUSTFLAGS="--cfg tokio_unstable" cargo run --quiet --target-dir target-sim -p nethical-sim -- {{args}}

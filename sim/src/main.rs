@@ -9,12 +9,16 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 
+use nethical_sim::plan::Plan;
 use nethical_sim::run::{Report, run};
 use nethical_sim::trace::Trace;
 
 #[cfg(not(test))]
 mod entropy;
 mod verify;
+
+/// Violations that a person is shown; the rest follows from them.
+const VIOLATIONS_SHOWN: usize = 20;
 
 /// Runs the cluster's code in a fake world, from a seed.
 #[derive(Parser)]
@@ -37,6 +41,9 @@ enum Command {
         /// Write the trace there, one event a line.
         #[arg(long, value_name = "FILE")]
         trace: Option<PathBuf>,
+        /// Let all disks lie about their syncs before the power goes: the run must be found bad.
+        #[arg(long)]
+        lying_disks: bool,
         /// How to print.
         #[arg(long, short, value_enum, default_value_t = Output::Text)]
         output: Output,
@@ -65,9 +72,11 @@ enum Output {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
-        Command::Run { seed, seconds, trace, output, log } => {
+        Command::Run { seed, seconds, trace, lying_disks, output, log } => {
             start_logging(log.as_deref());
-            let (report, lines) = run_seed(seed, seconds, trace.is_some())?;
+            let plan = Plan::draw(seed, seconds);
+            let plan = if lying_disks { plan.with_lying_disks() } else { plan };
+            let (report, lines) = run_plan(seed, plan, trace.is_some())?;
             if let Some(path) = trace {
                 write_lines(&path, &lines)?;
             }
@@ -78,14 +87,14 @@ fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Runs a seed on this thread.
-fn run_seed(seed: u64, seconds: u64, keep: bool) -> anyhow::Result<(Report, Vec<String>)> {
+/// Runs a plan on this thread.
+fn run_plan(seed: u64, plan: Plan, keep: bool) -> anyhow::Result<(Report, Vec<String>)> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true);
     seed_runtime(&mut builder, seed)?;
     let runtime = builder.build().context("making the runtime")?;
     let trace = Trace::new(keep);
-    let report = runtime.block_on(run(seed, seconds, trace.clone()));
+    let report = runtime.block_on(run(seed, plan, trace.clone()));
     Ok((report, trace.take_lines()))
 }
 
@@ -145,7 +154,10 @@ fn print(report: &Report, output: Output) -> anyhow::Result<()> {
         report.leaves, report.leader_changes
     );
     report.unseen.iter().for_each(|goal| println!("  not seen   {goal}"));
-    report.violations.iter().for_each(|violation| println!("  VIOLATION  {violation}"));
+    report.violations.iter().take(VIOLATIONS_SHOWN).for_each(|violation| println!("  VIOLATION  {violation}"));
+    if report.violations.len() > VIOLATIONS_SHOWN {
+        println!("  … and {} more; `-o json` lists all", report.violations.len() - VIOLATIONS_SHOWN);
+    }
     if report.violations.is_empty() {
         println!("  no violations");
     }

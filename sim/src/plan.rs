@@ -35,7 +35,13 @@ pub enum Fault {
     Cut(NodeId, NodeId),
     /// A link is mended in one direction.
     Mend(NodeId, NodeId),
+    /// All disks acknowledge syncs that they do not make, or are honest again. Outside of what the cluster promises to
+    /// survive: a run with it must be found bad, which shows that the oracle looks.
+    LyingDisks(bool),
 }
+
+/// How long before the loss of power disks begin to lie, where they do.
+const LIE_BEFORE: Duration = Duration::from_millis(1_500);
 
 /// All faults of a run, in order of time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -78,6 +84,16 @@ impl Plan {
         faults.push((crashed_at + Duration::from_millis(dark), Fault::Restart(crashed)));
         faults.sort();
         Self { length, faults, quarantine }
+    }
+
+    /// The same plan, except that just before the loss of power all disks lie about their syncs.
+    pub fn with_lying_disks(mut self) -> Self {
+        let loss = self.faults.iter().find(|(_, fault)| *fault == Fault::PowerLoss).map(|(at, _)| *at);
+        let lost_at = loss.expect("every plan has one loss of power");
+        // The disks are honest again when the first node starts: faults of one instant are sorted, and this one is last.
+        self.faults.extend([(lost_at - LIE_BEFORE, Fault::LyingDisks(true)), (lost_at, Fault::LyingDisks(false))]);
+        self.faults.sort();
+        self
     }
 
     /// When the last fault is over.

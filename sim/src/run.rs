@@ -65,9 +65,8 @@ pub struct Report {
     pub violations: Vec<String>,
 }
 
-/// Runs a seed. Must be called inside a runtime of one thread whose clock is paused and has not moved.
-pub async fn run(seed: u64, seconds: u64, trace: Trace) -> Report {
-    let plan = Plan::draw(seed, seconds);
+/// Runs a plan with a seed's workload. Must be called inside a runtime of one thread whose clock is paused and has not moved.
+pub async fn run(seed: u64, plan: Plan, trace: Trace) -> Report {
     let clock = SimClock::begin();
     let run = Run {
         stage: Stage { fleet: Fleet::new(seed, clock, trace.clone()), history: History::default() },
@@ -149,6 +148,7 @@ impl Run {
             Fault::Restart(node) => fleet.start(node).await,
             Fault::Cut(from, to) => network.cut(from, to),
             Fault::Mend(from, to) => network.mend(from, to),
+            Fault::LyingDisks(lying) => fleet.lie_about_syncs(lying),
         }
     }
 

@@ -178,6 +178,7 @@ impl Network {
         }
     }
 
+    #[allow(clippy::async_yields_async, reason = "handling begins here, in order, and goes on as a task of the receiver")]
     async fn deliver(&self, path: Path, packet: Packet) {
         let Packet { sender, receiver, kind, body, reply, .. } = packet;
         let Path { from, to, lane } = path;
@@ -186,7 +187,6 @@ impl Network {
             return;
         };
         self.note(to, "deliver", path, kind, &body);
-        // What must stay in order happens inside `handle`; the rest is a task of the receiving node.
         let work = scope.enter(async move { service.handle(from, lane, kind, body) }).await;
         let network = self.clone();
         scope.spawn(async move {

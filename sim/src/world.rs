@@ -172,6 +172,11 @@ impl Fleet {
         }
     }
 
+    /// All disks acknowledge syncs that they do not make, or are honest again.
+    pub fn lie_about_syncs(&self, lying: bool) {
+        self.inner.machines.lock().values().for_each(|machine| machine.disk.lie_about_syncs(lying));
+    }
+
     /// Ends the world, so that nothing is left in the runtime.
     pub fn end(&self) {
         for (node, _) in self.living() {

@@ -56,16 +56,24 @@ impl Cluster {
 
     /// Starts the cluster (again) on the same folder and waits until every node is ready.
     pub fn run_dev(&mut self) -> anyhow::Result<()> {
+        let (told, said) = (self.data.path().join("dev.out"), self.data.path().join("dev.err"));
         let child = Command::new(binary())
-            .args(["dev", "--data"])
+            .args(["dev", "-o", "json", "--data"])
             .arg(self.data.path())
             .args(["--http-base", &self.http_base.to_string(), "--quic-base", &self.quic_base.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(std::fs::File::create(&told)?)
+            .stderr(std::fs::File::create(&said)?)
             .spawn()?;
         self.dev = Some(child);
         for node in 1..=3 {
             self.wait_ready(node)?;
+        }
+        // It prints the endpoints once it has seen the nodes ready itself; a node that dies before that ends them all.
+        let begun = Instant::now();
+        while std::fs::metadata(&told)?.len() == 0 {
+            let words = std::fs::read_to_string(&said)?;
+            anyhow::ensure!(begun.elapsed() < READY_WAIT, "dev does not see its nodes ready: {words}");
+            pause(Duration::from_millis(50));
         }
         Ok(())
     }

@@ -249,7 +249,7 @@ async fn rubbish_gets_coded_errors_and_the_node_goes_on() {
             400,
             "unknown-kind",
         ),
-        (too_deep.as_bytes(), 400, "malformed-request"),
+        (too_deep.as_bytes(), 413, "too-large"),
         (huge.as_bytes(), 413, "too-large"),
     ];
     for (body, status, code) in cases {
