@@ -223,7 +223,7 @@ pub fn report(core: &Core) -> NodeReportV1 {
         let leaves = replica.machine.lock().tree().0;
         groups.push(group_report(&replica.group, leaves));
     }
-    NodeReportV1 { node: core.shared.options.node.0, pid: std::process::id(), ready: core.is_ready(), groups }
+    NodeReportV1 { node: core.shared.options.node.0, pid: core.shared.options.pid, ready: core.is_ready(), groups }
 }
 
 fn group_report<M: Machine>(group: &Group<M>, leaves: u64) -> GroupReportV1 {

@@ -29,8 +29,8 @@ pub enum BodyV1 {
 impl BodyV1 {
     /// The plaintext to seal.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let bytes = rkyv::to_bytes::<Error>(self).expect("encoding into memory cannot fail");
-        frame::encode(KIND_BODY, 0, &bytes)
+        let bytes = rkyv::api::high::to_bytes_in::<_, Error>(self, Vec::with_capacity(1_024));
+        frame::encode(KIND_BODY, 0, &bytes.expect("encoding into memory cannot fail"))
     }
 
     /// Reads an opened body.

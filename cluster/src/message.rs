@@ -46,8 +46,8 @@ macro_rules! message {
         impl $name {
             /// The rkyv bytes.
             pub fn to_bytes(&self) -> Bytes {
-                let bytes = rkyv::to_bytes::<Error>(self).expect("encoding into memory cannot fail");
-                Bytes::from(bytes.into_vec())
+                let bytes = rkyv::api::high::to_bytes_in::<_, Error>(self, Vec::with_capacity(1_024));
+                Bytes::from(bytes.expect("encoding into memory cannot fail"))
             }
 
             /// Reads and checks.

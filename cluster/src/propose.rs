@@ -121,10 +121,11 @@ impl Batcher {
     async fn send(&mut self, batch: Batch) -> Flight {
         let now_ns = self.stamp.next(&*self.clock);
         let entry = EntryV1 { apply_version: APPLY_VERSION, term: self.term, now_ns, commands: batch.commands };
-        let bytes = rkyv::to_bytes::<Error>(&entry).expect("encoding into memory cannot fail");
+        let room = Vec::with_capacity(batch.bytes + 1_024);
+        let bytes = rkyv::api::high::to_bytes_in::<_, Error>(&entry, room).expect("encoding into memory cannot fail");
         metrics::histogram!("nethical_entry_commands").record(entry.commands.len() as f64);
         let dones = batch.dones;
-        match self.group.propose(Bytes::from(bytes.into_vec())).await {
+        match self.group.propose(Bytes::from(bytes)).await {
             Ok(reply) => Box::pin(async move { (reply.await, dones) }),
             Err(error) => Box::pin(async move { (Err(error), dones) }),
         }

@@ -19,6 +19,8 @@ use crate::world::timeout;
 
 /// Between two tries to begin a term.
 const BEGIN_RETRY: Duration = Duration::from_millis(50);
+/// How long a quorum may take to confirm a new leader before it is asked again.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two rounds of housekeeping of a lead.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
@@ -85,7 +87,8 @@ impl PartitionReplica {
 
     async fn begin(&self, term: u64) -> Result<(), ()> {
         // A confirmed read means that the term's blank entry is applied here: no actor starts before that.
-        self.group.confirm().await.map_err(|_| ())?;
+        let confirmed = timeout(&*self.shared.world.clock, CONFIRM_PATIENCE, self.group.confirm()).await;
+        confirmed.ok_or(())?.map_err(|_| ())?;
         let lead = Lead::begin(self.shared.clone(), self.group.clone(), self.machine.clone(), term);
         let lead = lead.map_err(|problem| tracing::warn!(group = %self.group.id(), %problem, "cannot lead yet"))?;
         *self.lead.write() = Some(lead);

@@ -133,7 +133,8 @@ async fn change_here(core: &Arc<Core>, ask: ChangeRulesV1) -> RulesChangedV1 {
 /// Proposes a change to the control group that this node leads, and waits until it is in force.
 async fn propose_here(core: &Arc<Core>, control: &Plain<ControlMachine>, change: AskV1) -> RulesChangedV1 {
     let entry = ChangeV1 { now_ns: core.shared.world.clock.wall_ns(), change };
-    let unknown = || RulesChangedV1::Problem(Problem::new(Code::OutcomeUnknown, "the control group did not answer in time"));
+    let unknown =
+        || RulesChangedV1::Problem(Problem::new(Code::OutcomeUnknown, "the control group did not answer in time"));
     let Ok(reply) = control.group.propose(entry.to_bytes()).await else { return unknown() };
     match timeout(&*core.shared.world.clock, CALL_PATIENCE, reply).await {
         Some(Ok(reply)) => match reply.get::<Changed>().as_deref() {

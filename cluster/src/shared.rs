@@ -28,6 +28,8 @@ pub struct Options {
     pub cluster: String,
     /// This node.
     pub node: NodeId,
+    /// The process, for people who look for it.
+    pub pid: u32,
     /// All nodes of the zone, sorted by id, this one included.
     pub nodes: Vec<RingNode>,
     /// HTTP and QUIC doors by node, for status.

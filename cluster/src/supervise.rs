@@ -15,7 +15,7 @@ use crate::node::Core;
 use crate::replicate::group::Group;
 use crate::replicate::machine::Machine;
 use crate::start::{self, Starter};
-use crate::world::Lane;
+use crate::world::{Lane, timeout};
 
 /// Between two rounds of supervision.
 const ROUND: Duration = Duration::from_millis(500);
@@ -25,6 +25,8 @@ const SNAPSHOT_EVERY: Duration = Duration::from_secs(5);
 const HAND_OVER_AFTER: Duration = Duration::from_secs(3);
 /// Between two clock probes of a peer that is known.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How long a quorum may take to confirm the meta leader before it is asked again.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(2);
 const PROBE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Asks the peers for their wall clocks, quickly until every one has answered once. Runs until the node stops.
@@ -55,7 +57,8 @@ pub async fn learn_founding(core: Arc<Core>) {
         match (known, meta) {
             (Some(record), _) => core.set_founding(record),
             (None, Some(plain)) if plain.group.leadership().borrow().here => {
-                let is_new = plain.group.confirm().await.is_ok() && plain.machine.lock().founding.is_none();
+                let confirmed = timeout(&*clock, CONFIRM_PATIENCE, plain.group.confirm()).await;
+                let is_new = matches!(confirmed, Some(Ok(()))) && plain.machine.lock().founding.is_none();
                 if is_new && let Ok(reply) = plain.group.propose(start::founding_entry(&core)).await {
                     let _ = reply.await;
                 }

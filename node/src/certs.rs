@@ -60,8 +60,9 @@ pub fn issue_node(ca: &CaFiles, node_id: u64, extra_names: &[String]) -> anyhow:
     issue(ca, names, &own, usages)
 }
 
-/// A certificate for a client, and its key, both PEM. It names no node, so it opens no connection between nodes.
-pub fn issue_client(ca: &CaFiles, name: &str) -> anyhow::Result<(String, String)> {
+/// A certificate for a client, and its key, both PEM: what a test presents that names no node.
+#[cfg(test)]
+fn issue_client(ca: &CaFiles, name: &str) -> anyhow::Result<(String, String)> {
     ensure!(!name.is_empty(), "a client's certificate needs a name");
     issue(ca, Vec::new(), &format!("client {name}"), vec![ExtendedKeyUsagePurpose::ClientAuth])
 }

@@ -83,7 +83,7 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
     let (stopping, stop) = watch::channel(false);
     let doors = open_doors(&config, &scope, listener, &governor, stop)?;
     scope.spawn(keep_metrics(governor.clone()));
-    tracing::info!(node = %config.node, region = %config.region, http = %config.http_listen, quic = %config.quic_listen, "doors are open");
+    tracing::info!(node = %config.node, region = %config.region, zone = %config.zone, http = %config.http_listen, quic = %config.quic_listen, "doors are open");
     wait_for_signal().await?;
     tracing::info!("stopping");
     stopping.send_replace(true);
@@ -130,6 +130,7 @@ fn options(config: &NodeConfig) -> Options {
     Options {
         cluster: config.cluster.clone(),
         node: config.node,
+        pid: std::process::id(),
         nodes,
         doors: config.peers.iter().map(|peer| (peer.id, peer.http.clone(), peer.quic.clone())).collect(),
         partitions: config.partitions,

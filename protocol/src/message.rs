@@ -41,20 +41,23 @@ pub struct ProblemV1 {
     pub problem: Problem,
 }
 
+/// What a body is expected to take; vectors grow from here.
+const BODY_BYTES_HINT: usize = 4 * 1024;
+
 /// Encodes a body with rkyv.
 macro_rules! body_codec {
     ($($name:ident),*) => {$(
         impl $name {
             /// The rkyv bytes of this body.
             pub fn to_bytes(&self) -> Vec<u8> {
-                rkyv::to_bytes::<rkyv::rancor::Error>(self).expect("encoding into memory cannot fail").into_vec()
+                // Into a plain vector: archived types are unaligned, and an aligned one would be copied once more.
+                rkyv::api::high::to_bytes_in::<_, rkyv::rancor::Error>(self, Vec::with_capacity(BODY_BYTES_HINT))
+                    .expect("encoding into memory cannot fail")
             }
 
             /// Reads and checks a body. Bytes that are not one give an error, never a panic.
             pub fn from_bytes(bytes: &[u8]) -> Result<Self, rkyv::rancor::Error> {
-                let mut aligned = rkyv::util::AlignedVec::<16>::with_capacity(bytes.len());
-                aligned.extend_from_slice(bytes);
-                rkyv::from_bytes::<Self, rkyv::rancor::Error>(&aligned)
+                rkyv::from_bytes::<Self, rkyv::rancor::Error>(bytes)
             }
         }
     )*};

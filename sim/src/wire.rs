@@ -178,7 +178,10 @@ impl Network {
         }
     }
 
-    #[allow(clippy::async_yields_async, reason = "handling begins here, in order, and goes on as a task of the receiver")]
+    #[allow(
+        clippy::async_yields_async,
+        reason = "handling begins here, in order, and goes on as a task of the receiver"
+    )]
     async fn deliver(&self, path: Path, packet: Packet) {
         let Packet { sender, receiver, kind, body, reply, .. } = packet;
         let Path { from, to, lane } = path;

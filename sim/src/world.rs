@@ -207,6 +207,7 @@ impl Fleet {
         let nodes = machines.iter().map(|(node, machine)| RingNode { node: *node, region: machine.region.to_owned() });
         Options {
             bootstrap: true,
+            pid: 0,
             cluster: CLUSTER.to_owned(),
             node,
             nodes: nodes.collect(),

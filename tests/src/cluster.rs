@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -42,14 +42,19 @@ pub struct Cluster {
     data: tempfile::TempDir,
     http_base: u16,
     quic_base: u16,
+    /// Three nodes fill this machine: clusters of one test process run one after the other. Dropped last.
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Cluster {
     /// Starts three nodes on ports that are free now.
     pub fn start() -> anyhow::Result<Self> {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let data = tempfile::tempdir()?;
         let base = free_base()?;
-        let mut cluster = Self { dev: None, single: Vec::new(), data, http_base: base, quic_base: base + 10 };
+        let mut cluster =
+            Self { _turn: turn, dev: None, single: Vec::new(), data, http_base: base, quic_base: base + 10 };
         cluster.run_dev()?;
         Ok(cluster)
     }
@@ -158,10 +163,16 @@ impl Cluster {
         let pid = rustix::process::Pid::from_raw(self.pid(node)?).context("a pid")?;
         rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
         let begun = Instant::now();
-        while rustix::process::test_kill_process(pid).is_ok() && begun.elapsed() < Duration::from_secs(10) {
+        while self.is_running(pid) && begun.elapsed() < Duration::from_secs(10) {
             pause(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// False for a process that is gone, and for one that only waits to be collected by its parent.
+    fn is_running(&self, pid: rustix::process::Pid) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+        !matches!(stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()), None | Some('Z' | 'X'))
     }
 
     /// Starts a killed node again, beside the others.
@@ -172,6 +183,7 @@ impl Cluster {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
+        std::fs::write(self.dir(node).join("pid"), child.id().to_string())?;
         self.single.push(child);
         self.wait_ready(node)
     }

@@ -4,7 +4,7 @@
 //! afterwards compares the client's own journal with the audit trail. Measures; asserts nothing about time.
 #![allow(clippy::disallowed_methods, reason = "a bench is the outermost layer: it measures time and reads files")]
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,21 +56,51 @@ async fn run(seconds: u64) -> anyhow::Result<()> {
 fn conditions(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.cli(1, &["tenant", "put", TENANT])?;
     for (id, key) in [("per-agent", "agent"), ("per-tool", "agent,tool"), ("per-session", "agent,session")] {
-        let limit = ["limit", "set", TENANT, id, "--rate", "1000000000", "--period-s", "1", "--burst", "1000000000", "--key", key];
+        let limit = [
+            "limit",
+            "set",
+            TENANT,
+            id,
+            "--rate",
+            "1000000000",
+            "--period-s",
+            "1",
+            "--burst",
+            "1000000000",
+            "--key",
+            key,
+        ];
         let (code, answer) = cluster.cli(1, &limit)?;
         anyhow::ensure!(code == 0, "limit {id}: {answer}");
     }
     let policy = cluster.get(1, "/v1/policy")?;
     let status = cluster.get(1, "/v1/status")?;
-    let led: Vec<usize> = status["nodes"].as_array().into_iter().flatten().map(|node| node["leader_of"].as_array().map_or(0, Vec::len)).collect();
-    println!("policies  {}; limits matching each action 3; detectors on; partitions 12; groups led by node {led:?}", policy["policies"]);
+    let led: Vec<usize> = status["nodes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|node| node["leader_of"].as_array().map_or(0, Vec::len))
+        .collect();
+    println!(
+        "policies  {}; limits matching each action 3; detectors on; partitions 12; groups led by node {led:?}",
+        policy["policies"]
+    );
     Ok(())
 }
 
-fn load(cluster: &Cluster, name: &str, protocol: &str, batch: u32, rps: u32, seconds: u64, agents: u32) -> anyhow::Result<()> {
+fn load(
+    cluster: &Cluster,
+    name: &str,
+    protocol: &str,
+    batch: u32,
+    rps: u32,
+    seconds: u64,
+    agents: u32,
+) -> anyhow::Result<()> {
     let journal = cluster.data().join("journal.ndjson");
     let _ = std::fs::remove_file(&journal);
-    let numbers = [agents.to_string(), rps.to_string(), seconds.to_string(), (seconds / 6).max(2).to_string(), batch.to_string()];
+    let numbers =
+        [agents.to_string(), rps.to_string(), seconds.to_string(), (seconds / 6).max(2).to_string(), batch.to_string()];
     let mut command = Command::new(binary());
     command
         .args(["load", "-o", "json", "--agents", &numbers[0], "--rps", &numbers[1], "--duration", &numbers[2]])
@@ -85,7 +115,8 @@ fn load(cluster: &Cluster, name: &str, protocol: &str, batch: u32, rps: u32, sec
     let begun = Instant::now();
     let output = command.output()?;
     let busy = (cpu_ticks(cluster)? - before) as f64 / 100.0 / begun.elapsed().as_secs_f64();
-    let report: Value = serde_json::from_slice(&output.stdout).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    let report: Value =
+        serde_json::from_slice(&output.stdout).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
     println!(
         "load      {name}: {} decisions/s, latency ms {}, failed {}, nodes' cores {busy:.2}",
         report["achieved_rps"], report["latency_ms"], report["failed"],
@@ -94,7 +125,7 @@ fn load(cluster: &Cluster, name: &str, protocol: &str, batch: u32, rps: u32, sec
 }
 
 /// The client's own journal, written before sending, against the audit trail.
-fn compare(cluster: &Cluster, journal: &PathBuf) -> anyhow::Result<()> {
+fn compare(cluster: &Cluster, journal: &Path) -> anyhow::Result<()> {
     let journal = journal.to_string_lossy().into_owned();
     let (code, report) = cluster.cli(2, &["audit", "compare", &journal])?;
     println!("journal   compare exit {code}: {report}");
@@ -150,7 +181,10 @@ async fn outages(cluster: &mut Cluster) -> anyhow::Result<()> {
         cluster.restart(victim)?;
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
-    println!("kill -9   of the busiest leader, {KILLS} times: longest wait for a decision at a client, ms {worst:?}; worst {}", worst.iter().max().unwrap_or(&0));
+    println!(
+        "kill -9   of the busiest leader, {KILLS} times: longest wait for a decision at a client, ms {worst:?}; worst {}",
+        worst.iter().max().unwrap_or(&0)
+    );
     Ok(())
 }
 
