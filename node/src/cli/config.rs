@@ -10,6 +10,7 @@ use crate::config::{ConfigProblem, Layers, Severity};
 use crate::output::{self, Exit, Format, stop};
 
 /// Check and print configuration.
+#[allow(clippy::large_enum_variant, reason = "parsed once a process")]
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Report every problem of TOML and env files at once.
