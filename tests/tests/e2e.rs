@@ -169,6 +169,26 @@ async fn all_nodes_killed_and_restarted_keep_all_state_even_without_the_local_in
 }
 
 #[tokio::test]
+async fn a_node_that_lost_its_disk_comes_back_under_a_new_life_with_everything() {
+    let mut cluster = Cluster::start().expect("a cluster");
+    let client = cluster.client(Protocol::Http, &[1, 3]).expect("a client");
+    let decide = |round: usize| {
+        client.decide((0..120).map(|n| action("t", &format!("a{n}"), "search", &format!("{round}"))).collect())
+    };
+    let mut told: Vec<Told> = decide(1).await.iter().filter_map(Told::of).collect();
+    cluster.kill(2).expect("kill -9");
+    std::fs::remove_dir_all(cluster.dir(2).join("data")).expect("the disk is gone");
+    told.extend(decide(2).await.iter().filter_map(Told::of));
+    cluster.restart(2).expect("the node joins again");
+    told.extend(decide(3).await.iter().filter_map(Told::of));
+    assert_eq!(told.len(), 360);
+    check_nothing_repeated(&told).expect("nothing repeated");
+    check_nothing_lost(&told, &trail(&cluster, 2)).expect("the new life has every leaf");
+    let (code, report) = cluster.cli(2, &["audit", "verify"]).expect("verify");
+    assert_eq!((code, &report["ok"]), (0, &json!(true)), "{report}");
+}
+
+#[tokio::test]
 async fn an_exhausted_budget_never_admits_more_through_any_node() {
     let cluster = Cluster::start().expect("a cluster");
     assert_eq!(cluster.cli(1, &["tenant", "put", "shop", "--placement", "single"]).expect("tenant").0, 0);
