@@ -1,6 +1,7 @@
 //! Looking into the audit trail: entries, proofs, checkpoints, raw leaves, verifier keys. Reads only.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +21,10 @@ use crate::control::view::{ControlView, Tenant};
 use crate::node::Core;
 use crate::replica::PartitionReplica;
 use crate::store::sealer;
+use crate::world::timeout;
 
+/// How long a proof or checkpoint waits for the sealer.
+const SEAL_PATIENCE: Duration = Duration::from_secs(5);
 /// Entries in one page.
 const PAGE_MAX: usize = 1_000;
 /// Leaves looked at in one group for one page.
@@ -209,6 +213,13 @@ fn broken(error: impl std::fmt::Display) -> Problem {
     Problem::new(Code::Internal, error.to_string())
 }
 
+/// Waits until segments hold this many leaves; a sealer that has stopped must not hold a caller for ever.
+async fn sealed(core: &Core, replica: &PartitionReplica, leaves: u64) -> Result<(), Problem> {
+    let late = || Problem::new(Code::Overloaded, "the audit sealer is behind").retry_after_ms(1_000);
+    let barrier = timeout(&*core.shared.world.clock, SEAL_PATIENCE, replica.store.barrier(leaves)).await;
+    barrier.ok_or_else(late)?.map_err(broken)
+}
+
 /// The proof that a decision is in the log, against a checkpoint signed now.
 pub async fn proof(core: Arc<Core>, id: DecisionId) -> Result<ProofView, Problem> {
     let replica = replica_here(&core, id.log.group)?;
@@ -216,7 +227,7 @@ pub async fn proof(core: Arc<Core>, id: DecisionId) -> Result<ProofView, Problem
     if replica.machine.lock().tree().0 <= id.leaf_index || replica.store.log() != id.log {
         return Err(missing());
     }
-    replica.store.barrier(id.leaf_index + 1).await.map_err(broken)?;
+    sealed(&core, &replica, id.leaf_index + 1).await?;
     let found = replica.store.read(id.leaf_index, 1).await.map_err(broken)?;
     let (leaf, _) = found.first().ok_or_else(missing)?;
     let (size, root, hashes) = replica.store.prove(id.leaf_index).await.map_err(broken)?.ok_or_else(missing)?;
@@ -231,7 +242,7 @@ pub async fn proof(core: Arc<Core>, id: DecisionId) -> Result<ProofView, Problem
 pub async fn checkpoint(core: Arc<Core>, group: GroupId) -> Result<String, Problem> {
     let replica = replica_here(&core, group)?;
     let applied = replica.machine.lock().tree().0;
-    replica.store.barrier(applied).await.map_err(broken)?;
+    sealed(&core, &replica, applied).await?;
     let (size, root) = replica.store.stored();
     sealer::sign(&core, &replica.store, size, root)
         .ok_or_else(|| Problem::new(Code::NotReady, "this node has no signing key"))

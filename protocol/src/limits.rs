@@ -99,8 +99,6 @@ pub const SEGMENT_LEAVES_MAX: u64 = 65_536;
 pub const SEGMENT_RAW_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes applied but not yet written to audit segments, per group; past it the door sheds.
 pub const SEAL_LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Replicas compare (size, root, ledger digest) every this many leaves' worth of entries.
-pub const COMPARE_EVERY_ENTRIES: u64 = 4_096;
 
 const _: () = {
     assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);

@@ -16,7 +16,7 @@ use nethical_audit::note::Signer;
 use nethical_audit::segment::SegmentWriter;
 use nethical_audit::tree::Hash;
 
-use super::{AuditStore, Closed, Sealed, create, dir_of};
+use super::{AuditStore, Closed, create, dir_of};
 use crate::message::{AskLeavesV1, KIND_LEAVES, LeavesV1};
 use crate::node::Core;
 use crate::trail::Record;
@@ -226,9 +226,4 @@ pub fn sign(core: &Core, store: &AuditStore, size: u64, root: Hash) -> Option<St
     let origin = store.log().origin(&core.shared.options.cluster);
     let signer = Signer::from_seed(&origin, core.shared.keyring.signing_seed.as_ref()?).ok()?;
     Some(Checkpoint { origin, size, root }.sign(&signer))
-}
-
-/// Sealed positions for metrics.
-pub fn lag(store: &AuditStore) -> (Sealed, u64) {
-    (*store.sealed.borrow(), store.trail.end())
 }
