@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use nethical_protocol::ids::NodeId;
+use nethical_protocol::probe::{self, Point};
 
 pub mod memory;
 pub mod presence;
@@ -57,6 +58,15 @@ pub async fn timeout<T>(clock: &dyn Clock, wait: Duration, work: impl Future<Out
         biased;
         value = &mut work => Some(value),
         () = sleep => None,
+    }
+}
+
+/// Passes a named place of the code, where a simulator may hold this node up or take its power; nothing in production.
+pub async fn pass(clock: &dyn Clock, place: &'static str) {
+    match probe::point(place) {
+        Point::Go => {}
+        Point::Wait(wait_ms) => clock.sleep(Duration::from_millis(wait_ms)).await,
+        Point::Stop => std::future::pending().await,
     }
 }
 

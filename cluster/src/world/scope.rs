@@ -25,6 +25,7 @@ pub struct Scope {
 }
 
 struct Inner {
+    label: u64,
     dead: AtomicBool,
     next: AtomicU64,
     tasks: Mutex<BTreeMap<u64, AbortHandle>>,
@@ -35,8 +36,14 @@ struct Inner {
 impl Scope {
     /// A scope whose dice start from `seed`: from the operating system in production, from the plan in simulation.
     pub fn new(seed: [u8; 32]) -> Self {
+        Self::labelled(seed, 0)
+    }
+
+    /// The same with a number by which a simulator recognises whose scope it is.
+    pub fn labelled(seed: [u8; 32], label: u64) -> Self {
         Self {
             inner: Arc::new(Inner {
+                label,
                 dead: AtomicBool::new(false),
                 next: AtomicU64::new(0),
                 tasks: Mutex::new(BTreeMap::new()),
@@ -49,6 +56,11 @@ impl Scope {
     /// The scope of the running task, where it has one.
     pub fn current() -> Option<Scope> {
         CURRENT.try_with(Clone::clone).ok()
+    }
+
+    /// The number that it was made with; 0 for none.
+    pub fn label(&self) -> u64 {
+        self.inner.label
     }
 
     /// Runs `work` in this scope's context without spawning it.
