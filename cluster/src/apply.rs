@@ -4,6 +4,7 @@
 //! never fails for a local reason but stops the group where it finds itself broken.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use rkyv::rancor::Error;
@@ -14,6 +15,7 @@ use nethical_governance::command::{CommandV1, EntryV1};
 use nethical_governance::ledger::{Applied, Ledger};
 use nethical_governance::outcome::OutcomeV1;
 use nethical_protocol::ids::{ControlRevision, LogId};
+use nethical_protocol::probe;
 
 use crate::replicate::machine::{Fault, Machine, Reply};
 use crate::store::AuditStore;
@@ -67,6 +69,8 @@ pub struct PartitionMachine {
     store: Arc<AuditStore>,
     stored: Option<Stored>,
     position: watch::Sender<(u64, u64)>,
+    /// [`crate::shared::Shared::newest_ns`].
+    pub newest_ns: Arc<AtomicU64>,
 }
 
 impl PartitionMachine {
@@ -74,8 +78,9 @@ impl PartitionMachine {
     pub fn new(store: Arc<AuditStore>, stored: Option<Stored>) -> Result<Self, Fault> {
         let (position, log) = (watch::channel((0, 0)).0, store.log());
         let (ledger, frontier) = (Ledger::new(log.group.0), Frontier::default());
-        let mut machine = Self { log, ledger, frontier, store, stored, position };
-        machine.keep(leaf::era_opened(log), Bytes::new());
+        let mut machine = Self { log, ledger, frontier, store, stored, position, newest_ns: Arc::default() };
+        let opened = record_of(leaf::era_opened(log), Bytes::new());
+        machine.keep(&opened);
         machine.check_stored()?;
         Ok(machine)
     }
@@ -100,13 +105,9 @@ impl PartitionMachine {
         &self.store.trail
     }
 
-    fn keep(&mut self, leaf: nethical_audit::leaf::LeafV1, body: Bytes) -> Arc<Record> {
-        let bytes = Bytes::from(leaf.encode());
-        let hash = nethical_audit::tree::leaf_hash(&bytes);
-        self.frontier.append(hash);
-        let record = Arc::new(Record { leaf, bytes, hash, body });
+    fn keep(&mut self, record: &Arc<Record>) {
+        self.frontier.append(record.hash);
         self.store.trail.push(record.clone());
-        record
     }
 
     /// Turns one applied command into its record, where it makes one.
@@ -126,7 +127,11 @@ impl PartitionMachine {
         let place = leaf::Place { log: self.log, leaf_index, now_ns, term, control_before };
         let leaf = leaf::leaf_of(place, &command, &outcome)
             .ok_or_else(|| Fault("an outcome that makes a leaf has none".to_owned()))?;
-        let record = self.keep(leaf, Bytes::from(command.body));
+        let is_skipped = command.is_skipped();
+        let record = record_of(leaf, Bytes::from(command.body));
+        if !is_skipped {
+            self.keep(&record);
+        }
         self.check_stored()?;
         Ok(AppliedCommand { outcome, record: Some(record) })
     }
@@ -149,10 +154,19 @@ impl PartitionMachine {
     }
 }
 
+fn record_of(leaf: nethical_audit::leaf::LeafV1, body: Bytes) -> Arc<Record> {
+    let bytes = Bytes::from(leaf.encode());
+    let hash = nethical_audit::tree::leaf_hash(&bytes);
+    Arc::new(Record { leaf, bytes, hash, body })
+}
+
 impl Machine for PartitionMachine {
     fn apply(&mut self, term: u64, index: u64, payload: &Bytes, wanted: bool) -> Result<Reply, Fault> {
-        let entry = rkyv::from_bytes::<EntryV1, Error>(payload)
+        let mut entry = rkyv::from_bytes::<EntryV1, Error>(payload)
             .map_err(|error| Fault(format!("a committed entry does not read: {error}")))?;
+        if probe::planted("apply-reads-other-group") {
+            entry.now_ns = self.newest_ns.fetch_max(entry.now_ns, Ordering::Relaxed).max(entry.now_ns);
+        }
         let revision_before = self.ledger.control_revision();
         let applied = self.ledger.apply_entry(term, &entry).map_err(|error| Fault(error.to_string()))?;
         let mut results = Vec::with_capacity(applied.len());
@@ -189,7 +203,9 @@ impl Machine for PartitionMachine {
             self.store.trail.reset(snapshot.leaves);
             self.store.expect(snapshot.leaves, self.frontier.root());
         }
-        self.check_stored()
+        self.check_stored()?;
+        self.ledger.is_behind_snapshot = self.stored.is_none();
+        Ok(())
     }
 
     fn leaves(&self) -> u64 {
@@ -197,6 +213,9 @@ impl Machine for PartitionMachine {
     }
 
     fn passed(&mut self, term: u64, index: u64) {
+        if probe::planted("quarantine-lost-at-failover") {
+            self.ledger.release_all();
+        }
         self.position.send_replace((term, index));
     }
 }

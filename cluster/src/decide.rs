@@ -118,7 +118,7 @@ impl Decider {
     }
 
     /// Starts one attempt: here where this node leads, else at the leader that it knows of.
-    fn attempt(&self, group: GroupId, actions: Vec<Action>, until: Duration) -> AttemptFuture {
+    pub fn attempt(&self, group: GroupId, actions: Vec<Action>, until: Duration) -> AttemptFuture {
         if let Some(lead) = self.core.partition(group).and_then(|replica| replica.lead()) {
             return decide_here(self.core.clone(), lead, actions, until);
         }

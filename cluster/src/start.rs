@@ -242,7 +242,8 @@ impl Starter {
         let store = AuditStore::open(shared.world.disk.clone(), &shared.options.cluster, identity).await;
         let store = store.map_err(|error| Fault(format!("audit segments of group {id}: {error}")))?;
         let (size, root) = store.stored();
-        let machine = PartitionMachine::new(store.clone(), (size > 0).then_some(Stored { size, root }))?;
+        let mut machine = PartitionMachine::new(store.clone(), (size > 0).then_some(Stored { size, root }))?;
+        machine.newest_ns = shared.newest_ns.clone();
         let machine = Arc::new(Mutex::new(machine));
         let sealing = store.clone();
         let barrier: SealBarrier = Arc::new(move |leaves| {

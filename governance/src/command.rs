@@ -6,6 +6,7 @@ use nethical_protocol::action::ActionKind;
 use nethical_protocol::control::{HoldEffect, RevisedFact};
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::ids::{ControlRevision, KeyedId, Slot};
+use nethical_protocol::probe;
 
 /// The apply rules that this release writes. Kept beside older ones while an entry of theirs may be in a log.
 pub const APPLY_VERSION: u16 = 1;
@@ -30,6 +31,14 @@ pub struct CommandV1 {
     pub header: HeaderV1,
     /// What apply never reads: sealed by the proposer (see audit's `body`), stored beside the leaf.
     pub body: Vec<u8>,
+}
+
+impl CommandV1 {
+    /// True where the planted bug `audit-leaf-skipped` keeps the command's leaf out of the trail: one decision in 32.
+    pub fn is_skipped(&self) -> bool {
+        let is_chosen = |header: &HeaderV1| matches!(header, HeaderV1::Decide(decide) if decide.body_commitment[0] < 8);
+        probe::planted("audit-leaf-skipped") && is_chosen(&self.header)
+    }
 }
 
 /// What a command asks for.

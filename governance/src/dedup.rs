@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nethical_protocol::ids::{KeyedId, Slot};
 use nethical_protocol::limits::{IDEMPOTENCY_ENTRIES_MAX, IDEMPOTENCY_WINDOW_MS, REQUEST_AHEAD_MAX_MS};
+use nethical_protocol::probe;
 
 use crate::command::RequestKey;
 use crate::outcome::OutcomeV1;
@@ -72,10 +73,11 @@ impl Dedup {
         if request.id.is_none() {
             return None;
         }
-        if request.issued_at_ms <= self.low_water_ms {
+        if request.issued_at_ms <= self.low_water_ms && !probe::planted("dedup-eviction-re-executes") {
             return Some(OutcomeV1::TooOld { low_water_ms: self.low_water_ms });
         }
-        if let Some(record) = self.records.get(&request.id).filter(|record| record.issued_at_ms > self.low_water_ms) {
+        let is_known = |record: &&Record| record.issued_at_ms > self.low_water_ms && !probe::planted("no-dedupe");
+        if let Some(record) = self.records.get(&request.id).filter(is_known) {
             let leaf_index = record.leaf_index;
             let same = record.content == request.content;
             return Some(if same { OutcomeV1::Duplicate { leaf_index } } else { OutcomeV1::Conflict { leaf_index } });

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nethical_protocol::control::Placement;
 use nethical_protocol::ids::{ControlRevision, KeyedId};
+use nethical_protocol::probe;
 
 use crate::agent::{AgentEntry, AgentFacts, AgentKey};
 use crate::command::{APPLY_VERSION, ActorKeys, CommandV1, EntryV1, HeaderV1, RequestKey};
@@ -71,6 +72,8 @@ pub struct Ledger {
     pub(crate) dedup: Dedup,
     /// What is due when. Follows from the hold-orders in `agents` and `holds`, so it is as bounded as they are.
     timers: BTreeSet<(u64, Timer)>,
+    /// Nothing was applied since a snapshot was restored. Read by the planted bug `double-apply` alone.
+    pub is_behind_snapshot: bool,
 }
 
 impl Ledger {
@@ -94,6 +97,7 @@ impl Ledger {
             swept_to: None,
             dedup: Dedup::new(bounds),
             timers: BTreeSet::new(),
+            is_behind_snapshot: false,
         }
     }
 
@@ -104,11 +108,16 @@ impl Ledger {
         if entry.apply_version != APPLY_VERSION {
             return Err(UnknownApplyVersion(entry.apply_version));
         }
-        if entry.term != log_term {
+        if entry.term != log_term && !probe::planted("older-term-accepted") {
             let stale = Applied { outcome: OutcomeV1::Stale(Stale::Term), leaf_index: None };
             return Ok(vec![stale; entry.commands.len()]);
         }
         self.advance(entry.now_ns);
+        if std::mem::take(&mut self.is_behind_snapshot) && probe::planted("double-apply") {
+            let (dedup, next_leaf) = (self.dedup.clone(), self.next_leaf);
+            entry.commands.iter().for_each(|command| drop(self.apply(entry.now_ns, command)));
+            (self.dedup, self.next_leaf) = (dedup, next_leaf);
+        }
         Ok(entry.commands.iter().map(|command| self.apply(entry.now_ns, command)).collect())
     }
 
@@ -124,7 +133,7 @@ impl Ledger {
         };
         let leaf_index = outcome.makes_leaf().then(|| {
             let leaf_index = self.next_leaf;
-            self.next_leaf += 1;
+            self.next_leaf += u64::from(!command.is_skipped());
             if let Some((request, actor)) = request_of(&command.header) {
                 self.dedup.remember(request, actor.slot, leaf_index);
             }

@@ -18,6 +18,7 @@ use nethical_protocol::control::{HoldEffect, HoldFact, LimitFact, TenantFact};
 use nethical_protocol::decision::AgentStatus;
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
 use nethical_protocol::limits::SNAPSHOT_BYTES_MAX;
+use nethical_protocol::probe;
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
@@ -155,7 +156,7 @@ impl Ledger {
             policy: self.policy.map(|policy| (policy.revision, policy.digest)),
             tenants: self.tenants.iter().map(|(id, at)| TenantFact { tenant: *id, placement: *at }).collect(),
             limits: self.quota.limits.iter().map(|limit| (limit.fact.clone(), limit.born)).collect(),
-            holds: self.holds.iter().cloned().collect(),
+            holds: self.holds.iter().filter(|_| !probe::planted("holds-not-in-snapshot")).cloned().collect(),
             agents: self.agents.iter().map(|(key, entry)| agent_record(key, entry)).collect(),
             agents_swept_to: self.swept_to.map(agent_key_record),
             buckets: self.quota.buckets.iter().map(|(key, bucket)| bucket_record(key, bucket)).collect(),
@@ -163,7 +164,12 @@ impl Ledger {
             dedup_entries_max: dedup.bounds.entries_max as u64,
             dedup_window_ms: dedup.bounds.window_ms,
             dedup_low_water_ms: dedup.low_water_ms,
-            records: dedup.records.iter().map(|(id, record)| dedup_record(*id, record)).collect(),
+            records: dedup
+                .records
+                .iter()
+                .filter(|_| !probe::planted("requests-not-in-snapshot"))
+                .map(|(id, record)| dedup_record(*id, record))
+                .collect(),
         }
     }
 
@@ -232,7 +238,8 @@ fn open(bytes: &[u8]) -> Result<&[u8], SnapshotError> {
         return Err(SnapshotError::Length);
     }
     let checksum = crc32c::crc32c_append(crc32c::crc32c(&header[..16]), body);
-    if header[16..20] != checksum.to_le_bytes() { Err(SnapshotError::Checksum) } else { Ok(body) }
+    let is_whole = header[16..20] == checksum.to_le_bytes() || probe::planted("snapshot-without-checksum");
+    if !is_whole { Err(SnapshotError::Checksum) } else { Ok(body) }
 }
 
 fn agent_key_record(key: AgentKey) -> AgentKeyV1 {

@@ -6,6 +6,53 @@
 
 use std::fmt;
 
+/// The planted bugs: mistakes that programmers make, each switched on by its name at run time. A simulator that does
+/// not find one of them is not good enough.
+pub const PLANTED: &[(&str, &str)] = &[
+    ("no-dedupe", "A request that was executed before is not recognised and is executed again."),
+    ("over-grant-by-one", "Every limit has room for one unit more than its cap or burst."),
+    ("acknowledge-before-sync", "The log's writer tells everybody that a batch is durable and only then syncs it."),
+    ("vote-not-synced", "A vote counts as saved as soon as it is queued."),
+    ("older-term-accepted", "Apply executes an entry whose proposer's term is not the term of the log entry."),
+    ("double-apply", "The first entry behind a restored snapshot is applied to the ledger twice."),
+    ("leader-restore", "A restarted leader resumes its old term instead of campaigning for a new one."),
+    ("quarantine-lost-at-failover", "A new leader's first entry releases all agents and ends all hold-orders."),
+    ("audit-leaf-skipped", "Some decisions are acknowledged and their leaf index is given to the next one."),
+    ("snapshot-without-checksum", "A snapshot's digest and checksum are not compared, at load nor at install."),
+    ("forward-loop", "A node that was sent a forwarded decision and does not lead forwards it again."),
+    ("torn-tail-accepted", "Recovery takes a batch whose checksums are wrong when its record headers look plausible."),
+    ("apply-reads-other-group", "Apply takes its time from whichever group of the node has come furthest."),
+    ("stale-evaluation-accepted", "An evaluation under an older policy or of an older agent is executed."),
+    ("log-time-from-wall", "Entries are stamped with the leader's wall clock as it is."),
+    ("dedup-eviction-re-executes", "A request id that may have been forgotten is executed instead of refused."),
+    ("vote-lost-on-recycling", "A log segment does not begin with the groups' votes, so that recycling loses them."),
+    ("budget-window-boundary", "A budget's window ends a tenth early, and what is charged then is not counted."),
+    ("replay-charges-twice", "A repeated request is answered from its record and charged once more."),
+    ("read-index-skipped", "A leader reports an agent's state without asking a quorum whether it still leads."),
+    ("lease-not-checked", "A leader decides although the control group has not been reached for too long."),
+    ("holds-not-in-snapshot", "A ledger's snapshot leaves out the hold-orders on tenants and on the zone."),
+    ("requests-not-in-snapshot", "A ledger's snapshot leaves out which requests were executed."),
+    ("hold-lapses-early", "A hold-order with a time limit ends a second before that."),
+    ("unknown-reported-as-refused", "A decision whose entry's fate is unknown is reported as never proposed."),
+];
+
+/// What production code reports as it claims it to be, bugs or none: the name, its facts in order. The node is the
+/// one whose task reports. An index or term of something that is not there is 0.
+pub const OBSERVED: &[(&str, &str)] = &[
+    ("vote.saved", "group, term, replica voted for; the vote is durable"),
+    ("vote.loaded", "group, own replica, term, replica voted for; the group starts"),
+    ("log.flushed", "group, last index, last term; the log up to there is durable"),
+    ("log.loaded", "group, last index, last term, purged index, own replica; the group starts"),
+    ("log.truncated", "group, last index kept; what came after is about to be gone"),
+    (
+        "entry.applied",
+        "group, log term, index, proposer's term, proposer's stamp, leaves before, leaves made, crc32c of the entry",
+    ),
+    ("control.revision", "group, control revision that has taken effect"),
+    ("forward.sent", "group, node that is asked, crc32c of the request id; one for each action"),
+    ("forward.taken", "group, node that asks, crc32c of the request id; one for each action"),
+];
+
 /// True in the simulator's build alone.
 pub const ENABLED: bool = cfg!(feature = "probes");
 
@@ -171,4 +218,28 @@ macro_rules! always {
             $crate::probe::violated($name, format_args!($($detail)+));
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn planted_bugs_have_names_of_their_own_in_kebab_case_and_a_sentence() {
+        let mut names = BTreeSet::new();
+        for (name, sentence) in PLANTED {
+            assert!(names.insert(name), "{name} is there twice");
+            let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+            assert!(name.split('-').all(is_word), "{name}");
+            assert!(sentence.ends_with('.'), "{name}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn observed_facts_have_names_of_their_own() {
+        let names: BTreeSet<_> = OBSERVED.iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), OBSERVED.len());
+    }
 }

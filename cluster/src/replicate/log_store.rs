@@ -15,6 +15,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
 
 use nethical_protocol::ids::GroupId;
+use nethical_protocol::probe;
 
 use super::codec::{LogIdV1, VoteV1, decode_payload, encode_payload};
 use super::types::{Entry, LogId, Types, Vote, log_id, term_of};
@@ -191,7 +192,10 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.wal.save_vote(self.group, VoteV1::from(*vote).to_bytes()).await?;
+        let saved = self.wal.save_vote(self.group, VoteV1::from(*vote).to_bytes());
+        if !probe::planted("vote-not-synced") {
+            saved.await?;
+        }
         self.inner.lock().vote = Some(*vote);
         Ok(())
     }

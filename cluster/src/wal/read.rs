@@ -51,7 +51,7 @@ pub(super) fn read(
             for (position, location) in run.wanted {
                 let entry = &mut entries[position];
                 let at = (location.offset - run.start) as usize;
-                let found = bytes.get(at..).and_then(|_| record::decode(&bytes.slice(at..), run.segment.seed));
+                let found = bytes.get(at..).and_then(|_| record::decode_in_batch(&bytes.slice(at..), run.segment.seed));
                 let found = found.filter(|record| {
                     let header = record.header;
                     (header.kind, header.group, header.term, header.index)

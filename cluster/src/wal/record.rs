@@ -10,6 +10,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use nethical_protocol::probe;
+
 /// Bytes in front of every payload.
 pub(super) const HEADER_BYTES: usize = 32;
 /// Version of the record layout written by this release.
@@ -131,10 +133,21 @@ fn checksum(seed: Seed, length: u32, fixed: &[u8], payload: &[u8]) -> u32 {
 
 /// The record at the beginning of `bytes`; none where there is no valid one.
 pub(super) fn decode(bytes: &Bytes, seed: Seed) -> Option<Record> {
+    decode_checked(bytes, Some(seed))
+}
+
+/// The record at the beginning of `bytes`, which lie within a batch; none where there is no valid one.
+pub(super) fn decode_in_batch(bytes: &Bytes, seed: Seed) -> Option<Record> {
+    decode_checked(bytes, Some(seed).filter(|_| !probe::planted("torn-tail-accepted")))
+}
+
+/// Without a seed the checksum is not compared.
+fn decode_checked(bytes: &Bytes, seed: Option<Seed>) -> Option<Record> {
     let length = u32_at(bytes, 0)?;
     let end = HEADER_BYTES.checked_add(length as usize)?;
     let (fixed, payload) = (bytes.get(8..HEADER_BYTES)?, bytes.get(HEADER_BYTES..end)?);
-    if fixed[1] != VERSION || u32_at(bytes, 4)? != checksum(seed, length, fixed, payload) {
+    let crc = u32_at(bytes, 4)?;
+    if fixed[1] != VERSION || seed.is_some_and(|seed| crc != checksum(seed, length, fixed, payload)) {
         return None;
     }
     let header = Header {

@@ -12,6 +12,7 @@ use rand::Rng;
 use rand_chacha::ChaCha12Rng;
 
 use nethical_protocol::ids::GroupId;
+use nethical_protocol::probe;
 
 use super::WalOptions;
 use super::index::Location;
@@ -73,7 +74,12 @@ impl Writer {
                 return;
             }
             match result {
-                Ok(placed) => self.finish(ops, &placed, floor),
+                Ok(placed) => {
+                    self.finish(ops, &placed, floor);
+                    if let Some(current) = self.current.as_ref().filter(|_| probe::planted("acknowledge-before-sync")) {
+                        let _ = current.file.sync().await;
+                    }
+                }
                 Err(error) => {
                     (self.options.on_fatal)(&error);
                     self.shared.fail(&error, ops);
@@ -123,7 +129,10 @@ impl Writer {
     async fn write(&mut self, encoded: Encoded) -> io::Result<Vec<Placed>> {
         let current = self.current.as_mut().ok_or_else(|| io::Error::other("a batch needs a segment"))?;
         let bytes = encoded.bytes.len() as u64;
-        current.file.write_and_sync(encoded.at, encoded.bytes).await?;
+        match probe::planted("acknowledge-before-sync") {
+            true => current.file.write_at(encoded.at, encoded.bytes).await?,
+            false => current.file.write_and_sync(encoded.at, encoded.bytes).await?,
+        }
         current.end = encoded.at + bytes;
         let (sequence, epoch, position) = (self.end.sequence + 1, current.epoch, current.end);
         self.end = End { sequence, epoch, position, oldest_epoch: self.floor };
@@ -287,7 +296,9 @@ impl Body {
         let values =
             [(Kind::Vote, &heads.vote), (Kind::Committed, &heads.committed), (Kind::Membership, &heads.membership)];
         for (kind, value) in values {
-            if let Some(value) = value {
+            if let Some(value) =
+                value.as_ref().filter(|_| kind != Kind::Vote || !probe::planted("vote-lost-on-recycling"))
+            {
                 self.put(header(kind), value);
             }
         }

@@ -10,6 +10,7 @@
 //! below its level admits nothing until enough has leaked.
 
 use nethical_protocol::control::LimitKind;
+use nethical_protocol::probe;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -112,7 +113,8 @@ impl Meter {
         if cost > self.cap() {
             return Fit::Never;
         }
-        let room = self.scaled(self.cap() - cost);
+        let over = u64::from(probe::planted("over-grant-by-one"));
+        let room = self.scaled(self.cap() - cost) + self.scaled(over);
         if used <= room {
             return Fit::Room;
         }
@@ -176,6 +178,8 @@ fn nanoseconds_to_leak(level: u128, amount: u64) -> u64 {
 }
 
 fn window_start(now_ns: u64, window_ns: u64) -> u64 {
+    let early_ns = if probe::planted("budget-window-boundary") { window_ns / 10 } else { 0 };
+    let now_ns = now_ns.saturating_add(early_ns);
     now_ns - now_ns % window_ns
 }
 
