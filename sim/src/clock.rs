@@ -1,13 +1,15 @@
 //! Simulated time: tokio's paused clock, which jumps to the next timer whenever nothing can run.
 //!
-//! Monotonic time is the same on every node. Wall time starts at a fixed date and is off by a constant on each node.
+//! The run has one true time. A machine's clock may be off, jump, and run too fast or too slowly; its timers run with it.
 
 #![allow(clippy::disallowed_methods, reason = "this file is the seam to the simulated clock")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use nethical_cluster::world::Clock;
@@ -15,22 +17,76 @@ use nethical_cluster::world::Clock;
 /// 2026-01-01T00:00:00Z, where every run begins: the start of a UTC day, so that a daily budget has one window in a run.
 pub const EPOCH_NS: u64 = 1_767_225_600_000_000_000;
 
-/// Time on one node. Must be made inside a runtime whose clock is paused.
-#[derive(Clone, Copy)]
+const MILLION: i128 = 1_000_000;
+
+/// Time. Must be made inside a runtime whose clock is paused. A clone is the same clock.
+#[derive(Clone)]
 pub struct SimClock {
     start: Instant,
-    offset_ns: i64,
+    skew: Option<Arc<Mutex<Skew>>>,
+}
+
+/// How a machine's clock differs from true time. Everything is counted from the last change.
+struct Skew {
+    since: Duration,
+    monotonic: Duration,
+    wall_ns: u64,
+    ppm: i64,
+}
+
+impl Skew {
+    /// What the machine counts of a span of true time.
+    fn counted(&self, real: Duration) -> Duration {
+        scaled(real, MILLION + i128::from(self.ppm), MILLION)
+    }
+
+    /// Counts what has passed, so that the rate can change.
+    fn settle(&mut self, real: Duration) {
+        let passed = self.counted(real - self.since);
+        self.monotonic += passed;
+        self.wall_ns += passed.as_nanos() as u64;
+        self.since = real;
+    }
+}
+
+fn scaled(span: Duration, times: i128, over: i128) -> Duration {
+    Duration::from_nanos((span.as_nanos() as i128 * times / over) as u64)
 }
 
 impl SimClock {
-    /// The clock of the run, begun now.
+    /// The run's own clock, begun now: true time.
     pub fn begin() -> Self {
-        Self { start: Instant::now(), offset_ns: 0 }
+        Self { start: Instant::now(), skew: None }
     }
 
-    /// The same clock on a machine whose wall is off by this much.
-    pub fn off_by(self, offset_ns: i64) -> Self {
-        Self { offset_ns, ..self }
+    /// The clock of a machine whose wall is off by this much.
+    pub fn machine(&self, off_ms: i64) -> Self {
+        let wall_ns = (EPOCH_NS + self.real().as_nanos() as u64).saturating_add_signed(off_ms * 1_000_000);
+        let skew = Skew { since: self.real(), monotonic: self.real(), wall_ns, ppm: 0 };
+        Self { start: self.start, skew: Some(Arc::new(Mutex::new(skew))) }
+    }
+
+    /// The wall jumps.
+    pub fn jump(&self, by_ms: i64) {
+        if let Some(skew) = &self.skew {
+            let mut skew = skew.lock();
+            skew.settle(self.real());
+            skew.wall_ns = skew.wall_ns.saturating_add_signed(by_ms * 1_000_000);
+        }
+    }
+
+    /// From now on the clock runs by this many parts per million too fast.
+    pub fn drift(&self, ppm: i64) {
+        if let Some(skew) = &self.skew {
+            let mut skew = skew.lock();
+            skew.settle(self.real());
+            skew.ppm = ppm;
+        }
+    }
+
+    /// True time since the start of the run, whatever this clock shows.
+    pub fn real(&self) -> Duration {
+        self.start.elapsed()
     }
 
     /// Completes at `at` since the start of the run.
@@ -41,15 +97,30 @@ impl SimClock {
 
 impl Clock for SimClock {
     fn now(&self) -> Duration {
-        self.start.elapsed()
+        let real = self.real();
+        match &self.skew {
+            None => real,
+            Some(skew) => {
+                let skew = skew.lock();
+                skew.monotonic + skew.counted(real - skew.since)
+            }
+        }
     }
 
     fn wall_ns(&self) -> u64 {
-        (EPOCH_NS + self.now().as_nanos() as u64).saturating_add_signed(self.offset_ns)
+        let real = self.real();
+        match &self.skew {
+            None => EPOCH_NS + real.as_nanos() as u64,
+            Some(skew) => {
+                let skew = skew.lock();
+                skew.wall_ns + skew.counted(real - skew.since).as_nanos() as u64
+            }
+        }
     }
 
     fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
-        tokio::time::sleep(wait).boxed()
+        let ppm = self.skew.as_ref().map_or(0, |skew| skew.lock().ppm);
+        tokio::time::sleep(scaled(wait, MILLION, MILLION + i128::from(ppm))).boxed()
     }
 }
 
@@ -58,13 +129,30 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn walls_differ_by_their_offset_and_monotonic_time_does_not() {
+    async fn walls_differ_by_their_offset_and_jumps_and_monotonic_time_does_not() {
         let clock = SimClock::begin();
-        let late = clock.off_by(-30_000_000);
+        let late = clock.machine(-30);
         clock.sleep(Duration::from_secs(3_600)).await;
         assert_eq!(clock.now(), late.now());
-        assert_eq!(clock.now(), Duration::from_secs(3_600));
         assert_eq!(clock.wall_ns() - late.wall_ns(), 30_000_000);
         assert_eq!(clock.wall_ns(), EPOCH_NS + 3_600_000_000_000);
+        late.jump(5_000);
+        assert_eq!(late.wall_ns() - clock.wall_ns(), 4_970_000_000);
+        assert_eq!(clock.now(), late.now());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fast_clock_counts_more_and_wakes_earlier() {
+        let clock = SimClock::begin();
+        let fast = clock.machine(0);
+        fast.drift(250_000);
+        let (begun, counted) = (clock.real(), fast.now());
+        fast.sleep(Duration::from_secs(10)).await;
+        assert_eq!(clock.real() - begun, Duration::from_secs(8));
+        assert_eq!(fast.now() - counted, Duration::from_secs(10));
+        assert_eq!(fast.wall_ns() - clock.wall_ns(), 2_000_000_000);
+        fast.drift(0);
+        clock.sleep(Duration::from_secs(1)).await;
+        assert_eq!(fast.now() - counted, Duration::from_secs(11), "nothing is counted twice when the rate changes");
     }
 }

@@ -1,14 +1,17 @@
-//! The simulator's own answer to the system's `getrandom`: the same bytes in every process.
+//! The simulator's own answer to the system's `getrandom`: the same bytes on every thread of every process.
 //!
 //! Standard hash maps take their keys from there, and some dependencies iterate over such maps. Only this binary has
 //! it; a node must never be linked with it, because its keys would be known to everybody.
 
 #![allow(unsafe_code, reason = "a C symbol can be defined in no other way")]
 
+use std::cell::Cell;
 use std::ffi::{c_uint, c_void};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-static CALLS: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// A run has a thread of its own, so counting by thread makes it independent of the runs beside and before it.
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
 
 /// Fills `length` bytes at `buffer` from a counter.
 ///
@@ -16,7 +19,7 @@ static CALLS: AtomicU64 = AtomicU64::new(0);
 /// `buffer` must be valid for writes of `length` bytes, as the system's contract demands of every caller.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, _flags: c_uint) -> isize {
-    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let call = CALLS.with(|calls| calls.replace(calls.get() + 1));
     // SAFETY: the caller guarantees that the buffer is writable over its whole length.
     let bytes = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) };
     for (at, chunk) in bytes.chunks_mut(8).enumerate() {

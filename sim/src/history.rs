@@ -60,15 +60,15 @@ pub struct Operation {
     pub attempts: u32,
 }
 
-/// The quarantine, as its administrator saw it.
-#[derive(Debug, Clone, Default)]
+/// A quarantine, as its administrator saw it.
+#[derive(Debug, Clone)]
 pub struct Quarantine {
-    /// When it was acknowledged, and where it stands.
-    pub placed: Option<(Duration, DecisionId)>,
+    /// The agent.
+    pub agent: String,
+    /// When it was acknowledged.
+    pub placed: Option<Duration>,
     /// When the first call to release began.
     pub release_called: Option<Duration>,
-    /// When the release was acknowledged.
-    pub released: Option<Duration>,
 }
 
 /// Everything that clients did. A clone is the same history.
@@ -80,14 +80,16 @@ pub struct History {
 #[derive(Default)]
 struct Inner {
     operations: BTreeMap<String, Operation>,
-    quarantine: Quarantine,
+    quarantines: Vec<Quarantine>,
+    orders: u64,
+    failed_orders: u64,
     contradictions: Vec<String>,
     replays: u64,
 }
 
 impl History {
-    /// An attempt at an action begins.
-    pub fn attempt(&self, action: &Action, now: Duration) {
+    /// An attempt at an action begins; gives its number, from 1.
+    pub fn attempt(&self, action: &Action, now: Duration) -> u32 {
         let mut inner = self.inner.lock();
         let operation = inner.operations.entry(action.request_id.clone()).or_insert_with(|| Operation {
             tenant: action.tenant.clone(),
@@ -100,6 +102,7 @@ impl History {
             attempts: 0,
         });
         operation.attempts += 1;
+        operation.attempts
     }
 
     /// A decision came back. Every decision of one request must be the same.
@@ -128,9 +131,33 @@ impl History {
         }
     }
 
-    /// Notes what became of the quarantine.
-    pub fn note_quarantine(&self, note: impl FnOnce(&mut Quarantine)) {
-        note(&mut self.inner.lock().quarantine);
+    /// A quarantine was acknowledged, or was not; gives its number.
+    pub fn quarantined(&self, agent: String, placed: Option<Duration>) -> usize {
+        let mut inner = self.inner.lock();
+        inner.quarantines.push(Quarantine { agent, placed, release_called: None });
+        inner.orders += u64::from(placed.is_some());
+        inner.failed_orders += u64::from(placed.is_none());
+        inner.quarantines.len() - 1
+    }
+
+    /// The first call to release a quarantine begins.
+    pub fn release_called(&self, number: usize, now: Duration) {
+        if let Some(quarantine) = self.inner.lock().quarantines.get_mut(number) {
+            quarantine.release_called = Some(now);
+        }
+    }
+
+    /// An order was carried out, or was not.
+    pub fn ordered(&self, done: bool) {
+        let mut inner = self.inner.lock();
+        inner.orders += u64::from(done);
+        inner.failed_orders += u64::from(!done);
+    }
+
+    /// Orders that were carried out, and those that were not.
+    pub fn orders(&self) -> (u64, u64) {
+        let inner = self.inner.lock();
+        (inner.orders, inner.failed_orders)
     }
 
     /// All operations by request id.
@@ -138,9 +165,9 @@ impl History {
         self.inner.lock().operations.clone()
     }
 
-    /// The quarantine.
-    pub fn quarantine(&self) -> Quarantine {
-        self.inner.lock().quarantine.clone()
+    /// All quarantines.
+    pub fn quarantines(&self) -> Vec<Quarantine> {
+        self.inner.lock().quarantines.clone()
     }
 
     /// Answers that contradict each other.

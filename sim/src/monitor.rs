@@ -10,13 +10,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use nethical_cluster::replicate::group::Leadership;
+use nethical_cluster::replicate::machine::Machine;
 use nethical_cluster::world::Clock;
 use nethical_protocol::ids::{GroupId, NodeId};
 
+use crate::trace::Field;
 use crate::world::{Fleet, Living};
 
 /// Between two looks.
-const EVERY: Duration = Duration::from_millis(20);
+const EVERY: Duration = Duration::from_millis(50);
 
 /// What was seen so far. A clone is the same monitor.
 #[derive(Clone, Default)]
@@ -28,9 +30,9 @@ pub struct Monitor {
 struct Inner {
     seen: BTreeMap<(NodeId, GroupId), Leadership>,
     leaders: BTreeMap<(GroupId, u64), NodeId>,
+    sizes: BTreeMap<(NodeId, GroupId), u64>,
     roots: BTreeMap<(GroupId, u64), ([u8; 32], NodeId)>,
     leader_changes: u64,
-    violations: Vec<String>,
 }
 
 impl Monitor {
@@ -50,8 +52,11 @@ impl Monitor {
                 inner.note_leadership(fleet, node, group, leadership);
             }
             for replica in living.governor.core().partitions() {
-                let (size, root) = replica.machine.lock().tree();
-                inner.note_root(node, replica.group.id(), size, root);
+                let (group, machine) = (replica.group.id(), replica.machine.lock());
+                if inner.sizes.get(&(node, group)) != Some(&machine.leaves()) {
+                    let (size, root) = machine.tree();
+                    inner.note_root(fleet, node, group, size, root);
+                }
             }
         }
     }
@@ -59,11 +64,6 @@ impl Monitor {
     /// Times that some node began to lead some group.
     pub fn leader_changes(&self) -> u64 {
         self.inner.lock().leader_changes
-    }
-
-    /// What should never have been seen.
-    pub fn violations(&self) -> Vec<String> {
-        self.inner.lock().violations.clone()
     }
 }
 
@@ -73,27 +73,34 @@ impl Inner {
         if before == now {
             return;
         }
-        let leader = now.leader.map_or_else(|| "nobody".to_owned(), |leader| format!("node {leader}"));
-        fleet.event(Some(node), "leader", &format!("group {group} term {} {leader}", now.term));
+        fleet.event(
+            Some(node),
+            "leader",
+            &[
+                ("group", Field::Number(u64::from(group.0))),
+                ("term", Field::Number(now.term)),
+                ("leader", now.leader.map_or(Field::None, |leader| Field::Number(leader.0))),
+                ("here", Field::Flag(now.here)),
+            ],
+        );
         if now.here && !(before.here && before.term == now.term) {
             self.leader_changes += 1;
             let first = *self.leaders.entry((group, now.term)).or_insert(node);
             if first != node {
-                self.violations
-                    .push(format!("term {} of group {group} has two leaders: nodes {first} and {node}", now.term));
+                let term = now.term;
+                let what = format!("term {term} of group {group} has two leaders: nodes {first} and {node}");
+                fleet.watch().violated("one-leader", what);
             }
         }
     }
 
-    fn note_root(&mut self, node: NodeId, group: GroupId, size: u64, root: [u8; 32]) {
+    fn note_root(&mut self, fleet: &Fleet, node: NodeId, group: GroupId, size: u64, root: [u8; 32]) {
+        self.sizes.insert((node, group), size);
         let (first, seen_on) = *self.roots.entry((group, size)).or_insert((root, node));
         if first != root {
-            let at = format!("at {size} leaves group {group} has two roots");
-            self.violations.push(format!(
-                "{at}: {} on node {seen_on}, {} on node {node}",
-                hex::encode(first),
-                hex::encode(root)
-            ));
+            let (first, root) = (hex::encode(first), hex::encode(root));
+            let what = format!("group {group} at {size} leaves: root {first} on node {seen_on}, {root} on node {node}");
+            fleet.watch().violated("one-root", what);
         }
     }
 }

@@ -1,126 +1,303 @@
-//! What goes wrong in a run, and when: drawn from the seed before the run begins, so that it is data.
+//! A run as data: the fleet, the work, and every fault with its time. Drawn from a seed, kept as JSON, shrunk, replayed.
 //!
-//! Every plan has one loss of power on all nodes at once. All faults end before the calm at the end.
+//! A fault is an interval with an end of its own, so that any of them can be taken out and the rest still makes sense;
+//! its dice are forked by its number, so that taking one out never moves another. Nothing here carries a fault out.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
-use rand::RngExt;
-use serde::Serialize;
+use anyhow::{Context, bail, ensure};
+use serde::{Deserialize, Serialize};
 
 use nethical_protocol::ids::NodeId;
 
-use crate::dice;
+use crate::fault::{Entry, Fault};
 
-/// The nodes of the fake world and where they are.
-pub const NODES: [(NodeId, &str); 3] = [(NodeId(1), "us-east-1"), (NodeId(2), "eu-west-1"), (NodeId(3), "ap-south-1")];
-/// One-way latencies in milliseconds: from, to, forth, back. The two directions of a link differ.
-pub const LATENCIES_MS: [(NodeId, NodeId, u64, u64); 3] =
-    [(NodeId(1), NodeId(2), 38, 41), (NodeId(1), NodeId(3), 96, 91), (NodeId(2), NodeId(3), 57, 62)];
+/// First field of every plan. A plan of another version is refused: its faults would mean something else.
+pub const FORMAT: &str = "nethical-sim-plan/1";
 /// Nothing fails in the last seconds of a run.
-pub const CALM: Duration = Duration::from_secs(10);
-/// The shortest run in which everything finds its place.
-pub const SECONDS_MIN: u64 = 40;
+pub const CALM: Duration = Duration::from_secs(8);
+/// The shortest run in which everything finds its place, seconds.
+pub const SECONDS_MIN: u64 = 30;
+/// The longest run, seconds: a day.
+pub const SECONDS_MAX: u64 = 86_400;
+/// Faults of one plan.
+pub const FAULTS_MAX: usize = 10_000;
 
-/// One fault, or its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+/// What carries calls between nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Fault {
-    /// All nodes lose power at the same instant.
-    PowerLoss,
-    /// One node loses power.
-    Crash(NodeId),
-    /// A node without power starts again from what its disk kept.
-    Restart(NodeId),
-    /// A link is cut in one direction.
-    Cut(NodeId, NodeId),
-    /// A link is mended in one direction.
-    Mend(NodeId, NodeId),
-    /// All disks acknowledge syncs that they do not make, or are honest again. Outside of what the cluster promises to
-    /// survive: a run with it must be found bad, which shows that the oracle looks.
-    LyingDisks(bool),
+pub enum Net {
+    /// Whole calls, without encryption: fast.
+    #[default]
+    Message,
+    /// quinn and rustls over simulated datagrams.
+    Quic,
 }
 
-/// How long before the loss of power disks begin to lie, where they do.
-const LIE_BEFORE: Duration = Duration::from_millis(1_500);
-
-/// All faults of a run, in order of time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// The run's length.
-    pub length: Duration,
-    /// When what happens.
-    pub faults: Vec<(Duration, Fault)>,
-    /// An agent is quarantined at the first time and released at the second.
-    pub quarantine: (Duration, Duration),
+    /// [`FORMAT`].
+    pub format: String,
+    /// Where the dice of everything that is not in the plan come from.
+    pub seed: u64,
+    /// What carries calls.
+    #[serde(default)]
+    pub net: Net,
+    /// Length of the run before convergence is awaited, milliseconds.
+    pub length_ms: u64,
+    /// The machines.
+    pub fleet: FleetSpec,
+    /// The clients.
+    pub work: WorkSpec,
+    /// Constants of the code that this run changes, by name.
+    #[serde(default)]
+    pub knobs: BTreeMap<String, u64>,
+    /// A planted bug that is active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planted: Option<String>,
+    /// What goes wrong, in order of time.
+    pub faults: Vec<Entry>,
+}
+
+/// The machines of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FleetSpec {
+    /// The region of each node; node ids count from 1.
+    pub regions: Vec<String>,
+    /// Partition groups.
+    pub partitions: u32,
+    /// Replicas of each partition group.
+    pub replicas: usize,
+    /// Between heartbeats, milliseconds.
+    pub heartbeat_ms: u64,
+    /// Least and greatest election timeout, milliseconds.
+    pub election_ms: (u64, u64),
+    /// One-way latency from a node (row) to a node (column), milliseconds.
+    pub latency_ms: Vec<Vec<u64>>,
+    /// How long a sync takes, milliseconds: from, to.
+    pub sync_ms: (u64, u64),
+    /// How far each node's wall clock is off at the start, milliseconds.
+    pub wall_off_ms: Vec<i64>,
+}
+
+/// The clients of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkSpec {
+    /// Clients at work at the same time.
+    pub clients: u32,
+    /// A client's pause between two requests, milliseconds: from, to.
+    pub pause_ms: (u64, u64),
+    /// Most actions in one call.
+    pub batch_max: u32,
+    /// Agents of the tenant whose agents live in all partitions.
+    pub spread_agents: u32,
+    /// Agents of the tenant whose agents live in one partition.
+    pub single_agents: u32,
+    /// Requests per second and at once of each agent of the spread tenant.
+    pub pace: (u64, u64),
+    /// Credits that all agents of the single tenant may spend in a day.
+    pub purse: u64,
+    /// Of a thousand requests, how many are asked again after their answer.
+    pub again_permille: u32,
+    /// Of a thousand requests, how many carry something that detectors know.
+    pub suspicious_permille: u32,
+    /// What administrators do.
+    pub orders: Vec<Order>,
+}
+
+/// Something that an administrator does at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// When.
+    pub at_ms: u64,
+    /// What.
+    pub order: OrderKind,
+}
+
+/// What administrators do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum OrderKind {
+    /// Block an agent of the spread tenant for some time.
+    Quarantine {
+        /// The agent's number.
+        agent: u32,
+        /// How long until it is released, milliseconds.
+        for_ms: u64,
+    },
+    /// Change the pace of the spread tenant's agents. Never above the pace of the [`WorkSpec`].
+    Pace {
+        /// Requests per second.
+        rate: u64,
+        /// Requests at once.
+        burst: u64,
+    },
+    /// Change the purse of the single tenant. Never above the purse of the [`WorkSpec`].
+    Purse {
+        /// Credits in a day.
+        cap: u64,
+    },
+    /// Put another policy in force: the first one, or a stricter one.
+    Policy {
+        /// True for the stricter one.
+        strict: bool,
+    },
 }
 
 impl Plan {
-    /// The plan of a seed. `seconds` is at least [`SECONDS_MIN`].
-    pub fn draw(seed: u64, seconds: u64) -> Self {
-        let mut dice = dice::fork(seed, "plan");
-        let length = Duration::from_secs(seconds.max(SECONDS_MIN));
-        let part = |permille: u64| Duration::from_millis(length.as_millis() as u64 * permille / 1_000);
-        let mut within = |from: u64, to: u64| part(dice.random_range(from..to));
-        let (isolated_at, crashed_at) = (within(150, 230), within(690, 760));
-        let power_lost_at = within(334, 666);
-        let quarantine = (within(240, 320), within(700, 780));
-        let mut faults = vec![(power_lost_at, Fault::PowerLoss)];
-        for (node, _) in NODES {
-            let dark = Duration::from_millis(dice.random_range(50..1_000));
-            faults.push((power_lost_at + dark, Fault::Restart(node)));
-        }
-        let mut someone = || NODES[dice.random_range(0..NODES.len())].0;
-        let (isolated, crashed) = (someone(), someone());
-        let (cut_for, dark) = (dice.random_range(1_500..4_000), dice.random_range(100..1_500));
-        let both_ways = dice.random_bool(0.5);
-        for (other, _) in NODES.into_iter().filter(|(node, _)| *node != isolated) {
-            let mended_at = isolated_at + Duration::from_millis(cut_for);
-            faults.extend([(isolated_at, Fault::Cut(isolated, other)), (mended_at, Fault::Mend(isolated, other))]);
-            if both_ways {
-                faults.extend([(isolated_at, Fault::Cut(other, isolated)), (mended_at, Fault::Mend(other, isolated))]);
-            }
-        }
-        faults.push((crashed_at, Fault::Crash(crashed)));
-        faults.push((crashed_at + Duration::from_millis(dark), Fault::Restart(crashed)));
-        faults.sort();
-        Self { length, faults, quarantine }
+    /// All nodes.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        (1..=self.fleet.regions.len() as u64).map(NodeId).collect()
     }
 
-    /// The same plan, except that just before the loss of power all disks lie about their syncs.
-    pub fn with_lying_disks(mut self) -> Self {
-        let loss = self.faults.iter().find(|(_, fault)| *fault == Fault::PowerLoss).map(|(at, _)| *at);
-        let lost_at = loss.expect("every plan has one loss of power");
-        // The disks are honest again when the first node starts: faults of one instant are sorted, and this one is last.
-        self.faults.extend([(lost_at - LIE_BEFORE, Fault::LyingDisks(true)), (lost_at, Fault::LyingDisks(false))]);
-        self.faults.sort();
-        self
+    /// The run's length before convergence is awaited.
+    pub fn length(&self) -> Duration {
+        Duration::from_millis(self.length_ms)
     }
 
     /// When the last fault is over.
     pub fn healed_at(&self) -> Duration {
-        self.faults.last().map_or(Duration::ZERO, |(at, _)| *at)
+        Duration::from_millis(self.faults.iter().map(Entry::until_ms).max().unwrap_or(0))
+    }
+
+    /// True where some fault may cost a disk more than the cluster promises to survive.
+    pub fn is_beyond_contract(&self) -> bool {
+        self.faults.iter().any(|entry| matches!(entry.fault, Fault::LyingDisk { .. }))
+    }
+
+    /// The same plan without some faults.
+    pub fn with_faults(&self, faults: Vec<Entry>) -> Self {
+        Self { faults, ..self.clone() }
+    }
+
+    /// As JSON, for people and files.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a plan is plain data") + "\n"
+    }
+
+    /// Reads a plan and refuses what no run could be made of.
+    pub fn from_json(text: &str) -> anyhow::Result<Self> {
+        let value: serde_json::Value = serde_json::from_str(text).context("it is not JSON")?;
+        match value.get("format").and_then(serde_json::Value::as_str) {
+            Some(FORMAT) => {}
+            Some(other) => bail!("it is a plan of format {other:?}; this simulator reads {FORMAT:?}"),
+            None => bail!("it has no \"format\"; plans begin with {FORMAT:?}"),
+        }
+        let plan: Self = serde_json::from_value(value).context("it is not a plan")?;
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// Reads a plan's file.
+    #[allow(clippy::disallowed_methods, reason = "plans are files that a person names")]
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        Self::from_json(&text).with_context(|| format!("{} is no plan that can be run", path.display()))
+    }
+
+    /// Refuses a plan that no run could be made of, with what is wrong.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.fleet.check()?;
+        self.work.check(self.length_ms)?;
+        let length = SECONDS_MIN * 1_000..=SECONDS_MAX * 1_000;
+        ensure!(length.contains(&self.length_ms), "length_ms is {}; {length:?} is possible", self.length_ms);
+        ensure!(self.faults.len() <= FAULTS_MAX, "{} faults; {FAULTS_MAX} are allowed", self.faults.len());
+        let mut ids = BTreeSet::new();
+        for entry in &self.faults {
+            ensure!(ids.insert(entry.id), "two faults have the id {}", entry.id);
+            entry.check(self).with_context(|| format!("fault {}", entry.id))?;
+        }
+        if let Some(bug) = &self.planted {
+            let known = nethical_protocol::probe::PLANTED.iter().any(|(name, _)| name == bug);
+            ensure!(known, "no planted bug is called {bug:?}; `nethical-sim mutants --list` names them");
+        }
+        Ok(())
+    }
+}
+
+impl FleetSpec {
+    fn check(&self) -> anyhow::Result<()> {
+        let nodes = self.regions.len();
+        ensure!((3..=9).contains(&nodes), "{nodes} nodes; 3 to 9 are possible");
+        let regions: BTreeSet<&String> = self.regions.iter().collect();
+        ensure!(regions.len() <= 5, "{} regions; 5 are possible", regions.len());
+        ensure!((1..=64).contains(&self.partitions), "{} partitions; 1 to 64 are possible", self.partitions);
+        ensure!((1..=nodes).contains(&self.replicas), "{} replicas on {nodes} nodes", self.replicas);
+        let square = self.latency_ms.len() == nodes && self.latency_ms.iter().all(|row| row.len() == nodes);
+        ensure!(square, "latency_ms must have a row and a column for each of the {nodes} nodes");
+        ensure!(self.wall_off_ms.len() == nodes, "wall_off_ms must have a number for each of the {nodes} nodes");
+        ensure!(self.sync_ms.0 <= self.sync_ms.1, "sync_ms goes from {} down to {}", self.sync_ms.0, self.sync_ms.1);
+        let (least, greatest) = self.election_ms;
+        let ordered = 0 < self.heartbeat_ms && self.heartbeat_ms < least && least < greatest;
+        ensure!(ordered, "heartbeat_ms < election_ms[0] < election_ms[1] does not hold");
+        Ok(())
+    }
+}
+
+impl WorkSpec {
+    fn check(&self, length_ms: u64) -> anyhow::Result<()> {
+        ensure!((1..=200).contains(&self.clients), "{} clients; 1 to 200 are possible", self.clients);
+        ensure!((1..=100).contains(&self.batch_max), "batch_max is {}; 1 to 100 are possible", self.batch_max);
+        ensure!(
+            self.pause_ms.0 <= self.pause_ms.1,
+            "pause_ms goes from {} down to {}",
+            self.pause_ms.0,
+            self.pause_ms.1
+        );
+        ensure!(self.spread_agents > 0 && self.single_agents > 0, "both tenants need an agent");
+        ensure!(self.pace.0 > 0 && self.pace.1 > 0 && self.purse > 0, "pace and purse must be positive");
+        for Order { at_ms, order } in &self.orders {
+            ensure!(*at_ms < length_ms, "an order at {at_ms} ms is after the end of the run");
+            match order {
+                OrderKind::Quarantine { agent, .. } => {
+                    ensure!(*agent < self.spread_agents, "there is no agent {agent} to quarantine");
+                }
+                OrderKind::Pace { rate, burst } => {
+                    let within = (1..=self.pace.0).contains(rate) && (1..=self.pace.1).contains(burst);
+                    ensure!(within, "an order sets a pace of {rate} and {burst} above {:?}", self.pace);
+                }
+                OrderKind::Purse { cap } => {
+                    ensure!((1..=self.purse).contains(cap), "an order sets a purse of {cap} above {}", self.purse);
+                }
+                OrderKind::Policy { .. } => {}
+            }
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::swarm;
 
     #[test]
-    fn every_plan_loses_all_power_once_in_the_middle_third_and_ends_calmly() {
-        for seed in 0..500 {
-            let plan = Plan::draw(seed, 60);
-            assert_eq!(plan, Plan::draw(seed, 60));
-            let losses: Vec<_> = plan.faults.iter().filter(|(_, fault)| *fault == Fault::PowerLoss).collect();
-            assert_eq!(losses.len(), 1);
-            let at = losses[0].0;
-            assert!((20_000..40_000).contains(&at.as_millis()), "{at:?}");
-            for (node, _) in NODES {
-                let back = plan.faults.iter().find(|(when, fault)| *when > at && *fault == Fault::Restart(node));
-                assert!(back.is_some_and(|(when, _)| *when - at <= Duration::from_secs(1)));
-            }
-            assert!(plan.healed_at() + CALM <= plan.length, "{plan:?}");
-            assert!(plan.quarantine.1 + CALM <= plan.length);
+    fn a_plan_survives_its_file() {
+        for seed in 0..200 {
+            let plan = swarm::draw(seed, 60);
+            plan.check().unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
+            assert_eq!(Plan::from_json(&plan.to_json()).expect("a written plan reads"), plan);
         }
+    }
+
+    #[test]
+    fn what_no_run_can_be_made_of_is_refused_with_the_reason() {
+        let text = swarm::draw(1, 60).to_json();
+        let refused = |from: &str, to: &str| {
+            assert!(text.contains(from), "{from} is not in the plan");
+            format!("{:#}", Plan::from_json(&text.replacen(from, to, 1)).expect_err("it must be refused"))
+        };
+        assert!(refused("plan/1", "plan/7").contains("nethical-sim-plan/7"));
+        assert!(refused("\"clients\"", "\"customers\"").contains("unknown field `customers`"));
+        assert!(refused("\"length_ms\": 60000", "\"length_ms\": 5").contains("length_ms is 5"));
+        assert!(format!("{:#}", Plan::from_json("{]").expect_err("not JSON")).contains("not JSON"));
+        assert!(format!("{:#}", Plan::from_json("{}").expect_err("no format")).contains("has no \"format\""));
     }
 }

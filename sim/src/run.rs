@@ -1,48 +1,58 @@
-//! One run: a seed becomes a world, a plan, a workload, a trace and a verdict.
+//! One run: a plan becomes a world, work, a trace and a verdict.
 //!
-//! Everything happens on one thread in one runtime with paused time. Nothing in here may depend on the process.
+//! First safety: faults come and go while clients work. Then liveness: everything has healed, so every group must lead,
+//! every node decide, every replica be equal, and a restart must come to the same state. Everything happens on one
+//! thread in one runtime with paused time. Nothing in here may depend on the process.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand_chacha::ChaCha12Rng;
 use serde::Serialize;
 
-use nethical_audit::leaf::LeafV1;
-use nethical_audit::tree::{Frontier, leaf_hash};
-use nethical_cluster::api::{EntryQuery, EntryView, Governor};
 use nethical_cluster::world::{Clock, Scope};
-use nethical_protocol::ids::{DecisionId, GroupId, NodeId};
+use nethical_protocol::ids::GroupId;
 
+use crate::check::{Findings, sometimes};
 use crate::clock::SimClock;
 use crate::dice;
+use crate::findings::{gather, replicas_of};
 use crate::history::{History, Told};
 use crate::monitor::{Monitor, leaderships};
-use crate::oracle::{Entry, Findings, Log, before_all};
-use crate::plan::{Fault, NODES, Plan};
-use crate::trace::Trace;
-use crate::workload::{AGENTS, CLIENTS, Stage};
-use crate::world::{Fleet, PARTITIONS};
+use crate::nemesis::Nemesis;
+use crate::plan::Plan;
+use crate::probes::Meddler;
+use crate::trace::{Field, Trace};
+use crate::watch::{Violation, Watch};
+use crate::workload::Stage;
+use crate::world::{Death, Fleet};
 
 /// Work ends this long before the run does.
-const WORK_ENDS_BEFORE: Duration = Duration::from_secs(3);
+const WORK_ENDS_BEFORE: Duration = Duration::from_secs(2);
 /// All groups lead again, and all replicas are equal, this long after the run at the latest.
-const CONVERGENCE_MAX: Duration = Duration::from_secs(20);
+const CONVERGENCE_MAX: Duration = Duration::from_secs(30);
 /// Between two looks at a condition that is awaited.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Entries read at once.
-const PAGE: usize = 1_000;
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A run with fewer decisions a second than this shows too little: it is void.
+const DECIDED_PER_S_MIN: u64 = 3;
+/// The number by which the restart of the whole fleet darkens machines.
+const RESTART: u32 = u32::MAX;
 
 /// What came of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// The seed.
     pub seed: u64,
-    /// Its length in simulated seconds.
-    pub seconds: u64,
+    /// Its length in simulated seconds, convergence included.
+    pub seconds: f64,
     /// SHA-256 over the trace.
     pub digest: String,
-    /// Lines of the trace.
+    /// Events of the trace.
     pub events: u64,
+    /// Nodes and partition groups.
+    pub fleet: (usize, u32),
+    /// Faults that the plan had.
+    pub faults: usize,
     /// Requests made.
     pub requests: u64,
     /// Of those, decided and told so.
@@ -53,107 +63,135 @@ pub struct Report {
     pub unanswered: u64,
     /// Recorded outcomes that were answered again.
     pub replays: u64,
+    /// Orders of administrators that were carried out, and those that were not.
+    pub orders: (u64, u64),
     /// Times that some node began to lead some group.
     pub leader_changes: u64,
     /// Leaves in all logs together.
     pub leaves: u64,
     /// From the last fault's end until every group had a leader that decides, milliseconds.
     pub healed_after_ms: Option<u64>,
-    /// What the run should have shown and did not; the checks of those things mean little.
-    pub unseen: Vec<String>,
+    /// True where too little was decided for the checks to mean much.
+    pub is_void: bool,
+    /// What has been seen of what must be seen sometimes, and how often.
+    pub seen: BTreeMap<String, u64>,
     /// What must not happen and did. Empty for a good run.
-    pub violations: Vec<String>,
+    pub violations: Vec<Violation>,
 }
 
-/// Runs a plan with a seed's workload. Must be called inside a runtime of one thread whose clock is paused and has not moved.
-pub async fn run(seed: u64, plan: Plan, trace: Trace) -> Report {
+/// Runs a plan. Must be called inside a runtime of one thread whose clock is paused and has not moved.
+pub async fn run(plan: &Plan, trace: Trace) -> Report {
+    let tasks_before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let clock = SimClock::begin();
+    let watch = Watch::new(clock.clone());
+    let meddler = Meddler::new(plan, clock.clone(), trace.clone(), watch.clone());
+    meddler.install();
+    let fleet = Fleet::new(plan, clock, trace.clone(), watch);
+    let stage = Stage { fleet, work: plan.work.clone(), history: History::default(), seed: plan.seed };
     let run = Run {
-        stage: Stage { fleet: Fleet::new(seed, clock, trace.clone()), history: History::default() },
+        nemesis: Nemesis::new(plan, stage.fleet.clone(), meddler.clone()),
+        meddler: meddler.clone(),
+        stage,
         monitor: Monitor::default(),
-        outside: Scope::new(dice::seed_of(seed, "outside")),
-        dice: dice::fork(seed, "run"),
-        seed,
+        outside: Scope::new(dice::seed_of(plan.seed, "outside")),
+        dice: dice::fork(plan.seed, "run"),
     };
-    let report = run.through(&plan).await;
+    let mut report = run.through(plan).await;
+    meddler.remove();
+    report.violations.extend(leaked(tasks_before).await);
+    for violation in &report.violations {
+        let what = [("check", Field::Text(violation.check)), ("what", Field::Text(&violation.what))];
+        trace.event(Duration::from_millis(violation.at_ms), None, "violation", &what);
+    }
     Report { digest: trace.digest(), events: trace.events(), ..report }
+}
+
+/// Nothing of the world is left in the runtime after its end.
+async fn leaked(before: usize) -> Option<Violation> {
+    const YIELDS_MAX: usize = 2_000;
+    let metrics = tokio::runtime::Handle::current().metrics();
+    for _ in 0..YIELDS_MAX {
+        if metrics.num_alive_tasks() <= before {
+            return None;
+        }
+        tokio::task::yield_now().await;
+    }
+    let what = format!("{} tasks are alive after the end of the world", metrics.num_alive_tasks() - before);
+    Some(Violation { check: "no-leak", at_ms: 0, what })
 }
 
 struct Run {
     stage: Stage,
+    nemesis: Nemesis,
+    meddler: Meddler,
     monitor: Monitor,
     /// Clients and the monitor: what lives outside of the nodes.
     outside: Scope,
     dice: ChaCha12Rng,
-    seed: u64,
 }
 
 impl Run {
     async fn through(mut self, plan: &Plan) -> Report {
-        let mut violations = Vec::new();
-        for (node, _) in NODES {
-            self.stage.fleet.start(node).await;
-        }
-        self.outside.spawn(self.monitor.clone().watch(self.stage.fleet.clone()));
+        let fleet = self.stage.fleet.clone();
+        self.introduce(plan);
+        fleet.nodes().into_iter().for_each(|node| fleet.start(node));
+        let monitor = self.outside.spawn(self.monitor.clone().watch(fleet.clone()));
         if let Err(problem) = self.stage.furnish(&mut self.dice).await {
-            violations.push(format!("tenants and limits were not made: {problem}"));
+            self.violated("furnish", format!("tenants and limits were not made: {problem}"));
         }
-        self.stage.fleet.event(None, "furnished", "");
+        fleet.event(None, "furnished", &[]);
         let healed_after = self.work(plan).await;
         if healed_after.is_none() {
-            violations.push(format!(
-                "not every group has a leader that decides {} s after the last fault",
-                CONVERGENCE_MAX.as_secs()
-            ));
+            let why = self.not_leading().join("; ");
+            self.violated("liveness", format!("{} s after the last fault: {why}", CONVERGENCE_MAX.as_secs()));
         }
-        violations.extend(self.check_new_decisions().await);
-        violations.extend(self.check_convergence().await);
-        let findings = self.findings().await;
-        violations.extend(self.stage.fleet.complaints());
-        violations.extend(self.monitor.violations());
-        violations.extend(findings.check());
-        let report = self.report(plan, healed_after, &findings, violations);
+        self.check_new_decisions().await;
+        self.check_convergence().await;
+        let findings = gather(plan, &self.stage, &mut self.dice).await;
+        let at_ms = self.now().as_millis() as u64;
+        let found = findings.check(at_ms);
+        self.check_restart(&findings).await;
+        let mut report = self.report(plan, healed_after, &findings);
+        report.violations.extend(found);
+        monitor.abort();
         self.outside.kill();
-        self.stage.fleet.end();
+        fleet.end();
         report
+    }
+
+    /// The first event: who is where.
+    fn introduce(&self, plan: &Plan) {
+        let regions = plan.fleet.regions.join(",");
+        let fields = [("regions", Field::Text(&regions)), ("length_ms", Field::Number(plan.length_ms))];
+        self.stage.fleet.event(None, "fleet", &fields);
+    }
+
+    fn violated(&self, check: &'static str, what: String) {
+        self.stage.fleet.watch().violated(check, what);
     }
 
     /// Clients work while faults come and go. Gives how long the groups took to lead again after the last fault.
     async fn work(&mut self, plan: &Plan) -> Option<Duration> {
-        let until = plan.length - WORK_ENDS_BEFORE;
-        let clients =
-            (0..CLIENTS).map(|number| self.outside.spawn(self.stage.clone().client(number, self.seed, until)));
+        let until = plan.length() - WORK_ENDS_BEFORE;
+        let clients = (0..plan.work.clients).map(|number| self.outside.spawn(self.stage.clone().client(number, until)));
         let mut tasks: Vec<_> = clients.collect();
-        tasks.push(self.outside.spawn(self.stage.clone().quarantine(self.seed, plan.quarantine)));
-        for (at, fault) in &plan.faults {
-            self.stage.fleet.clock().reach(*at).await;
-            self.carry_out(*fault).await;
+        for (number, order) in plan.work.orders.iter().enumerate() {
+            tasks.push(self.outside.spawn(self.stage.clone().order(number, order.clone())));
         }
+        self.nemesis.clone().run(&plan.faults).await;
+        self.stage.fleet.clock().reach(plan.healed_at()).await;
         let healed_at = self.now();
-        let led = self.until(|run| run.all_lead()).await;
+        let led = self.until(|run| run.not_leading().is_empty()).await;
         let healed_after = led.then(|| self.now() - healed_at);
         for task in tasks {
             let _ = task.await;
         }
-        self.stage.fleet.clock().reach(plan.length).await;
+        self.stage.fleet.clock().reach(plan.length()).await;
         healed_after
     }
 
-    async fn carry_out(&self, fault: Fault) {
-        let (fleet, network) = (&self.stage.fleet, self.stage.fleet.network());
-        fleet.event(None, "fault", &format!("{fault:?}"));
-        match fault {
-            Fault::PowerLoss => NODES.iter().for_each(|(node, _)| fleet.crash(*node)),
-            Fault::Crash(node) => fleet.crash(node),
-            Fault::Restart(node) => fleet.start(node).await,
-            Fault::Cut(from, to) => network.cut(from, to),
-            Fault::Mend(from, to) => network.mend(from, to),
-            Fault::LyingDisks(lying) => fleet.lie_about_syncs(lying),
-        }
-    }
-
     fn now(&self) -> Duration {
-        self.stage.fleet.clock().now()
+        self.stage.fleet.clock().real()
     }
 
     /// Waits until a condition holds; false where it does not in time.
@@ -168,156 +206,128 @@ impl Run {
         true
     }
 
-    /// True where all nodes run and are ready, and each partition has one that may decide.
-    fn all_lead(&self) -> bool {
-        let living = self.stage.fleet.living();
-        let decides = |group: GroupId| {
-            let lead = |node: &NodeId| self.stage.fleet.node(*node)?.governor.core().partition(group)?.lead();
-            living.iter().any(|(node, _)| lead(node).is_some_and(|lead| lead.check_may_decide().is_ok()))
-        };
-        living.len() == NODES.len()
-            && living.iter().all(|(_, living)| living.governor.core().is_ready())
-            && living
-                .iter()
-                .all(|(_, living)| leaderships(living).iter().all(|(_, leadership)| leadership.leader.is_some()))
-            && partitions().all(decides)
+    /// What stands in the way of every node being ready and every partition having one that may decide.
+    fn not_leading(&self) -> Vec<String> {
+        let fleet = &self.stage.fleet;
+        let living = fleet.living();
+        let mut why = fleet.troubles();
+        let down = fleet.nodes().len() - living.len();
+        if down > 0 {
+            why.push(format!("{down} nodes are down"));
+        }
+        for (node, living) in &living {
+            let unready = living.governor.core().ready().into_iter().filter(|check| !check.ok);
+            why.extend(unready.map(|check| format!("node {node}: {}: {}", check.name, check.detail)));
+            let leaderless = leaderships(living).into_iter().filter(|(_, leadership)| leadership.leader.is_none());
+            why.extend(leaderless.map(|(group, _)| format!("node {node} knows no leader of group {group}")));
+        }
+        for group in fleet.partitions() {
+            let decides = living.iter().any(|(_, living)| {
+                let lead = living.governor.core().partition(group).and_then(|replica| replica.lead());
+                lead.is_some_and(|lead| lead.check_may_decide().is_ok())
+            });
+            if !decides {
+                why.push(format!("nobody decides for group {group}"));
+            }
+        }
+        why
     }
 
     /// After healing, new decisions succeed through every node.
-    async fn check_new_decisions(&mut self) -> Vec<String> {
-        let mut violations = Vec::new();
-        for (node, _) in NODES {
-            for (tenant, agents) in AGENTS {
-                let actions: Vec<_> = (0..agents)
-                    .map(|agent| self.stage.action(tenant, &format!("agent-{agent}"), &mut self.dice))
+    async fn check_new_decisions(&mut self) {
+        for node in self.stage.fleet.nodes() {
+            for (tenant, agents) in self.stage.agents() {
+                let actions: Vec<_> = (0..agents.min(6))
+                    .map(|agent| self.stage.action(tenant, &crate::workload::agent_name(agent), &mut self.dice))
                     .collect();
-                let answers = self.stage.decide(node, actions).await.unwrap_or_default();
+                let asked = actions.len();
+                let answers = self.stage.decide(u32::MAX, node, actions).await.unwrap_or_default();
                 let decided = answers.iter().filter(|answer| answer.result.is_ok()).count();
-                if decided < agents as usize {
+                if decided < asked {
                     let problem = answers.iter().find_map(|answer| answer.result.as_ref().err());
-                    violations.push(format!(
-                        "after healing, node {node} decided {decided} of {agents} new requests: {problem:?}"
-                    ));
+                    let what = format!("after healing, node {node} decided {decided} of {asked} requests: {problem:?}");
+                    self.violated("liveness", what);
                 }
             }
         }
-        violations
     }
 
-    /// After healing, all replicas come to the same size; what that means for their content is for the oracle.
-    async fn check_convergence(&self) -> Vec<String> {
-        let is_equal =
-            |run: &Self| partitions().all(|group| run.sizes(group).windows(2).all(|pair| pair[0] == pair[1]));
-        if self.until(is_equal).await {
-            return Vec::new();
-        }
-        let unequal = partitions().filter(|group| self.sizes(*group).windows(2).any(|pair| pair[0] != pair[1]));
-        unequal.map(|group| format!("replicas of group {group} stay at {:?} leaves", self.sizes(group))).collect()
-    }
-
-    fn sizes(&self, group: GroupId) -> Vec<Option<u64>> {
-        let size =
-            |node: NodeId| Some(self.stage.fleet.node(node)?.governor.core().partition(group)?.machine.lock().tree().0);
-        NODES.iter().map(|(node, _)| size(*node)).collect()
-    }
-
-    /// Reads all logs from all nodes.
-    async fn findings(&self) -> Findings {
-        let (mut logs, mut entries) = (std::collections::BTreeMap::new(), Vec::new());
-        for (node, living) in self.stage.fleet.living() {
-            for group in partitions() {
-                if let Some(log) = read_log(living.governor.core(), group).await {
-                    let words = format!("group {group} {} leaves, root {}", log.hashes.len(), hex::encode(log.root));
-                    self.stage.fleet.event(Some(node), "log", &words);
-                    logs.insert((group, node), log);
+    /// After healing, all replicas come to the same position; what that means for their content is for the checks.
+    async fn check_convergence(&self) {
+        let fleet = self.stage.fleet.clone();
+        let is_equal = |_: &Self| {
+            fleet.partitions().all(|group| {
+                let positions = replicas_of(&fleet, group);
+                positions.len() == fleet.spec().replicas && positions.windows(2).all(|pair| pair[0].1 == pair[1].1)
+            })
+        };
+        if !self.until(is_equal).await {
+            for group in fleet.partitions() {
+                let positions = replicas_of(&fleet, group);
+                if positions.windows(2).any(|pair| pair[0].1 != pair[1].1) || positions.len() != fleet.spec().replicas {
+                    self.violated("convergence", format!("replicas of group {group} stay at {positions:?}"));
                 }
             }
         }
-        let reader = self.stage.fleet.living().into_iter().next();
-        if let Some((_, living)) = reader {
-            entries = read_entries(&living.governor).await;
-        }
-        for entry in &entries {
-            let words = entry
-                .decision
-                .as_ref()
-                .map_or_else(String::new, |(request, told)| format!("{request} {}", told.leaf_hash));
-            self.stage.fleet.event(None, "entry", &format!("{} {} {words}", entry.id, entry.kind));
-        }
-        Findings { history: self.stage.history.clone(), entries, logs }
     }
 
-    fn report(
-        &self,
-        plan: &Plan,
-        healed_after: Option<Duration>,
-        findings: &Findings,
-        violations: Vec<String>,
-    ) -> Report {
-        let operations = self.stage.history.operations();
+    /// All power fails at once, and what was durable comes to the same state again.
+    async fn check_restart(&mut self, findings: &Findings<'_>) {
+        let fleet = self.stage.fleet.clone();
+        fleet.nodes().into_iter().for_each(|node| fleet.darken(node, RESTART, Death::Clean));
+        fleet.nodes().into_iter().for_each(|node| fleet.lighten(node, RESTART));
+        if !self.until(|run| run.not_leading().is_empty()).await {
+            self.violated("restart", format!("after a restart of all: {}", self.not_leading().join("; ")));
+            return;
+        }
+        for ((group, node), log) in &findings.logs {
+            let replica = fleet.node(*node).and_then(|living| living.governor.core().partition(*group));
+            let Some(replica) = replica else {
+                self.violated("restart", format!("group {group} is gone from node {node} after a restart"));
+                continue;
+            };
+            let size = log.hashes.len() as u64;
+            let root = match replica.machine.lock().tree() {
+                (now, root) if now == size => Some(root),
+                _ => None,
+            };
+            if root.is_some_and(|root| root != log.root) {
+                self.violated("restart", format!("group {group} on node {node} has another root after a restart"));
+            }
+            let found = replica.store.read(0, size).await.map(|records| records.len() as u64);
+            if !matches!(found, Ok(count) if count > 0 || size == 0) {
+                self.violated("restart", format!("group {group} on node {node}: leaves do not read: {found:?}"));
+            }
+        }
+    }
+
+    fn report(&self, plan: &Plan, healed_after: Option<Duration>, findings: &Findings<'_>) -> Report {
+        let operations = &findings.operations;
         let decided: Vec<&Told> = operations.values().filter_map(|operation| operation.told.as_ref()).collect();
+        let open = operations.values().filter(|one| one.told.is_none() && one.refused.is_none());
+        let mut seen: BTreeMap<String, u64> =
+            sometimes::seen(findings).into_iter().map(|(goal, count)| (goal.to_owned(), count)).collect();
+        seen.extend(self.meddler.seen().into_iter().map(|(goal, count)| (goal.to_owned(), count)));
+        let leaves = |group: GroupId| findings.longest().get(&group).map_or(0, |log| log.leaves.len() as u64);
         Report {
-            seed: self.seed,
-            seconds: plan.length.as_secs(),
+            seed: plan.seed,
+            seconds: self.now().as_secs_f64(),
             digest: String::new(),
             events: 0,
+            fleet: (plan.fleet.regions.len(), plan.fleet.partitions),
+            faults: plan.faults.len(),
             requests: operations.len() as u64,
             decided: decided.len() as u64,
             allowed: decided.iter().filter(|told| told.verdict.is_allowed()).count() as u64,
-            unanswered: operations
-                .values()
-                .filter(|operation| operation.told.is_none() && operation.refused.is_none())
-                .count() as u64,
+            unanswered: open.count() as u64,
             replays: self.stage.history.replays(),
+            orders: self.stage.history.orders(),
             leader_changes: self.monitor.leader_changes(),
-            leaves: findings.entries.len() as u64 + 1,
+            leaves: self.stage.fleet.partitions().map(leaves).sum(),
             healed_after_ms: healed_after.map(|wait| wait.as_millis() as u64),
-            unseen: findings.unseen(),
-            violations,
+            is_void: (decided.len() as u64) < DECIDED_PER_S_MIN * plan.length_ms / 1_000,
+            seen,
+            violations: self.stage.fleet.watch().violations(),
         }
     }
-}
-
-fn partitions() -> impl Iterator<Item = GroupId> {
-    (GroupId::FIRST_PARTITION..GroupId::FIRST_PARTITION + PARTITIONS).map(GroupId)
-}
-
-/// One node's replica of a log; `None` where it is not there or does not read.
-async fn read_log(core: &nethical_cluster::node::Core, group: GroupId) -> Option<Log> {
-    let (size, root) = core.partition(group)?.machine.lock().tree();
-    let (mut hashes, mut frontier) = (Vec::new(), Frontier::default());
-    while (hashes.len() as u64) < size {
-        let at = hashes.len() as u64;
-        let found = core.leaves(group, at, size - at).await.ok()?;
-        if found.records.is_empty() {
-            return None;
-        }
-        for (leaf, _) in found.records {
-            LeafV1::decode(&leaf).ok()?;
-            hashes.push(leaf_hash(&leaf));
-        }
-    }
-    hashes.truncate(size as usize);
-    hashes.iter().for_each(|hash| frontier.append(*hash));
-    Some(Log { hashes, root, recomputed: frontier.root() })
-}
-
-/// All entries as a reader of one node's API sees them.
-async fn read_entries(governor: &dyn Governor) -> Vec<Entry> {
-    let (mut entries, mut after) = (Vec::new(), before_all());
-    loop {
-        let query = EntryQuery { cursor: Some(after.to_string()), limit: Some(PAGE), ..EntryQuery::default() };
-        let Ok(page) = governor.entries(query).await else { return entries };
-        let next: Option<DecisionId> = page.cursor.and_then(|cursor| cursor.parse().ok());
-        entries.extend(page.entries.into_iter().map(entry_of));
-        match next {
-            Some(next) if next > after => after = next,
-            _ => return entries,
-        }
-    }
-}
-
-fn entry_of(view: EntryView) -> Entry {
-    let decision = view.decision.as_ref().map(|decision| (decision.request_id.clone(), Told::of(decision)));
-    Entry { id: view.decision_id, kind: view.kind, at_ns: view.at_ns, decision }
 }

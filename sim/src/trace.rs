@@ -1,16 +1,34 @@
-//! What happened in a run, one line an event, and the SHA-256 over all lines.
+//! What happened in a run, event by event, and the SHA-256 over all of them.
 //!
-//! Two runs of one seed must have equal lines. So nothing goes in here that belongs to a process: no addresses, no
+//! Two runs of one seed must have equal events. So nothing goes in here that belongs to a process: no addresses, no
 //! process ids, no actor ids, no task ids, no real time.
 
-use std::fmt::Arguments;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
 
 use nethical_protocol::ids::NodeId;
+
+/// A value of an event.
+#[derive(Debug, Clone, Copy)]
+pub enum Field<'a> {
+    /// A number.
+    Number(u64),
+    /// Words.
+    Text(&'a str),
+    /// Yes or no.
+    Flag(bool),
+    /// Nodes.
+    Nodes(&'a [u64]),
+    /// Nothing.
+    None,
+}
+
+/// Bytes that are gathered before they are hashed.
+const BUFFER_BYTES: usize = 32 * 1024;
 
 /// The trace of a run. A clone is the same trace.
 #[derive(Clone)]
@@ -20,28 +38,37 @@ pub struct Trace {
 
 struct Inner {
     digest: Sha256,
+    buffer: Vec<u8>,
     events: u64,
     /// Kept only where somebody wants to read them: a run has tens of thousands.
-    lines: Option<Vec<String>>,
+    kept: Option<Vec<Value>>,
 }
 
 impl Trace {
-    /// An empty trace; with `keep`, its lines can be read afterwards.
+    /// An empty trace; with `keep`, its events can be read afterwards.
     pub fn new(keep: bool) -> Self {
-        let lines = keep.then(Vec::new);
-        Self { inner: Arc::new(Mutex::new(Inner { digest: Sha256::new(), events: 0, lines })) }
+        let kept = keep.then(Vec::new);
+        let buffer = Vec::with_capacity(BUFFER_BYTES + 1_024);
+        Self { inner: Arc::new(Mutex::new(Inner { digest: Sha256::new(), buffer, events: 0, kept })) }
     }
 
     /// Adds an event: when, on which node (none for what is outside of nodes), of which kind, and what about it.
-    pub fn event(&self, at: Duration, node: Option<NodeId>, kind: &str, what: Arguments<'_>) {
-        let place = node.map_or_else(|| "-".to_owned(), |node| node.to_string());
-        let line = format!("{:>10.6} {place} {kind} {what}", at.as_secs_f64());
+    pub fn event(&self, at: Duration, node: Option<NodeId>, kind: &'static str, fields: &[(&'static str, Field<'_>)]) {
         let mut inner = self.inner.lock();
-        inner.digest.update(line.as_bytes());
-        inner.digest.update(b"\n");
         inner.events += 1;
-        if let Some(lines) = &mut inner.lines {
-            lines.push(line);
+        let buffer = &mut inner.buffer;
+        buffer.extend_from_slice(&(at.as_nanos() as u64).to_le_bytes());
+        buffer.extend_from_slice(&node.map_or(0, |node| node.0).to_le_bytes());
+        put_text(buffer, kind);
+        for (name, field) in fields {
+            put_text(buffer, name);
+            put_field(buffer, field);
+        }
+        if inner.buffer.len() >= BUFFER_BYTES {
+            inner.flush();
+        }
+        if let Some(kept) = &mut inner.kept {
+            kept.push(event_json(at, node, kind, fields));
         }
     }
 
@@ -50,20 +77,57 @@ impl Trace {
         self.inner.lock().events
     }
 
-    /// SHA-256 over all lines so far, lower-case hex.
+    /// SHA-256 over all events so far, lower-case hex.
     pub fn digest(&self) -> String {
-        hex::encode(self.inner.lock().digest.clone().finalize())
+        let mut inner = self.inner.lock();
+        inner.flush();
+        hex::encode(inner.digest.clone().finalize())
     }
 
-    /// The lines, where they were kept.
-    pub fn take_lines(&self) -> Vec<String> {
-        self.inner.lock().lines.take().unwrap_or_default()
+    /// The events, where they were kept.
+    pub fn take_events(&self) -> Vec<Value> {
+        self.inner.lock().kept.take().unwrap_or_default()
     }
 }
 
-/// The first eight bytes of the SHA-256 of a payload: enough to tell two runs apart, short enough to read.
-pub fn payload_digest(bytes: &[u8]) -> String {
-    hex::encode(&Sha256::digest(bytes)[..8])
+impl Inner {
+    fn flush(&mut self) {
+        self.digest.update(&self.buffer);
+        self.buffer.clear();
+    }
+}
+
+fn put_text(buffer: &mut Vec<u8>, text: &str) {
+    buffer.extend_from_slice(&(text.len() as u32).to_le_bytes());
+    buffer.extend_from_slice(text.as_bytes());
+}
+
+fn put_field(buffer: &mut Vec<u8>, field: &Field<'_>) {
+    match field {
+        Field::Number(number) => buffer.extend_from_slice(&number.to_le_bytes()),
+        Field::Text(text) => put_text(buffer, text),
+        Field::Flag(flag) => buffer.push(u8::from(*flag)),
+        Field::Nodes(nodes) => nodes.iter().for_each(|node| buffer.extend_from_slice(&node.to_le_bytes())),
+        Field::None => buffer.push(2),
+    }
+}
+
+fn event_json(at: Duration, node: Option<NodeId>, kind: &str, fields: &[(&str, Field<'_>)]) -> Value {
+    let mut event = Map::new();
+    event.insert("at".to_owned(), Number::from_f64(at.as_secs_f64()).map_or(Value::Null, Value::Number));
+    event.insert("node".to_owned(), node.map_or(Value::Null, |node| node.0.into()));
+    event.insert("kind".to_owned(), kind.into());
+    for (name, field) in fields {
+        let value = match field {
+            Field::Number(number) => (*number).into(),
+            Field::Text(text) => (*text).into(),
+            Field::Flag(flag) => (*flag).into(),
+            Field::Nodes(nodes) => nodes.to_vec().into(),
+            Field::None => Value::Null,
+        };
+        event.insert((*name).to_owned(), value);
+    }
+    Value::Object(event)
 }
 
 #[cfg(test)]
@@ -71,10 +135,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_digest_covers_time_place_kind_and_words() {
-        let digest_of = |at: u64, node: u64, kind: &str, word: &str| {
+    fn the_digest_covers_time_place_kind_and_fields() {
+        let digest_of = |at: u64, node: u64, kind: &'static str, word: &str| {
             let trace = Trace::new(false);
-            trace.event(Duration::from_millis(at), Some(NodeId(node)), kind, format_args!("{word}"));
+            trace.event(Duration::from_millis(at), Some(NodeId(node)), kind, &[("what", Field::Text(word))]);
             trace.digest()
         };
         let base = digest_of(1, 1, "a", "b");
@@ -87,12 +151,18 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_kept_only_on_demand() {
-        for keep in [false, true] {
-            let trace = Trace::new(keep);
-            trace.event(Duration::from_secs(1), None, "power-loss", format_args!("all"));
-            assert_eq!(trace.take_lines().len(), usize::from(keep));
-            assert_eq!(trace.events(), 1);
-        }
+    fn events_are_kept_only_on_demand_and_look_the_same_to_the_digest() {
+        let digests: Vec<String> = [false, true]
+            .into_iter()
+            .map(|keep| {
+                let trace = Trace::new(keep);
+                trace.event(Duration::from_secs(1), None, "power", &[("nodes", Field::Nodes(&[1, 2]))]);
+                assert_eq!(trace.events(), 1);
+                let digest = trace.digest();
+                assert_eq!(trace.take_events().len(), usize::from(keep));
+                digest
+            })
+            .collect();
+        assert_eq!(digests[0], digests[1]);
     }
 }

@@ -1,4 +1,4 @@
-//! Clients over all nodes, and an administrator who quarantines one agent and releases it.
+//! Clients over all nodes, and administrators who quarantine agents, change limits and put policies in force.
 //!
 //! Clients choose their request ids and keep them: what is to be tried again, or unknown, goes out under the same id,
 //! through another node. Now and then a client asks again for what it has been told already.
@@ -10,6 +10,7 @@ use rand_chacha::ChaCha12Rng;
 
 use nethical_cluster::api::{Governor, HoldView};
 use nethical_cluster::world::Clock;
+use nethical_governance::policy::default_bundle_text;
 use nethical_protocol::action::{Action, ActionKind, Cost};
 use nethical_protocol::control::{
     AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, KeyPart, LimitKind, LimitMode, LimitSpec, Placement,
@@ -21,47 +22,60 @@ use nethical_protocol::ids::NodeId;
 
 use crate::dice;
 use crate::history::History;
-use crate::plan::NODES;
+use crate::plan::{Order, OrderKind, WorkSpec};
+use crate::trace::Field;
 use crate::world::Fleet;
 
 /// The tenant whose agents live in all partitions.
 pub const SPREAD: &str = "spread-works";
 /// The tenant whose agents live in one partition.
 pub const SINGLE: &str = "single-house";
-/// Agents of each tenant.
-pub const AGENTS: [(&str, u32); 2] = [(SPREAD, 8), (SINGLE, 4)];
-/// The agent that is quarantined, of [`SPREAD`].
-pub const SUSPECT: &str = "agent-3";
-/// Requests per second and at once that each agent of [`SPREAD`] may make.
-pub const PACE: (u64, u64) = (1, 3);
-/// Credits that all agents of [`SINGLE`] may spend in a day.
-pub const PURSE: u64 = 900;
-/// Clients at work at the same time.
-pub const CLIENTS: u32 = 6;
 /// One call may take this long.
 const DEADLINE: Duration = Duration::from_secs(3);
 /// A client that has no answer by then gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// An administrator who has no answer by then gives up.
+const ORDER_PATIENCE: Duration = Duration::from_secs(40);
+/// The rule that a stricter policy adds.
+const STRICTER: &str = "\n@id(\"block-searches\")\n@reason(\"the stricter policy of this run\")\n\
+forbid (principal, action == Action::\"message\", resource);\n";
 
 /// Who works where, under which clock and record.
 #[derive(Clone)]
 pub struct Stage {
     /// The nodes.
     pub fleet: Fleet,
+    /// The work.
+    pub work: WorkSpec,
     /// The record.
     pub history: History,
+    /// The seed of the run.
+    pub seed: u64,
 }
 
 impl Stage {
     fn now(&self) -> Duration {
-        self.fleet.clock().now()
+        self.fleet.clock().real()
+    }
+
+    /// Each tenant with the number of its agents.
+    pub fn agents(&self) -> [(&'static str, u32); 2] {
+        [(SPREAD, self.work.spread_agents), (SINGLE, self.work.single_agents)]
     }
 
     /// Sends actions to a node. `None` where the node is down, or died before it answered.
-    pub async fn decide(&self, node: NodeId, actions: Vec<Action>) -> Option<Vec<ItemAnswer>> {
+    pub async fn decide(&self, client: u32, node: NodeId, actions: Vec<Action>) -> Option<Vec<ItemAnswer>> {
         for action in &actions {
-            self.history.attempt(action, self.now());
-            self.fleet.event(Some(node), "call", &action.request_id);
+            let attempt = self.history.attempt(action, self.now());
+            self.fleet.event(
+                Some(node),
+                "call",
+                &[
+                    ("request", Field::Text(&action.request_id)),
+                    ("client", Field::Number(u64::from(client))),
+                    ("attempt", Field::Number(u64::from(attempt))),
+                ],
+            );
         }
         let living = self.fleet.node(node)?;
         let governor = living.governor.clone();
@@ -73,33 +87,36 @@ impl Stage {
     }
 
     fn note(&self, node: NodeId, answer: &ItemAnswer) {
-        let id = &answer.request_id;
+        let request = ("request", Field::Text(&answer.request_id));
         match &answer.result {
             Ok(decision) => {
                 self.history.decided(decision, self.now());
-                let words = format!(
-                    "{id} {} {} {} replayed={}",
-                    decision.verdict.as_str(),
-                    decision.decision_id,
-                    decision.audit.leaf_hash,
-                    decision.replayed
-                );
-                self.fleet.event(Some(node), "decided", &words);
+                let id = decision.decision_id.to_string();
+                let fields = [
+                    request,
+                    ("verdict", Field::Text(decision.verdict.as_str())),
+                    ("id", Field::Text(&id)),
+                    ("leaf", Field::Text(&decision.audit.leaf_hash)),
+                    ("replayed", Field::Flag(decision.replayed)),
+                ];
+                self.fleet.event(Some(node), "decided", &fields);
             }
             Err(problem) => {
-                self.fleet.event(Some(node), "problem", &format!("{id} {problem}"));
+                let fields =
+                    [request, ("code", Field::Text(problem.code.as_str())), ("what", Field::Text(&problem.detail))];
+                self.fleet.event(Some(node), "problem", &fields);
                 if !may_try_again(problem) {
-                    self.history.refused(id, problem.code);
+                    self.history.refused(&answer.request_id, problem.code);
                 }
             }
         }
     }
 
     /// Sends actions until each has its decision, through one node after another, or until patience ends.
-    pub async fn settle(&self, actions: Vec<Action>, dice: &mut ChaCha12Rng) {
-        let (mut open, begun, mut node) = (actions, self.now(), any_node(dice));
+    pub async fn settle(&self, client: u32, actions: Vec<Action>, dice: &mut ChaCha12Rng) {
+        let (mut open, begun, mut node) = (actions, self.now(), self.any_node(dice));
         loop {
-            if let Some(answers) = self.decide(node, open.clone()).await {
+            if let Some(answers) = self.decide(client, node, open.clone()).await {
                 let settled = |answer: &ItemAnswer| !answer.result.as_ref().is_err_and(may_try_again);
                 open = open
                     .into_iter()
@@ -113,29 +130,32 @@ impl Stage {
             }
             let pause = Duration::from_millis(dice.random_range(30..300));
             self.fleet.clock().sleep(pause).await;
-            node = another_node(node, dice);
+            node = self.another_node(node, dice);
         }
     }
 
     /// One client's work until `until`.
-    pub async fn client(self, number: u32, seed: u64, until: Duration) {
-        let mut dice = dice::fork(seed, &format!("client {number}"));
+    pub async fn client(self, number: u32, until: Duration) {
+        let mut dice = dice::fork(self.seed, &format!("client {number}"));
         let mut former: Option<Action> = None;
+        let (least, most) = self.work.pause_ms;
         while self.now() < until {
             let mut actions = self.next_actions(&mut dice);
-            if let Some(action) = former.take().filter(|_| dice.random_ratio(1, 12)) {
+            let again = dice.random_ratio(self.work.again_permille.min(1_000), 1_000);
+            if let Some(action) = former.take().filter(|_| again) {
                 actions = vec![action];
             }
             former = actions.first().cloned();
-            self.settle(actions, &mut dice).await;
-            self.fleet.clock().sleep(Duration::from_millis(dice.random_range(20..250))).await;
+            self.settle(number, actions, &mut dice).await;
+            self.fleet.clock().sleep(Duration::from_millis(dice.random_range(least..=most))).await;
         }
     }
 
     fn next_actions(&self, dice: &mut ChaCha12Rng) -> Vec<Action> {
-        let (tenant, agents) = AGENTS[dice.random_range(0..AGENTS.len())];
+        let agents = self.agents();
+        let (tenant, agents) = agents[dice.random_range(0..agents.len())];
         let agent = format!("agent-{}", dice.random_range(0..agents));
-        let count = if dice.random_ratio(1, 5) { 3 } else { 1 };
+        let count = if dice.random_ratio(1, 3) { dice.random_range(1..=self.work.batch_max) } else { 1 };
         (0..count).map(|_| self.action(tenant, &agent, dice)).collect()
     }
 
@@ -147,8 +167,15 @@ impl Stage {
             (ActionKind::ToolCall, "search"),
             (ActionKind::DataAccess, "orders"),
             (ActionKind::CodeExecution, "python"),
+            (ActionKind::Message, "mail"),
         ];
         let (kind, name) = names[dice.random_range(0..names.len())];
+        let page = dice.random_range(0..1_000);
+        let is_suspicious = dice.random_ratio(self.work.suspicious_permille.min(1_000), 1_000);
+        let args_json = match is_suspicious {
+            true => format!("{{\"command\":\"rm -rf / --no-preserve-root\",\"page\":{page}}}"),
+            false => format!("{{\"page\":{page}}}"),
+        };
         Action {
             request_id: request_id(issued_at_ms, dice),
             client_chosen: true,
@@ -162,7 +189,7 @@ impl Stage {
             name: name.to_owned(),
             resource_type: String::new(),
             resource_id: String::new(),
-            args_json: format!("{{\"page\":{}}}", dice.random_range(0..1_000)),
+            args_json,
             context_json: "{}".to_owned(),
             cost: if credits > 0 { vec![Cost { unit: "credits".to_owned(), amount: credits }] } else { Vec::new() },
             explain: false,
@@ -179,14 +206,22 @@ impl Stage {
             })
             .await?;
         }
-        for spec in limits() {
-            self.administer(dice, move |governor| {
-                let spec = spec.clone();
-                async move { governor.put_limit(spec).await.and_then(in_force) }
-            })
-            .await?;
+        for spec in [self.pace(self.work.pace), purse(self.work.purse)] {
+            self.put_limit(dice, spec).await?;
         }
         Ok(())
+    }
+
+    fn pace(&self, (rate, burst): (u64, u64)) -> LimitSpec {
+        limit("pace", SPREAD, "requests", LimitKind::Rate { amount: rate, period_s: 1, burst }, KeyPart::Agent)
+    }
+
+    async fn put_limit(&self, dice: &mut ChaCha12Rng, spec: LimitSpec) -> Result<(), Problem> {
+        self.administer(dice, move |governor| {
+            let spec = spec.clone();
+            async move { governor.put_limit(spec).await.and_then(in_force) }
+        })
+        .await
     }
 
     /// Calls a node as an administrator until it answers; the last problem where patience ends.
@@ -199,13 +234,14 @@ impl Stage {
         let begun = self.now();
         loop {
             let down = Err(Problem::new(Code::OutcomeUnknown, "the node is down"));
-            let answer = match self.fleet.node(any_node(dice)) {
+            let answer = match self.fleet.node(self.any_node(dice)) {
                 Some(living) => living.scope.spawn(call(living.governor.clone())).await.unwrap_or(down),
                 None => down,
             };
             match answer {
-                Err(problem) if may_try_again(&problem) && self.now().saturating_sub(begun) < PATIENCE => {
-                    self.fleet.event(None, "administer", &problem.to_string());
+                Err(problem) if may_try_again(&problem) && self.now().saturating_sub(begun) < ORDER_PATIENCE => {
+                    let words = problem.to_string();
+                    self.fleet.event(None, "administer", &[("what", Field::Text(&words))]);
                     self.fleet.clock().sleep(Duration::from_millis(200)).await;
                 }
                 answer => return answer,
@@ -213,38 +249,87 @@ impl Stage {
         }
     }
 
-    /// Quarantines the suspect at the first time and releases it at the second.
-    pub async fn quarantine(self, seed: u64, (place_at, release_at): (Duration, Duration)) {
-        let mut dice = dice::fork(seed, "quarantine");
-        self.fleet.clock().reach(place_at).await;
-        let placed = self.administer(&mut dice, |governor| async move { governor.place_hold(suspect()).await }).await;
-        self.note_hold("quarantined", &placed);
-        let acknowledged = placed.ok().and_then(|view| view.decision_id).map(|id| (self.now(), id));
-        self.history.note_quarantine(|quarantine| quarantine.placed = acknowledged);
-        self.fleet.clock().reach(release_at).await;
-        self.history.note_quarantine(|quarantine| quarantine.release_called = Some(self.now()));
-        let lifted = self.administer(&mut dice, |governor| async move { governor.lift_hold(suspect()).await }).await;
-        self.note_hold("released", &lifted);
-        let released = lifted.is_ok().then(|| self.now());
-        self.history.note_quarantine(|quarantine| quarantine.released = released);
+    /// Does what an administrator is to do, at its time.
+    pub async fn order(self, number: usize, order: Order) {
+        let mut dice = dice::fork(self.seed, &format!("order {number}"));
+        self.fleet.clock().reach(Duration::from_millis(order.at_ms)).await;
+        let (kind, what, done) = match order.order {
+            OrderKind::Quarantine { agent, for_ms } => return self.quarantine(agent, for_ms, &mut dice).await,
+            OrderKind::Pace { rate, burst } => {
+                ("limit", format!("pace {rate}/s, {burst}"), self.put_limit(&mut dice, self.pace((rate, burst))).await)
+            }
+            OrderKind::Purse { cap } => ("limit", format!("purse {cap}"), self.put_limit(&mut dice, purse(cap)).await),
+            OrderKind::Policy { strict } => {
+                let text = format!("{}{}", default_bundle_text(), if strict { STRICTER } else { "" });
+                let put = self.administer(&mut dice, move |governor| {
+                    let text = text.clone();
+                    async move { governor.put_policy(text).await.and_then(in_force) }
+                });
+                ("policy", format!("strict: {strict}"), put.await)
+            }
+        };
+        self.history.ordered(done.is_ok());
+        let words = done.map_or_else(|problem| format!("{what}: {problem}"), |()| what.clone());
+        self.fleet.event(None, kind, &[("what", Field::Text(&words))]);
     }
 
-    fn note_hold(&self, what: &str, answer: &Result<HoldView, Problem>) {
+    async fn quarantine(self, agent: u32, for_ms: u64, dice: &mut ChaCha12Rng) {
+        let spec = hold(&agent_name(agent));
+        let (place, lift) = (spec.clone(), spec);
+        let placed = self.administer(dice, move |governor| {
+            let spec = place.clone();
+            async move { governor.place_hold(spec).await }
+        });
+        let placed = placed.await;
+        self.note_hold("hold", agent, &placed);
+        let number = self.history.quarantined(agent_name(agent), placed.is_ok().then(|| self.now()));
+        self.fleet.clock().sleep(Duration::from_millis(for_ms)).await;
+        self.history.release_called(number, self.now());
+        let lifted = self.administer(dice, move |governor| {
+            let spec = lift.clone();
+            async move { governor.lift_hold(spec).await }
+        });
+        let lifted = lifted.await;
+        self.note_hold("release", agent, &lifted);
+        self.history.ordered(lifted.is_ok());
+    }
+
+    fn note_hold(&self, kind: &'static str, agent: u32, answer: &Result<HoldView, Problem>) {
         let words = match answer {
             Ok(view) => view.decision_id.map_or_else(String::new, |id| id.to_string()),
             Err(problem) => problem.to_string(),
         };
-        self.fleet.event(None, what, &words);
+        let words = format!("agent-{agent} {words}");
+        self.fleet.event(None, kind, &[("what", Field::Text(&words))]);
+    }
+
+    /// Any node.
+    pub fn any_node(&self, dice: &mut ChaCha12Rng) -> NodeId {
+        NodeId(dice.random_range(1..=self.fleet.spec().regions.len() as u64))
+    }
+
+    fn another_node(&self, node: NodeId, dice: &mut ChaCha12Rng) -> NodeId {
+        let count = self.fleet.spec().regions.len() as u64;
+        NodeId((node.0 - 1 + dice.random_range(1..count)) % count + 1)
     }
 }
 
-fn suspect() -> HoldSpec {
-    let scope = HoldScope::Agent { tenant: SPREAD.to_owned(), agent: SUSPECT.to_owned() };
+/// The name of an agent.
+pub fn agent_name(number: u32) -> String {
+    format!("agent-{number}")
+}
+
+fn hold(agent: &str) -> HoldSpec {
+    let scope = HoldScope::Agent { tenant: SPREAD.to_owned(), agent: agent.to_owned() };
     HoldSpec { scope, effect: HoldEffect::Block, reason: "the drill of this run".to_owned(), ttl_s: 0 }
 }
 
-fn limits() -> [LimitSpec; 2] {
-    let limit = |id: &str, tenant: &str, unit: &str, kind, key| LimitSpec {
+fn purse(cap: u64) -> LimitSpec {
+    limit("purse", SINGLE, "credits", LimitKind::Budget { cap, window_s: 86_400 }, KeyPart::Tenant)
+}
+
+fn limit(id: &str, tenant: &str, unit: &str, kind: LimitKind, key: KeyPart) -> LimitSpec {
+    LimitSpec {
         id: id.to_owned(),
         tenant: tenant.to_owned(),
         unit: unit.to_owned(),
@@ -254,10 +339,7 @@ fn limits() -> [LimitSpec; 2] {
         agent: String::new(),
         tool: String::new(),
         cohort: String::new(),
-    };
-    let pace = LimitKind::Rate { amount: PACE.0, period_s: 1, burst: PACE.1 };
-    let purse = LimitKind::Budget { cap: PURSE, window_s: 86_400 };
-    [limit("pace", SPREAD, "requests", pace, KeyPart::Agent), limit("purse", SINGLE, "credits", purse, KeyPart::Tenant)]
+    }
 }
 
 /// A change that some partition has not confirmed is asked for again: making it twice changes nothing.
@@ -272,16 +354,6 @@ fn in_force(ack: ControlAck) -> Result<(), Problem> {
 fn may_try_again(problem: &Problem) -> bool {
     matches!(problem.code.class(), Class::Retry | Class::Unknown | Class::Redirect)
         && problem.code != Code::RequestTooOld
-}
-
-/// Any node.
-pub fn any_node(dice: &mut ChaCha12Rng) -> NodeId {
-    NODES[dice.random_range(0..NODES.len())].0
-}
-
-fn another_node(node: NodeId, dice: &mut ChaCha12Rng) -> NodeId {
-    let others: Vec<NodeId> = NODES.iter().map(|(other, _)| *other).filter(|other| *other != node).collect();
-    others[dice.random_range(0..others.len())]
 }
 
 /// A request id of the form of a UUIDv7, from simulated time and seeded dice.

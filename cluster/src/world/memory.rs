@@ -18,6 +18,7 @@ use rand_chacha::ChaCha12Rng;
 
 use super::{Clock, Disk, File, Kv};
 
+mod faults;
 mod image;
 mod pages;
 mod store;
@@ -44,6 +45,8 @@ struct Inner {
     incarnation: u64,
     failing_syncs: bool,
     lying_syncs: bool,
+    sync_delay: Duration,
+    stalled: bool,
     bytes_max: Option<u64>,
     syncs: u64,
     written_bytes: u64,
@@ -179,6 +182,24 @@ impl MemoryDisk {
         Ok(value)
     }
 
+    /// The time of a sync. A stalled one looks again and again whether it may end.
+    async fn wait_for_sync(&self) {
+        const LOOK_EVERY: Duration = Duration::from_millis(25);
+        self.wait(|latency| latency.sync.clone()).await;
+        loop {
+            let (delay, clock) = {
+                let mut inner = self.inner.lock();
+                let delay = if inner.stalled { LOOK_EVERY } else { inner.sync_delay };
+                (delay, inner.timing.as_mut().map(|(clock, _, _)| clock.clone()))
+            };
+            let Some(clock) = clock.filter(|_| !delay.is_zero()) else { return };
+            clock.sleep(delay).await;
+            if !self.inner.lock().stalled {
+                return;
+            }
+        }
+    }
+
     async fn wait(&self, range: impl Fn(&DiskLatency) -> Range<Duration>) {
         let sleep = {
             let mut inner = self.inner.lock();
@@ -244,7 +265,7 @@ impl Disk for MemoryDisk {
     fn sync_dir(&self, dir: &str) -> BoxFuture<'static, io::Result<()>> {
         let (disk, dir) = (self.clone(), dir.to_owned());
         Box::pin(async move {
-            disk.wait(|latency| latency.sync.clone()).await;
+            disk.wait_for_sync().await;
             disk.change(|inner| {
                 if inner.failing_syncs {
                     return Err(eio());
@@ -291,7 +312,7 @@ impl MemoryFile {
     /// Only what was written before the sync began is durable when it ends.
     async fn flush(disk: MemoryDisk, inode: u64) -> io::Result<()> {
         let count = disk.with(|inner| Ok(inner.store.inodes.get(&inode).map_or(0, |inode| inode.pending.len())))?;
-        disk.wait(|latency| latency.sync.clone()).await;
+        disk.wait_for_sync().await;
         disk.change(|inner| {
             let Some(file) = inner.store.inodes.get_mut(&inode) else { return Ok(()) };
             if inner.failing_syncs {

@@ -1,0 +1,64 @@
+//! Zero over-admission (SPEC, guarantee 2): in no span of log time was an agent allowed more than its rate and burst, and
+//! a budget was never overspent. The bounds are the greatest that were ever in force in the run.
+
+use std::collections::BTreeMap;
+
+use super::Findings;
+use crate::workload::{SINGLE, SPREAD};
+
+const SECOND_NS: u128 = 1_000_000_000;
+
+/// Limits that let too much through.
+pub fn check(findings: &Findings<'_>) -> Vec<String> {
+    let (mut times, mut spent): (BTreeMap<String, Vec<u64>>, u64) = (BTreeMap::new(), 0);
+    for log in findings.longest().into_values() {
+        for recorded in findings.decisions(log).filter(|recorded| recorded.decision.verdict < 2) {
+            let Some(operation) = recorded.operation else { continue };
+            if operation.tenant == SPREAD {
+                times.entry(operation.agent.clone()).or_default().push(recorded.leaf.now_ns);
+            }
+            if operation.tenant == SINGLE {
+                spent += operation.credits;
+            }
+        }
+    }
+    let mut found: Vec<String> =
+        times.iter().filter_map(|(agent, times)| over(agent, times, findings.plan.work.pace)).collect();
+    let purse = findings.plan.work.purse;
+    if spent > purse {
+        found.push(format!("{spent} credits were allowed of a budget of {purse}"));
+    }
+    found
+}
+
+/// The first span in which an agent had more than `rate · span + burst`.
+///
+/// With n allowed at times t, that is: n·s − rate·t may never rise by more than burst·s above an earlier minimum.
+fn over(agent: &str, times: &[u64], (rate, burst): (u64, u64)) -> Option<String> {
+    let (rate, room) = (i128::from(rate), (u128::from(burst) * SECOND_NS) as i128);
+    let first = *times.first()?;
+    let mut least = i128::MAX;
+    for (number, time) in (0i128..).zip(times) {
+        let earned = i128::from(time.saturating_sub(first)) * rate;
+        let before = number * SECOND_NS as i128 - earned;
+        least = least.min(before);
+        if before + SECOND_NS as i128 - least > room {
+            return Some(format!("{agent} was allowed more than {rate}/s and {burst} at once, seen at {time} ns"));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_and_the_rate_are_allowed_and_not_one_more() {
+        let second = SECOND_NS as u64;
+        assert_eq!(over("a", &[0, 0, 0, second, 2 * second, 3 * second], (1, 3)), None);
+        assert!(over("a", &[0, 0, 0, 0], (1, 3)).is_some());
+        assert!(over("a", &[0, 0, 0, second - 1], (1, 3)).is_some());
+        assert!(over("a", &[0, 9 * second, 9 * second, 9 * second, 9 * second], (1, 3)).is_some());
+    }
+}

@@ -1,0 +1,66 @@
+//! A hold is enforced after its acknowledgement (SPEC, guarantee 3; ARCHITECTURE.md 2): nothing of a held agent that was
+//! first asked for after the acknowledgement is allowed before the release is called; and in the log itself, nothing
+//! between the leaf that holds and the leaf that releases.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nethical_audit::leaf::LeafEvent;
+use nethical_protocol::ids::KeyedId;
+
+use super::{Findings, Log};
+use crate::history::Quarantine;
+use crate::workload::SPREAD;
+
+/// Allowed actions of held agents.
+pub fn check(findings: &Findings<'_>) -> Vec<String> {
+    let quarantines = findings.history.quarantines();
+    let mut found: Vec<String> =
+        quarantines.iter().flat_map(|quarantine| in_real_time(findings, quarantine, &quarantines)).collect();
+    found.extend(findings.longest().into_values().flat_map(in_log));
+    found
+}
+
+fn in_real_time(findings: &Findings<'_>, quarantine: &Quarantine, all: &[Quarantine]) -> Vec<String> {
+    let Some(placed) = quarantine.placed else { return Vec::new() };
+    // Whoever releases the agent first ends every hold on it.
+    let releases = all.iter().filter(|other| other.agent == quarantine.agent).filter_map(|other| other.release_called);
+    let until = releases.filter(|released| *released >= placed).min().unwrap_or(Duration::MAX);
+    // A release that was under way when the hold was placed may come after it.
+    let is_disputed = all.iter().any(|other| {
+        other.agent == quarantine.agent
+            && other.release_called.is_some_and(|called| called < placed)
+            && !std::ptr::eq(other, quarantine)
+    });
+    if is_disputed {
+        return Vec::new();
+    }
+    let held = findings.operations.iter().filter(|(_, operation)| {
+        operation.tenant == SPREAD && operation.agent == quarantine.agent && operation.invoked >= placed
+    });
+    held.filter_map(|(request, operation)| {
+        let (told, answered) = (operation.told.as_ref()?, operation.answered?);
+        let wrongly = told.verdict.is_allowed() && answered <= until;
+        wrongly.then(|| format!("{request} of {} was allowed as {} during its quarantine", quarantine.agent, told.id))
+    })
+    .collect()
+}
+
+fn in_log(log: &Log) -> Vec<String> {
+    let mut held: BTreeSet<(KeyedId, KeyedId)> = BTreeSet::new();
+    let mut found = Vec::new();
+    for leaf in &log.leaves {
+        match &leaf.event {
+            LeafEvent::HoldPlaced(hold) => drop(held.insert((hold.tenant, hold.agent))),
+            LeafEvent::HoldLifted(hold) => drop(held.remove(&(hold.tenant, hold.agent))),
+            LeafEvent::Decision(decision) => {
+                if decision.verdict < 2 && held.contains(&(decision.tenant, decision.agent)) {
+                    let (group, index) = (leaf.group, leaf.leaf_index);
+                    found.push(format!("group {group} leaf {index} allows an action of an agent that is held there"));
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}

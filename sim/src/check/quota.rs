@@ -1,0 +1,52 @@
+//! What leaves say of limits follows from the leaves before them (ARCHITECTURE.md 2: judged in apply, at one position): a
+//! budget falls by exactly what was allowed, is the refusing limit only where it would have been overspent, and is never
+//! refilled within its day. Rates are judged by `admission`.
+
+use std::collections::BTreeMap;
+
+use nethical_protocol::ids::KeyedId;
+
+use super::{Findings, Recorded};
+use crate::workload::SINGLE;
+
+/// Bits of a limit's flags in a leaf.
+const VIOLATED: u8 = 1;
+
+/// Budgets whose record contradicts itself.
+pub fn check(findings: &Findings<'_>) -> Vec<String> {
+    let mut found = Vec::new();
+    for log in findings.longest().into_values() {
+        let mut spent: BTreeMap<KeyedId, u64> = BTreeMap::new();
+        for recorded in findings.decisions(log) {
+            let Some(operation) = recorded.operation.filter(|operation| operation.tenant == SINGLE) else { continue };
+            let spent = spent.entry(recorded.decision.tenant).or_default();
+            found.extend(judge(&recorded, operation.credits, *spent));
+            if recorded.decision.verdict < 2 {
+                *spent += operation.credits;
+            }
+        }
+    }
+    found
+}
+
+/// Whether one decision's record of its budget follows from what was spent before.
+fn judge(recorded: &Recorded<'_>, credits: u64, spent: u64) -> Option<String> {
+    let (request, place) = (recorded.request, recorded.leaf.leaf_index);
+    let [budget] = recorded.decision.quota.as_slice() else { return None };
+    let allowed = recorded.decision.verdict < 2;
+    let is_violated = budget.flags & VIOLATED != 0;
+    let would_fit = spent + credits <= budget.cap;
+    let after = if allowed { spent + credits } else { spent };
+    if is_violated == would_fit {
+        let said = if is_violated { "refused" } else { "passed" };
+        return Some(format!(
+            "{request} at leaf {place}: {credits} credits {said}, with {spent} of {} spent before",
+            budget.cap
+        ));
+    }
+    let left = budget.cap.saturating_sub(after);
+    (budget.remaining != left).then(|| {
+        let said = budget.remaining;
+        format!("{request} at leaf {place}: it says that {said} credits are left; {left} of {} are", budget.cap)
+    })
+}

@@ -1,0 +1,76 @@
+//! Runs a plan on a thread of its own, in a runtime whose clock is paused and whose dice are seeded.
+//!
+//! A fresh thread has fresh thread-locals, so a plan gives the same trace whether it is the first of its process or the
+//! thousandth. Seeding a runtime's dice needs `--cfg tokio_unstable`; a build without refuses to run.
+
+use anyhow::{Context, anyhow};
+use serde_json::Value;
+
+use crate::plan::Plan;
+use crate::run::{Report, run};
+use crate::trace::Trace;
+
+/// Enough for the deepest future of an unoptimised build.
+const STACK_BYTES: usize = 16 * 1024 * 1024;
+
+/// True where this build can run plans as they are meant: seeded, and with probes that are answered.
+pub const IS_WHOLE: bool = cfg!(tokio_unstable) && cfg!(feature = "probes");
+
+/// What came of a plan.
+pub struct Done {
+    /// The verdict.
+    pub report: Report,
+    /// The events, where they were to be kept.
+    pub events: Vec<Value>,
+    /// CPU time of the thread, nanoseconds.
+    pub cpu_ns: u64,
+}
+
+/// Runs a plan; with `keep`, its events are kept.
+///
+/// # Errors
+/// Where the plan means nothing, or this build is not the simulator's own, or the run panicked.
+pub fn execute(plan: &Plan, keep: bool) -> anyhow::Result<Done> {
+    plan.check().context("the plan cannot be run")?;
+    anyhow::ensure!(IS_WHOLE, NOT_WHOLE);
+    let plan = plan.clone();
+    let name = format!("seed {}", plan.seed);
+    let thread = std::thread::Builder::new().name(name.clone()).stack_size(STACK_BYTES);
+    let running = thread.spawn(move || on_this_thread(&plan, keep)).context("making a thread")?;
+    running.join().map_err(|panic| anyhow!("{name} panicked: {}", words_of(&*panic)))?
+}
+
+/// What to do where it cannot.
+pub const NOT_WHOLE: &str = "this simulator was built without `--cfg tokio_unstable` or without the feature `probes`, so its \
+     runs would not follow from their seeds; run it as `just sim …`";
+
+fn on_this_thread(plan: &Plan, keep: bool) -> anyhow::Result<Done> {
+    let begun = cpu_ns();
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true);
+    seed_dice(&mut builder, plan.seed);
+    let runtime = builder.build().context("making the runtime")?;
+    let trace = Trace::new(keep);
+    let report = runtime.block_on(run(plan, trace.clone()));
+    drop(runtime);
+    Ok(Done { report, events: trace.take_events(), cpu_ns: cpu_ns() - begun })
+}
+
+#[cfg(tokio_unstable)]
+fn seed_dice(builder: &mut tokio::runtime::Builder, seed: u64) {
+    builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
+}
+
+#[cfg(not(tokio_unstable))]
+fn seed_dice(_: &mut tokio::runtime::Builder, _: u64) {}
+
+/// CPU time that this thread has used.
+fn cpu_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no words".to_owned())
+}

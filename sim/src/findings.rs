@@ -1,0 +1,130 @@
+//! Gathers what the checks look at: every replica of every log, the entries as a reader of the interface sees them, and
+//! proofs for some of what clients were told.
+
+use std::collections::BTreeMap;
+
+use rand::seq::IteratorRandom;
+use rand_chacha::ChaCha12Rng;
+
+use nethical_audit::leaf::LeafV1;
+use nethical_audit::tree::{Frontier, leaf_hash};
+use nethical_cluster::api::{EntryQuery, EntryView, Governor};
+use nethical_cluster::node::Core;
+use nethical_protocol::ids::{DecisionId, GroupId, LogId, NodeId};
+
+use crate::check::proofs::Given;
+use crate::check::{Entry, Findings, Log};
+use crate::history::Told;
+use crate::plan::Plan;
+use crate::trace::Field;
+use crate::workload::Stage;
+use crate::world::Fleet;
+
+/// Entries read at once.
+const PAGE: usize = 1_000;
+/// Decisions for which a proof is asked.
+const PROOFS: usize = 6;
+
+/// Reads everything from the nodes that run.
+pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -> Findings<'a> {
+    let fleet = &stage.fleet;
+    let (mut logs, mut entries, mut keys) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+    for group in fleet.partitions() {
+        let mut reader = None;
+        for (node, living) in fleet.living() {
+            if let Some(log) = read_log(living.governor.core(), group).await {
+                let root = hex::encode(log.root);
+                let fields = [
+                    ("group", Field::Number(u64::from(group.0))),
+                    ("leaves", Field::Number(log.hashes.len() as u64)),
+                    ("root", Field::Text(&root)),
+                ];
+                fleet.event(Some(node), "log", &fields);
+                logs.insert((group, node), log);
+                reader = Some(living.governor);
+            }
+        }
+        if let Some(governor) = reader {
+            entries.extend(read_entries(&governor, group).await);
+            let vkeys = governor.verifier_keys().await.map(|keys| keys.vkeys).unwrap_or_default();
+            let origin = LogId { group, era: 1 }.origin(crate::world::CLUSTER);
+            let own = vkeys.into_iter().find(|vkey| vkey.starts_with(&format!("{origin}+")));
+            keys.extend(own.map(|vkey| (group, vkey)));
+        }
+    }
+    let operations = stage.history.operations();
+    let told: Vec<Told> = operations.values().filter_map(|operation| operation.told.clone()).sample(dice, PROOFS);
+    let mut proofs = Vec::new();
+    for told in told {
+        proofs.extend(ask_proof(fleet, told).await);
+    }
+    Findings { plan, history: stage.history.clone(), operations, entries, logs, proofs, keys }
+}
+
+/// Where each replica of a group stands: (term, index) of the last entry applied.
+pub fn replicas_of(fleet: &Fleet, group: GroupId) -> Vec<(NodeId, (u64, u64))> {
+    let position = |core: &Core| Some(*core.partition(group)?.machine.lock().position().borrow());
+    let living = fleet.living();
+    living.iter().filter_map(|(node, living)| Some((*node, position(living.governor.core())?))).collect()
+}
+
+async fn ask_proof(fleet: &Fleet, told: Told) -> Option<Given> {
+    let (group, id) = (told.id.log.group, told.id);
+    let mut hosts = fleet.living().into_iter().filter(|(_, living)| living.governor.core().partition(group).is_some());
+    let (node, living) = hosts.next()?;
+    let answer = living.governor.proof(id).await;
+    let answer =
+        answer.map(|proof| (proof.tree_size, proof.hashes, proof.checkpoint)).map_err(|error| error.to_string());
+    Some(Given { id, told: told.leaf_hash, node, answer })
+}
+
+/// One node's replica of a log; `None` where it is not there or does not read.
+async fn read_log(core: &Core, group: GroupId) -> Option<Log> {
+    let replica = core.partition(group)?;
+    let (size, root, ledger) = {
+        let machine = replica.machine.lock();
+        let (size, root) = machine.tree();
+        (size, root, (*machine.position().borrow(), machine.ledger.digest()))
+    };
+    let (mut leaves, mut hashes, frontier) = (Vec::new(), Vec::new(), &mut Frontier::default());
+    while (leaves.len() as u64) < size {
+        let at = leaves.len() as u64;
+        let found = core.leaves(group, at, size - at).await.ok()?;
+        if found.records.is_empty() {
+            return None;
+        }
+        for (bytes, _) in found.records.iter().take((size - at) as usize) {
+            leaves.push(LeafV1::decode(bytes).ok()?);
+            let hash = leaf_hash(bytes);
+            frontier.append(hash);
+            hashes.push(hash);
+        }
+    }
+    Some(Log { leaves, hashes, root, recomputed: frontier.root(), ledger })
+}
+
+/// All entries of a group as a reader of one node's interface sees them.
+async fn read_entries(governor: &dyn Governor, group: GroupId) -> Vec<Entry> {
+    let before_all = DecisionId { log: LogId { group, era: 1 }, leaf_index: 0 };
+    let (mut entries, mut after) = (Vec::new(), before_all);
+    loop {
+        let query = EntryQuery {
+            group: Some(group.0),
+            cursor: Some(after.to_string()),
+            limit: Some(PAGE),
+            ..EntryQuery::default()
+        };
+        let Ok(page) = governor.entries(query).await else { return entries };
+        let next: Option<DecisionId> = page.cursor.and_then(|cursor| cursor.parse().ok());
+        entries.extend(page.entries.into_iter().map(entry_of));
+        match next {
+            Some(next) if next > after => after = next,
+            _ => return entries,
+        }
+    }
+}
+
+fn entry_of(view: EntryView) -> Entry {
+    let decision = view.decision.as_ref().map(|decision| (decision.request_id.clone(), Told::of(decision)));
+    Entry { id: view.decision_id, decision }
+}
