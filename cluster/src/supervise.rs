@@ -40,7 +40,7 @@ pub async fn probe_clocks(core: Arc<Core>) {
             let call = core.shared.world.wire.call(*peer, Lane::Pulse, KIND_PROBE, Bytes::new(), PROBE_PATIENCE);
             let Ok(answer) = call.await else { continue };
             let Some(wall) = answer.first_chunk::<8>() else { continue };
-            core.shared.timekeeper.probed(*peer, u64::from_le_bytes(*wall), clock.wall_ns(), sent, clock.now());
+            core.shared.timekeeper.probed(*peer, u64::from_le_bytes(*wall), sent, clock.now());
             core.shared.world.directory.heard(*peer, clock.now());
             answered += 1;
         }

@@ -24,29 +24,31 @@ const PROBE_AGE_MAX: Duration = Duration::from_secs(10);
 /// What this node knows of the others' clocks. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Timekeeper {
-    offsets: Arc<Mutex<BTreeMap<NodeId, Probe>>>,
+    probes: Arc<Mutex<BTreeMap<NodeId, Probe>>>,
 }
 
 struct Probe {
-    offset_ns: i128,
+    /// The peer's wall at the zero of our monotonic time. Our own wall has no part in it, since that may jump between the
+    /// probe and its use.
+    origin_ns: i128,
     at: Duration,
 }
 
 impl Timekeeper {
-    /// Notes a peer's wall clock as answered to a probe sent at `sent` and answered at `answered` (both monotonic);
-    /// `wall_ns` is our own wall now.
-    pub fn probed(&self, peer: NodeId, peer_wall_ns: u64, wall_ns: u64, sent: Duration, answered: Duration) {
+    /// Notes a peer's wall clock as answered to a probe sent at `sent` and answered at `answered` (both monotonic).
+    pub fn probed(&self, peer: NodeId, peer_wall_ns: u64, sent: Duration, answered: Duration) {
         let half = answered.saturating_sub(sent).as_nanos() as i128 / 2;
-        let offset_ns = i128::from(peer_wall_ns) + half - i128::from(wall_ns);
-        self.offsets.lock().insert(peer, Probe { offset_ns, at: answered });
+        let origin_ns = i128::from(peer_wall_ns) + half - answered.as_nanos() as i128;
+        self.probes.lock().insert(peer, Probe { origin_ns, at: answered });
     }
 
     /// The base of a new term: our wall, where it is within ε of the median of a quorum's walls.
     pub fn base_ns(&self, clock: &dyn Clock, cluster_nodes: usize) -> Result<u64, Problem> {
-        let now = clock.now();
+        let (now, wall_ns) = (clock.now(), clock.wall_ns());
+        let ahead = |probe: &Probe| probe.origin_ns + now.as_nanos() as i128 - i128::from(wall_ns);
         let mut offsets: Vec<i128> = vec![0];
         let fresh = |probe: &&Probe| now.saturating_sub(probe.at) <= PROBE_AGE_MAX;
-        offsets.extend(self.offsets.lock().values().filter(fresh).map(|probe| probe.offset_ns));
+        offsets.extend(self.probes.lock().values().filter(fresh).map(ahead));
         if offsets.len() <= cluster_nodes / 2 {
             let detail =
                 format!("clocks of {} of {cluster_nodes} nodes are known; a majority is needed", offsets.len());
@@ -60,7 +62,7 @@ impl Timekeeper {
                 format!("this node's clock is {median_ms} ms off the majority's; {CLOCK_ERROR_MS_MAX} ms are allowed");
             return Err(Problem::new(Code::ClockUncertain, detail).retry_after_ms(5_000));
         }
-        Ok(clock.wall_ns())
+        Ok(wall_ns)
     }
 }
 
@@ -105,6 +107,39 @@ impl Stamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A clock that stands still.
+    struct Still(Duration, u64);
+
+    impl Clock for Still {
+        fn now(&self) -> Duration {
+            self.0
+        }
+
+        fn wall_ns(&self) -> u64 {
+            self.1
+        }
+
+        fn sleep(&self, _: Duration) -> futures::future::BoxFuture<'static, ()> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[test]
+    fn a_wall_that_jumps_after_the_others_were_asked_is_not_believed() {
+        const WALL_NS: u64 = 1_700_000_000_000_000_000;
+        let timekeeper = Timekeeper::default();
+        let (sent, answered) = (Duration::from_millis(900), Duration::from_millis(1_100));
+        for peer in [2, 3] {
+            // On its way back for a tenth of a second.
+            timekeeper.probed(NodeId(peer), WALL_NS - 100_000_000, sent, answered);
+        }
+        let later = Duration::from_millis(3_100);
+        let true_ns = WALL_NS + 2_000_000_000;
+        assert_eq!(timekeeper.base_ns(&Still(later, true_ns), 3), Ok(true_ns));
+        let jumped = timekeeper.base_ns(&Still(later, true_ns + 60_000_000_000), 3);
+        assert_eq!(jumped.expect_err("it is a minute ahead").code, Code::ClockUncertain);
+    }
 
     #[test]
     fn a_wall_jump_within_a_term_has_no_effect_beyond_the_slew() {
