@@ -10,6 +10,7 @@
 
 use nethical_protocol::ids::LogId;
 use nethical_protocol::limits::{ENTRY_BYTES_MAX, LEAF_BYTES_MAX, SEGMENT_LEAVES_MAX, SEGMENT_RAW_BYTES_MAX};
+use nethical_protocol::probe;
 use sha2::{Digest, Sha256};
 
 use crate::reader::Reader;
@@ -61,6 +62,12 @@ impl SegmentRules {
         segment_leaves: SEGMENT_LEAVES_MAX as u32,
         segment_raw_bytes: SEGMENT_RAW_BYTES_MAX,
     };
+
+    /// [`SegmentRules::RELEASED`], but that a simulator may end segments at fewer leaves.
+    fn in_force() -> Self {
+        let released = u64::from(Self::RELEASED.segment_leaves);
+        Self { segment_leaves: probe::knob("seal.leaves", released) as u32, ..Self::RELEASED }
+    }
 
     fn are_sound(&self) -> bool {
         let leaves = u64::from(self.segment_leaves);
@@ -119,7 +126,7 @@ pub enum SegmentError {
 impl SegmentMeta {
     /// The segment of `log` that starts at `first_index`, under the released rules.
     pub fn new(cluster: &str, log: LogId, first_index: u64) -> Self {
-        Self { cluster_hash: Sha256::digest(cluster).into(), log, first_index, rules: SegmentRules::RELEASED }
+        Self { cluster_hash: Sha256::digest(cluster).into(), log, first_index, rules: SegmentRules::in_force() }
     }
 
     /// The file name that sorts segments by their first leaf.

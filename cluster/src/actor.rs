@@ -14,7 +14,7 @@ use nethical_governance::outcome::OutcomeV1;
 use nethical_protocol::action::Action;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::limits::STALE_RETRIES_MAX;
-use nethical_protocol::probe;
+use nethical_protocol::{probe, sometimes};
 
 use crate::apply::AppliedEntry;
 use crate::control::view::Tenant;
@@ -113,6 +113,7 @@ fn land(lead: &Lead, actor: ActorRef<Ask>, mut ask: Ask, fate: Fate) {
         }
         Ok(_) if ask.stale < STALE_RETRIES_MAX && lead.now() < ask.deadline && !lead.has_ended() => {
             ask.stale += 1;
+            sometimes!(true, "a stale evaluation was made again");
             metrics::counter!("nethical_stale_evaluations_total").increment(1);
             if let Err(ractor::MessagingErr::SendErr(ask)) = actor.send_message(ask) {
                 ask.settle(Settled::Problem(Problem::new(Code::NotLeader, "leadership moved")));

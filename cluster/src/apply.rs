@@ -15,7 +15,7 @@ use nethical_governance::command::{CommandV1, EntryV1};
 use nethical_governance::ledger::{Applied, Ledger};
 use nethical_governance::outcome::OutcomeV1;
 use nethical_protocol::ids::{ControlRevision, LogId};
-use nethical_protocol::probe;
+use nethical_protocol::{always, probe};
 
 use crate::replicate::machine::{Fault, Machine, Reply};
 use crate::store::AuditStore;
@@ -167,6 +167,10 @@ impl Machine for PartitionMachine {
         if probe::planted("apply-reads-other-group") {
             entry.now_ns = self.newest_ns.fetch_max(entry.now_ns, Ordering::Relaxed).max(entry.now_ns);
         }
+        let (first_leaf, before_ns) = (self.frontier.size(), self.ledger.now_ns());
+        let rises = entry.now_ns > before_ns || entry.term != term;
+        always!(rises, "log-time-rises", "group {} {index}: {} after {before_ns}", self.log.group, entry.now_ns);
+        let (proposed_in, stamp_ns) = (entry.term, entry.now_ns);
         let revision_before = self.ledger.control_revision();
         let applied = self.ledger.apply_entry(term, &entry).map_err(|error| Fault(error.to_string()))?;
         let mut results = Vec::with_capacity(applied.len());
@@ -174,6 +178,19 @@ impl Machine for PartitionMachine {
             results.push(self.record(term, revision_before, applied, command)?);
         }
         self.position.send_replace((term, index));
+        let (leaves, counted) = (self.frontier.size(), self.ledger.leaf_count());
+        always!(leaves == counted, "tree-fits-ledger", "group {}: {leaves} and {counted}", self.log.group);
+        if probe::ENABLED {
+            let (group, made, crc) = (u64::from(self.log.group.0), leaves - first_leaf, crc32c::crc32c(payload));
+            // Facts: group, log term, index, proposer's term, proposer's stamp, leaves before, leaves made, crc32c.
+            let facts = [group, term, index, proposed_in, stamp_ns, first_leaf, made, u64::from(crc)];
+            probe::observe("entry.applied", &facts);
+            let revision = self.ledger.control_revision();
+            if revision != revision_before {
+                // Facts: group, control revision.
+                probe::observe("control.revision", &[group, revision.0]);
+            }
+        }
         Ok(if wanted { Reply::of(AppliedEntry { now_ns: self.ledger.now_ns(), results }) } else { Reply::default() })
     }
 

@@ -18,6 +18,7 @@ use nethical_protocol::decision::ItemAnswer;
 use nethical_protocol::error::{Class, Code, Problem};
 use nethical_protocol::ids::{GroupId, NodeId};
 use nethical_protocol::slot::slot_of;
+use nethical_protocol::{buggify, probe, sometimes};
 
 use crate::local::{self, decide_here};
 use crate::message::{ForwardV1, ForwardedV1, KIND_FORWARD};
@@ -148,6 +149,7 @@ impl Decider {
         let inner = left.saturating_sub(HOP_MARGIN);
         let epoch = self.core.founding().map_or(0, |founding| founding.epoch);
         let ids: Vec<String> = actions.iter().map(|action| action.request_id.clone()).collect();
+        observe_forwarded("forward.sent", group, to, &actions);
         let message = ForwardV1 { group: group.0, epoch, deadline_ms: inner.as_millis() as u64, actions };
         let call = self.core.shared.world.wire.call(to, Lane::Decide, KIND_FORWARD, message.to_bytes(), left);
         async move {
@@ -193,6 +195,10 @@ impl Decider {
                 was_unknown[at] |= class == Some(Class::Unknown) && !is_final(&answer);
                 if matches!(class, Some(Class::Retry | Class::Unknown)) && !is_final(&answer) {
                     open.push(at);
+                } else if answer.result.is_ok() && buggify!("decide.repeat-answered") {
+                    // What a network or a client may do too: the same request comes once more, and nobody listens.
+                    let repeated = self.attempt(part.group, vec![part.actions[at].clone()], until);
+                    self.core.shared.world.scope.spawn(repeated);
                 }
                 answers[at] = Some(answer);
             }
@@ -210,6 +216,14 @@ impl Decider {
     }
 }
 
+/// Tells a simulator of each action that goes from one node to another. Facts: group, the other node, crc32c of the id.
+pub fn observe_forwarded(what: &'static str, group: GroupId, other: NodeId, actions: &[Action]) {
+    for action in actions.iter().filter(|_| probe::ENABLED) {
+        let crc = crc32c::crc32c(action.request_id.as_bytes());
+        probe::observe(what, &[u64::from(group.0), other.0, u64::from(crc)]);
+    }
+}
+
 /// Problems that another attempt would not change.
 fn is_final(answer: &ItemAnswer) -> bool {
     matches!(&answer.result, Err(problem) if problem.code == Code::RequestTooOld)
@@ -217,6 +231,8 @@ fn is_final(answer: &ItemAnswer) -> bool {
 
 /// Once an attempt was unknown, a later refusal to try again does not make it *not happened*.
 fn settle(answer: Option<ItemAnswer>, id: &str, was_unknown: bool) -> ItemAnswer {
+    let unknown = |answer: &ItemAnswer| matches!(&answer.result, Err(problem) if problem.code == Code::OutcomeUnknown);
+    sometimes!(was_unknown || answer.as_ref().is_none_or(unknown), "a decision's outcome was unknown");
     match answer {
         None => lost(id),
         Some(ItemAnswer { request_id, result: Err(problem) })

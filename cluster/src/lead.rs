@@ -16,6 +16,7 @@ use nethical_protocol::action::Action;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::GroupId;
 use nethical_protocol::limits::{ACTOR_IDLE_MS, ACTORS_PER_GROUP_MAX, AGENT_PENDING_MAX};
+use nethical_protocol::{buggify, probe, sometimes};
 
 use crate::actor::{AgentActor, Ask, Settled};
 use crate::apply::PartitionMachine;
@@ -172,17 +173,23 @@ impl Lead {
         }
     }
 
-    /// Passivates actors that have had nothing to do for a while. Their ledger entries stay.
-    pub fn passivate_idle(&self) {
+    /// Passivates actors that have had nothing to do for a while, and says how many. Their ledger entries stay.
+    pub fn passivate_idle(&self) -> usize {
         let now = self.now();
-        let idle_for = Duration::from_millis(ACTOR_IDLE_MS);
-        self.actors.lock().retain(|_, active| {
+        let idle_ms = probe::knob("actor.idle-ms", ACTOR_IDLE_MS);
+        let idle_for = Duration::from_millis(if buggify!("actor.passivate-at-once") { 0 } else { idle_ms });
+        let mut actors = self.actors.lock();
+        let before = actors.len();
+        actors.retain(|_, active| {
             let keep = active.pending.load(Ordering::Acquire) > 0 || now.saturating_sub(active.used) < idle_for;
             if !keep {
                 active.actor.stop(None);
             }
             keep
         });
+        let passivated = before - actors.len();
+        sometimes!(passivated > 0, "an idle actor was passivated");
+        passivated
     }
 }
 

@@ -12,13 +12,14 @@ use nethical_governance::outcome::OutcomeV1;
 use nethical_protocol::action::Action;
 use nethical_protocol::decision::{Decision, ItemAnswer};
 use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::sometimes;
 
 use crate::actor::Settled;
 use crate::answer::{Wish, decision_of};
 use crate::decide::Attempt;
 use crate::lead::Lead;
 use crate::node::Core;
-use crate::world::timeout;
+use crate::world::{self, timeout};
 
 /// The same problem for every action.
 pub fn all(actions: &[Action], problem: Problem) -> Vec<ItemAnswer> {
@@ -109,8 +110,10 @@ async fn applied(
     explain: bool,
     result: &crate::apply::AppliedCommand,
 ) -> Result<Decision, Problem> {
+    world::pass(&*core.shared.world.clock, "reply.before").await;
     // A verdict that would leave after the revocation bound must not leave (ARCHITECTURE 2).
     if core.shared.contact.check(lead.now()).is_err() {
+        sometimes!(true, "a verdict was withheld because contact to the control group was lost");
         return Err(Problem::new(Code::OutcomeUnknown, "contact to the control group was lost while it was decided"));
     }
     match &result.outcome {

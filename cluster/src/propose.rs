@@ -14,15 +14,16 @@ use tokio::sync::mpsc;
 
 use nethical_governance::command::{APPLY_VERSION, CommandV1, EntryV1};
 use nethical_protocol::limits::{BATCHER_QUEUE_MAX, ENTRIES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
+use nethical_protocol::{buggify, probe, sometimes};
 
 use crate::apply::{AppliedEntry, PartitionMachine};
 use crate::replicate::group::{Group, ProposeError};
 use crate::replicate::machine::Reply;
 use crate::timekeeper::Stamp;
-use crate::world::{Clock, Scope};
+use crate::world::{self, Clock, Scope};
 
 /// With an entry in flight, the next one waits until it has this many commands or the flight has landed.
-const FILL_COMMANDS: usize = 64;
+const FILL_COMMANDS: u64 = 64;
 /// What a command takes in an entry beside its body.
 const HEADER_BYTES: usize = 640;
 
@@ -124,6 +125,8 @@ impl Batcher {
         let room = Vec::with_capacity(batch.bytes + 1_024);
         let bytes = rkyv::api::high::to_bytes_in::<_, Error>(&entry, room).expect("encoding into memory cannot fail");
         metrics::histogram!("nethical_entry_commands").record(entry.commands.len() as f64);
+        sometimes!(entry.commands.len() > 1, "an entry held several commands");
+        world::pass(&*self.clock, "propose.before").await;
         let dones = batch.dones;
         match self.group.propose(Bytes::from(bytes)).await {
             Ok(reply) => Box::pin(async move { (reply.await, dones) }),
@@ -139,6 +142,10 @@ fn land(result: Result<Reply, ProposeError>, dones: Vec<Done>) {
     }
 }
 
+fn entry_bytes_max() -> usize {
+    probe::knob("propose.entry-bytes", ENTRY_BYTES_MAX as u64) as usize
+}
+
 /// The entry that is being filled.
 #[derive(Default)]
 struct Batch {
@@ -149,17 +156,19 @@ struct Batch {
 
 impl Batch {
     fn is_full(&self) -> bool {
-        self.commands.len() >= ENTRY_COMMANDS_MAX || self.bytes >= ENTRY_BYTES_MAX / 2
+        let is_alone = !self.commands.is_empty() && buggify!("propose.one-command");
+        is_alone || self.commands.len() >= ENTRY_COMMANDS_MAX || self.bytes >= entry_bytes_max() / 2
     }
 
     fn is_worth_it(&self) -> bool {
-        self.commands.len() >= FILL_COMMANDS || self.bytes >= ENTRY_BYTES_MAX / 4
+        let fill = probe::knob("propose.fill-commands", FILL_COMMANDS) as usize;
+        self.commands.len() >= fill || self.bytes >= entry_bytes_max() / 4
     }
 
     /// Adds a command; gives it back where the entry would grow over its bound.
     fn push(&mut self, proposal: Proposal) -> Option<Proposal> {
         let bytes = HEADER_BYTES + proposal.command.body.len();
-        if !self.commands.is_empty() && self.bytes + bytes > ENTRY_BYTES_MAX {
+        if !self.commands.is_empty() && self.bytes + bytes > entry_bytes_max() {
             return Some(proposal);
         }
         self.bytes += bytes;

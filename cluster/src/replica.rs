@@ -15,7 +15,7 @@ use crate::propose::Proposal;
 use crate::replicate::group::{Group, Leadership};
 use crate::shared::Shared;
 use crate::store::AuditStore;
-use crate::world::timeout;
+use crate::world::{self, timeout};
 
 /// Between two tries to begin a term.
 const BEGIN_RETRY: Duration = Duration::from_millis(50);
@@ -89,6 +89,7 @@ impl PartitionReplica {
         // A confirmed read means that the term's blank entry is applied here: no actor starts before that.
         let confirmed = timeout(&*self.shared.world.clock, CONFIRM_PATIENCE, self.group.confirm()).await;
         confirmed.ok_or(())?.map_err(|_| ())?;
+        world::pass(&*self.shared.world.clock, "lead.begin").await;
         let lead = Lead::begin(self.shared.clone(), self.group.clone(), self.machine.clone(), term);
         let lead = lead.map_err(|problem| tracing::warn!(group = %self.group.id(), %problem, "cannot lead yet"))?;
         *self.lead.write() = Some(lead);
@@ -103,7 +104,9 @@ impl PartitionReplica {
                 return;
             }
             let Some(lead) = self.lead() else { continue };
-            lead.passivate_idle();
+            if lead.passivate_idle() > 0 {
+                world::pass(&*self.shared.world.clock, "actor.passivate").await;
+            }
             let due = self.machine.lock().ledger.next_due_ns();
             if due.is_some_and(|due| due <= self.shared.world.clock.wall_ns()) {
                 let _ = self.propose(&lead, HeaderV1::Tick, Vec::new(), HOUSEKEEPING).await;

@@ -11,10 +11,10 @@ use futures::future::BoxFuture;
 
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{GroupId, NodeId};
-use nethical_protocol::probe;
+use nethical_protocol::{buggify, probe, sometimes};
 
 use crate::administer;
-use crate::decide::{Attempt, Decider};
+use crate::decide::{Attempt, Decider, observe_forwarded};
 use crate::local::{all, decide_here};
 use crate::message::*;
 use crate::node::Core;
@@ -37,7 +37,7 @@ impl Service for NodeService {
         core.shared.world.directory.heard(from, core.shared.world.clock.now());
         let answer = match kind {
             codec::KIND_APPEND..=codec::KIND_SNAPSHOT => self.raft(from, lane, kind, body),
-            KIND_FORWARD => self.forward(&body),
+            KIND_FORWARD => self.forward(from, &body),
             KIND_PROBE => {
                 let wall = core.shared.world.clock.wall_ns().to_le_bytes();
                 Some(async move { Bytes::copy_from_slice(&wall) }.boxed())
@@ -77,16 +77,19 @@ impl NodeService {
     }
 
     /// Forwarded decisions: begun here, in order, or refused; never forwarded again.
-    fn forward(&self, body: &Bytes) -> Option<BoxFuture<'static, Bytes>> {
+    fn forward(&self, from: NodeId, body: &Bytes) -> Option<BoxFuture<'static, Bytes>> {
         let ask = ForwardV1::from_bytes(body).ok()?;
         let (core, group) = (self.core.clone(), GroupId(ask.group));
         let until = core.shared.world.clock.now() + Duration::from_millis(ask.deadline_ms);
         let replica = core.partition(group);
+        observe_forwarded("forward.taken", group, from, &ask.actions);
         let attempt = match replica.as_ref().and_then(|replica| replica.lead()) {
             Some(lead) => decide_here(core, lead, ask.actions, until),
             None if probe::planted("forward-loop") => Decider::new(core).attempt(group, ask.actions, until),
             None => {
                 let leader = replica.and_then(|replica| replica.group.leadership().borrow().leader);
+                let leader = leader.filter(|_| !buggify!("forward.no-hint"));
+                sometimes!(true, "a forwarded decision came to a node that does not lead");
                 let problem =
                     Problem::new(Code::NotLeader, format!("this node does not lead group {group}")).retry_after_ms(100);
                 let answers = all(&ask.actions, problem);

@@ -13,8 +13,8 @@ use nethical_governance::detect::Detectors;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, NodeId};
 use nethical_protocol::limits::REVOCATION_BOUND_MS;
-use nethical_protocol::probe;
 use nethical_protocol::ring::RingNode;
+use nethical_protocol::{probe, sometimes};
 
 use crate::control::RevisedEventV1;
 use crate::control::view::{ControlView, ViewError};
@@ -156,8 +156,11 @@ impl Contact {
         let bound = Duration::from_millis(REVOCATION_BOUND_MS);
         match *self.confirmed.lock() {
             Some(sent) if now.saturating_sub(sent) < bound || probe::planted("lease-not-checked") => Ok(()),
-            Some(_) => Err(Problem::new(Code::ControlStale, "the control group has not been reached for too long")
-                .retry_after_ms(1_000)),
+            Some(_) => {
+                sometimes!(true, "a node had not reached the control group for too long");
+                Err(Problem::new(Code::ControlStale, "the control group has not been reached for too long")
+                    .retry_after_ms(1_000))
+            }
             None => {
                 Err(Problem::new(Code::ControlStale, "the control group has not been reached yet").retry_after_ms(200))
             }

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use nethical_audit::keys::Keyring;
 use nethical_audit::note::Signer;
 use nethical_protocol::ids::{GroupId, LogId, NodeId, ReplicaId};
+use nethical_protocol::sometimes;
 
 use crate::apply::{PartitionMachine, Stored};
 use crate::control::ControlMachine;
@@ -79,7 +80,7 @@ pub async fn start(world: World, options: Options, keyring: Keyring, on_fatal: O
 /// Opens the log; one that has lost acknowledged changes is started over, and every replica's life with it.
 async fn open_log(world: &World, identity: &mut Identity, on_fatal: OnFatal) -> Result<(Wal, Recovered), Fault> {
     let fault = |error: crate::wal::WalError| Fault(format!("the write-ahead log: {error}"));
-    let options = WalOptions::new(on_fatal);
+    let options = WalOptions::new(on_fatal, world.clock.clone());
     let (wal, recovered) = Wal::open(world.disk.clone(), world.scope.clone(), options.clone()).await.map_err(fault)?;
     if !recovered.has_lost() {
         return Ok((wal, recovered));
@@ -130,6 +131,7 @@ impl Starter {
 
     /// Starts a group's replica from its log and snapshot, founding the group where nobody has yet.
     pub async fn run_group(self: &Arc<Self>, group: GroupId, replica: ReplicaId, log: LogStore) -> Result<(), Fault> {
+        log.observe_start(replica);
         match group {
             GroupId::META => {
                 let plain = self.plain(group, replica, log, MetaMachine::default()).await?;
@@ -161,6 +163,7 @@ impl Starter {
         match known {
             Some(replica) if !is_lost => return Ok((replica, local.is_some())),
             Some(_) => {
+                sometimes!(true, "a replica had lost what it acknowledged");
                 identity.lose(group);
                 tracing::error!(%group, acknowledged = word.acknowledged, found = ?last, "the replica has lost acknowledged log");
             }
@@ -208,7 +211,8 @@ impl Starter {
     }
 
     fn keeper(&self, group: GroupId, barrier: SealBarrier) -> SnapshotKeeper {
-        SnapshotKeeper::new(self.core.shared.world.disk.clone(), group, barrier)
+        let world = &self.core.shared.world;
+        SnapshotKeeper::new(world.disk.clone(), world.clock.clone(), group, barrier)
     }
 
     async fn group_of<M: Machine>(
@@ -289,7 +293,10 @@ impl Starter {
             let patience = Duration::from_secs(10);
             let call = self.core.shared.world.wire.call(peer, Lane::Control, KIND_JOIN, ask.clone(), patience);
             match call.await.ok().and_then(|bytes| JoinedV1::from_bytes(&bytes).ok()) {
-                Some(JoinedV1::Done) => return,
+                Some(JoinedV1::Done) => {
+                    sometimes!(true, "a lost replica was replaced under a new id");
+                    return;
+                }
                 Some(JoinedV1::Failed(why)) => tracing::warn!(group = %group.id(), why, "not taken in yet"),
                 _ => {}
             }

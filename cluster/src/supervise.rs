@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use nethical_protocol::ids::{GroupId, NodeId};
 use nethical_protocol::limits::{SNAPSHOT_LOG_BYTES, WAL_PINNED_SEGMENTS_MAX};
+use nethical_protocol::{buggify, probe, sometimes};
 
 use crate::message::{FoundingV1, KIND_FOUNDING, KIND_PROBE};
 use crate::node::Core;
@@ -20,7 +21,7 @@ use crate::world::{Lane, timeout};
 /// Between two rounds of supervision.
 const ROUND: Duration = Duration::from_millis(500);
 /// Between two snapshots of one group, whatever its log does.
-const SNAPSHOT_EVERY: Duration = Duration::from_secs(5);
+const SNAPSHOT_EVERY_MS: u64 = 5_000;
 /// A leader keeps a group at least this long before it hands it to the preferred node.
 const HAND_OVER_AFTER: Duration = Duration::from_secs(3);
 /// Between two clock probes of a peer that is known.
@@ -116,9 +117,12 @@ async fn round<M: Machine>(core: &Core, group: &Group<M>, memory: &mut Memory, h
     let now = core.shared.world.clock.now();
     let progress = group.progress();
     core.note_acknowledged(group.id(), &progress);
-    let is_large =
-        group.log().log_bytes() > SNAPSHOT_LOG_BYTES || group.log().pinned_segments() > WAL_PINNED_SEGMENTS_MAX;
-    if is_large && memory.snapshot_at.is_none_or(|at| now.saturating_sub(at) >= SNAPSHOT_EVERY) {
+    let bytes_max = probe::knob("snapshot.log-bytes", SNAPSHOT_LOG_BYTES);
+    let pinned_max = probe::knob("snapshot.pinned-segments", WAL_PINNED_SEGMENTS_MAX);
+    let is_large = group.log().log_bytes() > bytes_max || group.log().pinned_segments() > pinned_max;
+    let every = Duration::from_millis(probe::knob("snapshot.every-ms", SNAPSHOT_EVERY_MS));
+    let is_due = memory.snapshot_at.is_none_or(|at| now.saturating_sub(at) >= every);
+    if (is_large && is_due) || (progress.applied > 0 && buggify!("snapshot.early")) {
         memory.snapshot_at = Some(now);
         group.snapshot().await;
     }
@@ -133,6 +137,7 @@ async fn round<M: Machine>(core: &Core, group: &Group<M>, memory: &mut Memory, h
     if let Some(successor) =
         successor(core, group.id(), &progress.replicas, &progress.matched, group.log().last_index())
     {
+        sometimes!(true, "leadership was handed over");
         tracing::info!(group = %group.id(), successor, "leadership goes to the preferred node");
         group.transfer(nethical_protocol::ids::ReplicaId(successor)).await;
         *handed_over = true;
@@ -170,6 +175,7 @@ async fn restart_stopped(core: &Arc<Core>, starter: &Arc<Starter>) {
             continue;
         }
         let id = replica.group.id();
+        sometimes!(true, "a replica whose core had stopped was started again");
         tracing::error!(group = %id, "the replica's core has stopped; it is started again from its log");
         core.starting.lock().insert(id, "is starting again".to_owned());
         replica.group.stop().await;

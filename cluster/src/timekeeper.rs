@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::NodeId;
 use nethical_protocol::limits::CLOCK_ERROR_MS_MAX;
-use nethical_protocol::probe;
+use nethical_protocol::{probe, sometimes};
 
 use crate::world::Clock;
 
@@ -50,6 +50,7 @@ impl Timekeeper {
         let fresh = |probe: &&Probe| now.saturating_sub(probe.at) <= PROBE_AGE_MAX;
         offsets.extend(self.probes.lock().values().filter(fresh).map(ahead));
         if offsets.len() <= cluster_nodes / 2 {
+            sometimes!(true, "too few clocks were known to lead");
             let detail =
                 format!("clocks of {} of {cluster_nodes} nodes are known; a majority is needed", offsets.len());
             return Err(Problem::new(Code::ClockUncertain, detail).retry_after_ms(500));
@@ -57,6 +58,7 @@ impl Timekeeper {
         offsets.sort_unstable();
         let median_ms = offsets[(offsets.len() - 1) / 2] / 1_000_000;
         if median_ms.unsigned_abs() > u128::from(CLOCK_ERROR_MS_MAX) {
+            sometimes!(true, "a node's clock was too far off to lead");
             tracing::error!(median_ms, "this node's wall clock is off the majority's: it gives up leadership");
             let detail =
                 format!("this node's clock is {median_ms} ms off the majority's; {CLOCK_ERROR_MS_MAX} ms are allowed");
@@ -78,6 +80,7 @@ impl Stamp {
     pub fn begin(last_ns: u64, base_ns: u64, clock: &dyn Clock) -> Result<Self, Problem> {
         let ahead_ms = last_ns.saturating_sub(base_ns) / 1_000_000;
         if ahead_ms > CLOCK_ERROR_MS_MAX {
+            sometimes!(true, "log time was ahead of a new leader's clock");
             let detail = format!("log time is {ahead_ms} ms ahead of this node's clock; the group waits for it");
             return Err(Problem::new(Code::ClockUncertain, detail).retry_after_ms(ahead_ms));
         }
@@ -87,6 +90,7 @@ impl Stamp {
     /// The next stamp, nanoseconds since 1970: greater than all before it.
     pub fn next(&mut self, clock: &dyn Clock) -> u64 {
         self.advance(clock.now(), clock.wall_ns());
+        sometimes!(self.estimate_ns <= self.last_ns, "a stamp was clamped to rise");
         self.last_ns = match probe::planted("log-time-from-wall") {
             true => clock.wall_ns(),
             false => self.estimate_ns.max(self.last_ns + 1),

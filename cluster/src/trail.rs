@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use nethical_audit::leaf::LeafV1;
 use nethical_protocol::limits::SEAL_LAG_BYTES_MAX;
+use nethical_protocol::{probe, sometimes};
 
 /// One leaf with its sealed body.
 #[derive(Debug)]
@@ -119,7 +120,9 @@ impl Trail {
 
     /// True where the sealer is so far behind that the door must shed.
     pub fn is_lagging(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) > SEAL_LAG_BYTES_MAX
+        let is_lagging = self.bytes.load(Ordering::Relaxed) > probe::knob("seal.lag-bytes", SEAL_LAG_BYTES_MAX);
+        sometimes!(is_lagging, "the sealer lagged so far that the door shed");
+        is_lagging
     }
 }
 

@@ -37,8 +37,9 @@ use tokio::sync::oneshot;
 
 use nethical_protocol::ids::GroupId;
 use nethical_protocol::limits::WAL_SEGMENT_BYTES;
+use nethical_protocol::probe;
 
-use crate::world::{Disk, Scope};
+use crate::world::{Clock, Disk, Scope};
 
 #[cfg(test)]
 mod crash_tests;
@@ -92,6 +93,8 @@ pub struct WalOptions {
     pub mark_every: u64,
     /// Called when the disk has failed and the log is over.
     pub on_fatal: OnFatal,
+    /// Time that passes at places where a simulator holds the log up; production never looks at it.
+    pub clock: Arc<dyn Clock>,
     /// Drops everything. For a log that has rot or has lost its tail, once the caller has noted that its replicas are
     /// lost.
     pub start_over: bool,
@@ -99,13 +102,15 @@ pub struct WalOptions {
 
 impl WalOptions {
     /// What production uses.
-    pub fn new(on_fatal: OnFatal) -> Self {
+    pub fn new(on_fatal: OnFatal, clock: Arc<dyn Clock>) -> Self {
+        let segment_bytes = probe::knob("wal.segment-bytes", WAL_SEGMENT_BYTES);
         Self {
-            segment_bytes: WAL_SEGMENT_BYTES,
-            batch_bytes_max: 4 * 1024 * 1024,
+            segment_bytes,
+            batch_bytes_max: (4 * 1024 * 1024).min(segment_bytes as usize / 2),
             queue_bytes_max: 64 * 1024 * 1024,
-            mark_every: 64,
+            mark_every: probe::knob("wal.mark-every", 64),
             on_fatal,
+            clock,
             start_over: false,
         }
     }
@@ -213,9 +218,15 @@ pub struct WalStats {
 pub struct Wal {
     shared: Arc<Shared>,
     batch_bytes_max: usize,
+    clock: Arc<dyn Clock>,
 }
 
 impl Wal {
+    /// The clock of [`WalOptions::clock`].
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
     /// Reads the log, makes what is missing, and starts the writer in `scope`.
     pub async fn open(disk: Arc<dyn Disk>, scope: Scope, options: WalOptions) -> Result<(Wal, Recovered), WalError> {
         options.check()?;

@@ -199,10 +199,19 @@ pub async fn read_all(disk: &dyn Disk, path: &str) -> io::Result<Bytes> {
 /// Replaces a file so that after a crash either the old or the new bytes are there, whole: write aside, sync, rename,
 /// sync the folder.
 pub async fn replace(disk: &dyn Disk, dir: &str, name: &str, data: Bytes) -> io::Result<()> {
-    let (aside, path) = (format!("{dir}/{name}.tmp"), format!("{dir}/{name}"));
-    let file = disk.open(&aside, true).await?;
+    write_aside(disk, dir, name, data).await?;
+    put_in_place(disk, dir, name).await
+}
+
+/// The first half of [`replace`]: the new bytes are durable beside the old ones.
+pub async fn write_aside(disk: &dyn Disk, dir: &str, name: &str, data: Bytes) -> io::Result<()> {
+    let file = disk.open(&format!("{dir}/{name}.tmp"), true).await?;
     file.set_len(0).await?;
-    file.write_and_sync(0, data).await?;
-    disk.rename(&aside, &path).await?;
+    file.write_and_sync(0, data).await
+}
+
+/// The second half of [`replace`]: the new bytes take the old ones' place.
+pub async fn put_in_place(disk: &dyn Disk, dir: &str, name: &str) -> io::Result<()> {
+    disk.rename(&format!("{dir}/{name}.tmp"), &format!("{dir}/{name}")).await?;
     disk.sync_dir(dir).await
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nethical_protocol::ids::{KeyedId, Slot};
 use nethical_protocol::limits::{IDEMPOTENCY_ENTRIES_MAX, IDEMPOTENCY_WINDOW_MS, REQUEST_AHEAD_MAX_MS};
-use nethical_protocol::probe;
+use nethical_protocol::{always, probe, sometimes};
 
 use crate::command::RequestKey;
 use crate::outcome::OutcomeV1;
@@ -30,7 +30,8 @@ pub struct DedupBounds {
 
 impl Default for DedupBounds {
     fn default() -> Self {
-        Self { entries_max: IDEMPOTENCY_ENTRIES_MAX, window_ms: IDEMPOTENCY_WINDOW_MS }
+        let entries_max = probe::knob("dedup.entries", IDEMPOTENCY_ENTRIES_MAX as u64) as usize;
+        Self { entries_max, window_ms: probe::knob("dedup.window-ms", IDEMPOTENCY_WINDOW_MS) }
     }
 }
 
@@ -74,15 +75,19 @@ impl Dedup {
             return None;
         }
         if request.issued_at_ms <= self.low_water_ms && !probe::planted("dedup-eviction-re-executes") {
+            sometimes!(true, "a request that may have been forgotten was refused");
             return Some(OutcomeV1::TooOld { low_water_ms: self.low_water_ms });
         }
         let is_known = |record: &&Record| record.issued_at_ms > self.low_water_ms && !probe::planted("no-dedupe");
         if let Some(record) = self.records.get(&request.id).filter(is_known) {
             let leaf_index = record.leaf_index;
             let same = record.content == request.content;
+            sometimes!(same, "a repeated request was recognised in apply");
+            sometimes!(!same, "a request id came with another content");
             return Some(if same { OutcomeV1::Duplicate { leaf_index } } else { OutcomeV1::Conflict { leaf_index } });
         }
         let ahead = request.issued_at_ms > now_ms.saturating_add(REQUEST_AHEAD_MAX_MS);
+        sometimes!(ahead, "a request from the future was refused");
         ahead.then_some(OutcomeV1::FromFuture)
     }
 
@@ -97,8 +102,11 @@ impl Dedup {
         while self.records.len() > self.bounds.entries_max {
             let Some((issued_at_ms, id)) = self.by_age.pop_first() else { break };
             self.records.remove(&id);
+            sometimes!(true, "a request was forgotten to make room");
             self.low_water_ms = self.low_water_ms.max(issued_at_ms);
         }
+        let (held, aged) = (self.records.len(), self.by_age.len());
+        always!(held == aged, "requests-and-ages-are-the-same", "{held} requests, {aged} ages");
     }
 
     /// Requests remembered.

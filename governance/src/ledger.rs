@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nethical_protocol::control::Placement;
 use nethical_protocol::ids::{ControlRevision, KeyedId};
-use nethical_protocol::probe;
+use nethical_protocol::{probe, sometimes};
 
 use crate::agent::{AgentEntry, AgentFacts, AgentKey};
 use crate::command::{APPLY_VERSION, ActorKeys, CommandV1, EntryV1, HeaderV1, RequestKey};
@@ -109,6 +109,7 @@ impl Ledger {
             return Err(UnknownApplyVersion(entry.apply_version));
         }
         if entry.term != log_term && !probe::planted("older-term-accepted") {
+            sometimes!(true, "an entry of another term was refused");
             let stale = Applied { outcome: OutcomeV1::Stale(Stale::Term), leaf_index: None };
             return Ok(vec![stale; entry.commands.len()]);
         }

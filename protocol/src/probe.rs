@@ -53,6 +53,25 @@ pub const OBSERVED: &[(&str, &str)] = &[
     ("forward.taken", "group, node that asks, crc32c of the request id; one for each action"),
 ];
 
+/// The constants that a run may replace, so that a short one reaches snapshots, recycling, passivation and eviction.
+pub const KNOBS: &[(&str, &str)] = &[
+    ("dedup.entries", "requests that a group remembers; taken when a log begins, then kept in its snapshots"),
+    ("dedup.window-ms", "how long it remembers them, in log time; as dedup.entries"),
+    ("wal.segment-bytes", "at least twice the largest entry with its record header, policy bundles included"),
+    ("wal.mark-every", "batches between two writes of the log's high-water mark"),
+    ("snapshot.log-bytes", "log bytes of a group after which it is snapshotted"),
+    ("snapshot.pinned-segments", "log segments that a group may pin before it is snapshotted"),
+    ("snapshot.every-ms", "least time between two snapshots of a group"),
+    ("snapshot.keep-entries", "entries kept in the log behind a snapshot"),
+    ("snapshot.purge-batch", "entries purged at once, at least"),
+    ("actor.idle-ms", "idle time after which an agent's actor is passivated"),
+    ("seal.leaves", "leaves of an audit segment, a multiple of 256 up to 65,536"),
+    ("seal.sync-ms", "time between two syncs of audit segments"),
+    ("seal.lag-bytes", "bytes that the sealer may lag before the door sheds"),
+    ("propose.fill-commands", "commands that make an entry worth sending while another is in flight"),
+    ("propose.entry-bytes", "bytes of an entry; one command may still be larger"),
+];
+
 /// True in the simulator's build alone.
 pub const ENABLED: bool = cfg!(feature = "probes");
 
@@ -238,8 +257,8 @@ mod tests {
     }
 
     #[test]
-    fn observed_facts_have_names_of_their_own() {
-        let names: BTreeSet<_> = OBSERVED.iter().map(|(name, _)| name).collect();
-        assert_eq!(names.len(), OBSERVED.len());
+    fn facts_and_knobs_have_names_of_their_own() {
+        let names: BTreeSet<_> = OBSERVED.iter().chain(KNOBS).map(|(name, _)| name).collect();
+        assert_eq!(names.len(), OBSERVED.len() + KNOBS.len());
     }
 }

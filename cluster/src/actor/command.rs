@@ -10,6 +10,7 @@ use nethical_audit::body;
 use nethical_governance::command::{ActorKeys, CommandV1, CostV1, DecideV1, HeaderV1, RequestKey};
 use nethical_governance::policy::{AgentFacts, Bundle, evaluate_action};
 use nethical_protocol::action::Action;
+use nethical_protocol::buggify;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, KeyedId};
 use nethical_protocol::slot::slot_of;
@@ -41,6 +42,7 @@ impl Builder {
             let machine = lead.machine().lock();
             (machine.ledger.agent_version(&actor), machine.ledger.agent_view(&actor))
         };
+        let agent_version = if buggify!("actor.stale-version") { [0; 8] } else { agent_version };
         let seen = AgentFacts { status: facts.status, tier: facts.tier, epoch: facts.epoch };
         let evaluation = evaluate_action(&lead.shared().detectors, &bundle, action, seen).evaluation;
         let plaintext = BodyV1::Decision { action: action.clone(), evaluation: evaluation.clone() }.to_bytes();

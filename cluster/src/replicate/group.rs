@@ -154,8 +154,8 @@ fn config(id: GroupId, timing: Timing) -> Arc<Config> {
         install_snapshot_timeout: 5_000,
         // Snapshots go by log bytes, on our own trigger, and logs are purged up to them.
         snapshot_policy: openraft::SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 256,
-        purge_batch_size: 256,
+        max_in_snapshot_log_to_keep: probe::knob("snapshot.keep-entries", 256),
+        purge_batch_size: probe::knob("snapshot.purge-batch", 256),
         max_payload_entries: 64,
         api_channel_size: Some(1_024),
         notification_channel_size: Some(4_096),

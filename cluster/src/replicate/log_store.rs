@@ -14,12 +14,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
 
-use nethical_protocol::ids::GroupId;
-use nethical_protocol::probe;
+use nethical_protocol::ids::{GroupId, ReplicaId};
+use nethical_protocol::{always, buggify, probe, sometimes};
 
 use super::codec::{LogIdV1, VoteV1, decode_payload, encode_payload};
 use super::types::{Entry, LogId, Types, Vote, log_id, term_of};
 use crate::wal::{RecoveredGroup, Wal, WalEntry};
+use crate::world;
 
 /// Ring bytes of one group; older entries are read from disk.
 const RING_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -41,13 +42,15 @@ struct Inner {
     last: Option<LogId>,
     ring: BTreeMap<u64, Entry>,
     ring_bytes: usize,
+    /// Times that entries were cut: what was queued before a cut and flushed after it stands no more.
+    cuts: u64,
 }
 
 impl LogStore {
     /// The log of a group as recovery found it; empty for a new one.
     pub fn new(wal: Wal, group: GroupId, found: Option<&RecoveredGroup>) -> io::Result<Self> {
-        let mut inner =
-            Inner { vote: None, committed: None, purged: None, last: None, ring: BTreeMap::new(), ring_bytes: 0 };
+        let (ring, ring_bytes, cuts) = (BTreeMap::new(), 0, 0);
+        let mut inner = Inner { vote: None, committed: None, purged: None, last: None, ring, ring_bytes, cuts };
         let mut durable = 0;
         if let Some(found) = found {
             inner.vote = found.vote.as_deref().map(read_vote).transpose()?;
@@ -58,6 +61,18 @@ impl LogStore {
             durable = inner.last.map_or(0, |id| id.index);
         }
         Ok(Self { wal, group, inner: Arc::new(Mutex::new(inner)), durable: Arc::new(AtomicU64::new(durable)) })
+    }
+
+    /// Tells a simulator what the group's replica starts from.
+    pub fn observe_start(&self, replica: ReplicaId) {
+        let (group, inner) = (u64::from(self.group.0), self.inner.lock());
+        let (term, voted_for) = inner.vote.map_or((0, 0), |vote| (vote.leader_id.term, vote.leader_id.voted_for));
+        let (last_term, last) = inner.last.map_or((0, 0), |id| (term_of(&id), id.index));
+        let purged = inner.purged.map_or(0, |id| id.index);
+        // Facts: group, own replica, term, replica voted for.
+        probe::observe("vote.loaded", &[group, replica.0, term, voted_for]);
+        // Facts: group, last index, last term, purged index, own replica.
+        probe::observe("log.loaded", &[group, last, last_term, purged, replica.0]);
     }
 
     /// Index of the last entry, durable or not.
@@ -110,7 +125,10 @@ impl LogStore {
     }
 
     async fn read(&self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        if let Some(found) = self.ring_entries(start, end) {
+        // Permitted where the shared log has them all: an entry that waits for room there is in the ring alone.
+        let is_below = |end: u64| self.wal.last(self.group).is_some_and(|(last, _)| end <= last + 1);
+        let past_ring = buggify!("log.read-disk") && is_below(end.min(self.last_index() + 1));
+        if let Some(found) = self.ring_entries(start, end).filter(|_| !past_ring) {
             return Ok(found);
         }
         let end = end.min(self.last_index() + 1);
@@ -192,11 +210,17 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        world::pass(self.wal.clock(), "vote.before").await;
         let saved = self.wal.save_vote(self.group, VoteV1::from(*vote).to_bytes());
         if !probe::planted("vote-not-synced") {
             saved.await?;
         }
-        self.inner.lock().vote = Some(*vote);
+        let (term, before) = (vote.leader_id.term, self.inner.lock().vote.replace(*vote));
+        let rises = before.is_none_or(|before| before.leader_id.term <= term);
+        always!(rises, "vote-rises", "group {}: vote {vote} after {before:?}", self.group);
+        // Facts: group, term, replica voted for.
+        probe::observe("vote.saved", &[u64::from(self.group.0), term, vote.leader_id.voted_for]);
+        world::pass(self.wal.clock(), "vote.after").await;
         Ok(())
     }
 
@@ -221,10 +245,16 @@ impl RaftLogStorage<Types> for LogStore {
         let entries: Vec<Entry> = entries.into_iter().collect();
         self.remember(&entries);
         let last = entries.last().map_or(0, |entry| entry.log_id.index);
-        let durable = self.durable.clone();
+        let last_term = entries.last().map_or(0, |entry| term_of(&entry.log_id));
+        let (durable, inner, group) = (self.durable.clone(), self.inner.clone(), u64::from(self.group.0));
+        let cuts = if probe::ENABLED { self.inner.lock().cuts } else { 0 };
         let done = Box::new(move |result: io::Result<()>| {
             if result.is_ok() {
                 durable.fetch_max(last, Ordering::AcqRel);
+            }
+            if probe::ENABLED && result.is_ok() && inner.lock().cuts == cuts {
+                // Facts: group, last index, last term.
+                probe::observe("log.flushed", &[group, last, last_term]);
             }
             callback.io_completed(result);
         });
@@ -234,8 +264,12 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let keep = last.map(|id| id.index);
+        // Facts: group, last index kept.
+        probe::observe("log.truncated", &[u64::from(self.group.0), keep.unwrap_or(0)]);
+        sometimes!(true, "a conflicting end of a log was cut");
         {
             let mut inner = self.inner.lock();
+            inner.cuts += 1;
             let removed = inner.ring.split_off(&keep.map_or(0, |index| index + 1));
             inner.ring_bytes -= removed.values().map(entry_bytes).sum::<usize>();
             inner.last = last;

@@ -11,8 +11,11 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 
+use nethical_protocol::{always, sometimes};
+
 use super::snapshot::{self, SnapshotKeeper};
 use super::types::{EntryPayload, LogId, Snapshot, SnapshotData, SnapshotMeta, StoredMembership, Types, term_of};
+use crate::world;
 
 /// What apply gives back to the proposer. In memory only.
 #[derive(Clone, Default)]
@@ -86,6 +89,8 @@ impl<M: Machine> Adapter<M> {
 
     fn apply_one(&mut self, id: LogId, payload: &EntryPayload, wanted: bool) -> Result<Reply, Fault> {
         let (term, index) = (term_of(&id), id.index);
+        let follows = self.applied.is_none_or(|applied| applied.index + 1 == index && term_of(&applied) <= term);
+        always!(follows, "entries-apply-in-order", "{id} after {:?}", self.applied);
         let mut machine = self.machine.lock();
         let reply = match payload {
             EntryPayload::Normal(payload) => machine.apply(term, index, &payload.0, wanted)?,
@@ -125,6 +130,7 @@ impl<M: Machine> openraft::storage::RaftStateMachine<Types> for Adapter<M> {
             let (entry, responder) = next?;
             let reply = self.apply_one(entry.log_id, &entry.payload, responder.is_some()).map_err(stop)?;
             if let Some(responder) = responder {
+                world::pass(self.keeper.clock(), "apply.reply").await;
                 responder.send(reply);
             }
         }
@@ -146,6 +152,7 @@ impl<M: Machine> openraft::storage::RaftStateMachine<Types> for Adapter<M> {
         self.machine.lock().restore(&data).map_err(stop)?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
+        sometimes!(true, "a leader's snapshot was installed");
         self.keeper.installed(meta, data).await
     }
 

@@ -18,6 +18,7 @@ use openraft::raft::{
 };
 use sha2::{Digest, Sha256};
 
+use nethical_protocol::buggify;
 use nethical_protocol::ids::{GroupId, NodeId};
 use nethical_protocol::limits::SNAPSHOT_CHUNK_BYTES;
 
@@ -105,7 +106,8 @@ impl Peer {
         let digest: [u8; 32] = Sha256::digest(body.as_slice()).into();
         let mut offset = 0u64;
         loop {
-            let end = (offset as usize + SNAPSHOT_CHUNK_BYTES).min(body.len());
+            let chunk_bytes = if buggify!("snapshot.small-chunk") { 1_000 } else { SNAPSHOT_CHUNK_BYTES };
+            let end = (offset as usize + chunk_bytes).min(body.len());
             let chunk = ChunkV1 {
                 group: self.group,
                 target: self.target,

@@ -12,11 +12,11 @@ use sha2::{Digest, Sha256};
 use nethical_protocol::frame;
 use nethical_protocol::ids::GroupId;
 use nethical_protocol::limits::SNAPSHOT_BYTES_MAX;
-use nethical_protocol::probe;
+use nethical_protocol::{probe, sometimes};
 
 use super::codec::SnapshotMetaV1;
 use super::types::{SnapshotData, SnapshotMeta};
-use crate::world::{self, Disk};
+use crate::world::{self, Clock, Disk};
 
 const KIND_META: u16 = 40;
 
@@ -36,14 +36,20 @@ pub struct Found {
 #[derive(Clone)]
 pub struct SnapshotKeeper {
     disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
     group: GroupId,
     barrier: SealBarrier,
 }
 
 impl SnapshotKeeper {
     /// For a group, with the barrier to wait for before a local snapshot becomes the restart point.
-    pub fn new(disk: Arc<dyn Disk>, group: GroupId, barrier: SealBarrier) -> Self {
-        Self { disk, group, barrier }
+    pub fn new(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, group: GroupId, barrier: SealBarrier) -> Self {
+        Self { disk, clock, group, barrier }
+    }
+
+    /// The node's clock.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
     }
 
     fn name(&self) -> String {
@@ -53,15 +59,19 @@ impl SnapshotKeeper {
     /// Makes a snapshot the restart point, once audit segments cover its `leaves`.
     pub async fn save(&self, found: &Found, leaves: u64) -> io::Result<()> {
         (self.barrier)(leaves).await?;
-        self.write(found).await
+        self.write(found).await?;
+        sometimes!(true, "a snapshot was written");
+        Ok(())
     }
 
     /// Keeps a snapshot that a leader sent. Its leaves are copied apart; until then the replica is audit-incomplete.
     pub async fn installed(&self, meta: &SnapshotMeta, body: SnapshotData) -> io::Result<()> {
+        world::pass(&*self.clock, "snapshot.install").await;
         self.write(&Found { meta: meta.clone(), body }).await
     }
 
     async fn write(&self, found: &Found) -> io::Result<()> {
+        world::pass(&*self.clock, "snapshot.write").await;
         let meta = SnapshotMetaV1::from(&found.meta).to_bytes();
         let mut bytes = Vec::with_capacity(meta.len() + found.body.len() + 128);
         frame::encode_into(&mut bytes, KIND_META, 0, &meta);
@@ -69,7 +79,11 @@ impl SnapshotKeeper {
         bytes.extend_from_slice(&Sha256::digest(found.body.as_slice()));
         bytes.extend_from_slice(&found.body);
         self.disk.create_dir("snap").await?;
-        world::replace(&*self.disk, "snap", &self.name(), Bytes::from(bytes)).await
+        world::write_aside(&*self.disk, "snap", &self.name(), Bytes::from(bytes)).await?;
+        world::pass(&*self.clock, "snapshot.rename").await;
+        world::put_in_place(&*self.disk, "snap", &self.name()).await?;
+        world::pass(&*self.clock, "snapshot.written").await;
+        Ok(())
     }
 
     /// The newest snapshot, where there is one. A damaged file is an error: the replica is lost, not empty.

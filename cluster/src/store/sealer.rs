@@ -15,6 +15,7 @@ use nethical_audit::checkpoint::Checkpoint;
 use nethical_audit::note::Signer;
 use nethical_audit::segment::SegmentWriter;
 use nethical_audit::tree::Hash;
+use nethical_protocol::{always, buggify, probe, sometimes};
 
 use super::{AuditStore, Closed, create, dir_of};
 use crate::message::{AskLeavesV1, KIND_LEAVES, LeavesV1};
@@ -27,7 +28,7 @@ const TAKE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// A pause after each round, so that one write carries many records.
 const LINGER: Duration = Duration::from_millis(40);
 /// What is written is also synced, and a checkpoint signed over it, at least this often while there is anything new.
-const SYNC_EVERY: Duration = Duration::from_secs(5);
+const SYNC_EVERY_MS: u64 = 5_000;
 /// Leaves asked of a peer at once.
 const FETCH_LEAVES: u64 = 1_024;
 /// How long one such question may take.
@@ -52,8 +53,8 @@ impl AuditStore {
                 tracing::error!(group = %self.log.group, %error, "the sealer stops: audit segments cannot be written");
                 return;
             }
-            let due = SYNC_EVERY.saturating_sub(clock.now().saturating_sub(synced_at));
-            let wait = if self.is_dirty() { due.max(LINGER) } else { SYNC_EVERY };
+            let due = sync_every().saturating_sub(clock.now().saturating_sub(synced_at));
+            let wait = if self.is_dirty() { due.max(LINGER) } else { sync_every() };
             let news = async {
                 tokio::select! { biased; () = self.demand.notified() => (), () = self.trail.grown.notified() => () }
             };
@@ -67,13 +68,13 @@ impl AuditStore {
         self.fill_gap(core).await?;
         loop {
             let next = self.next_index();
-            let records = self.trail.from(next, TAKE_BYTES_MAX);
+            let records = self.trail.from(next, if buggify!("seal.one-record") { 1 } else { TAKE_BYTES_MAX });
             if records.is_empty() || records[0].leaf.leaf_index != next {
                 break;
             }
-            self.write(&records).await?;
+            self.write(&records, clock).await?;
         }
-        if self.is_wanted() || (self.is_dirty() && clock.now().saturating_sub(*synced_at) >= SYNC_EVERY) {
+        if self.is_wanted() || (self.is_dirty() && clock.now().saturating_sub(*synced_at) >= sync_every()) {
             self.sync(core).await?;
             *synced_at = clock.now();
         }
@@ -94,20 +95,23 @@ impl AuditStore {
         *self.wanted.lock() > self.sealed.borrow().durable
     }
 
-    async fn write(&self, records: &[Arc<Record>]) -> io::Result<()> {
+    async fn write(&self, records: &[Arc<Record>], clock: &dyn Clock) -> io::Result<()> {
         let pairs: Vec<(&[u8], &[u8])> = records.iter().map(|record| (&record.bytes[..], &record.body[..])).collect();
-        self.write_pairs(&pairs).await
+        self.write_pairs(&pairs, clock).await
     }
 
     /// Appends records to the open segment, closing it and starting the next one where the rules say so.
-    async fn write_pairs(&self, mut records: &[(&[u8], &[u8])]) -> io::Result<()> {
+    async fn write_pairs(&self, mut records: &[(&[u8], &[u8])], clock: &dyn Clock) -> io::Result<()> {
         while !records.is_empty() {
             let (chunk, taken) = self.take(records);
             records = &records[taken..];
             let file = self.inner.lock().open.as_ref().expect("there is always an open segment").file.clone();
             file.write_at(chunk.at, Bytes::from(chunk.bytes)).await?;
             if chunk.ends {
+                world::pass(clock, "seal.before").await;
                 file.sync().await?;
+                world::pass(clock, "seal.after").await;
+                sometimes!(true, "an audit segment was closed");
                 let open = create(&*self.disk, &self.cluster, self.log, chunk.next).await?;
                 self.inner.lock().open = Some(open);
                 self.sealed.send_modify(|sealed| sealed.durable = chunk.next);
@@ -150,8 +154,13 @@ impl AuditStore {
             let file = inner.open.as_ref().expect("there is always an open segment").file.clone();
             (file, inner.tree.size(), inner.tree.root())
         };
+        let clock = &*core.shared.world.clock;
+        world::pass(clock, "seal.before").await;
         file.sync().await?;
+        world::pass(clock, "seal.after").await;
         self.sealed.send_modify(|sealed| sealed.durable = sealed.durable.max(size));
+        let sealed = *self.sealed.borrow();
+        always!(sealed.durable <= sealed.written, "sealed-durable-is-written", "{sealed:?}");
         let Some(note) = sign(core, self, size, root) else { return Ok(()) };
         world::replace(&*self.disk, &dir_of(self.log), "checkpoint", Bytes::from(note)).await
     }
@@ -165,13 +174,14 @@ impl AuditStore {
     async fn fill_gap(&self, core: &Arc<Core>) -> io::Result<()> {
         while self.next_index() < self.trail.first() && !self.retired.load(Ordering::SeqCst) {
             let (from, until) = (self.next_index(), self.trail.first());
-            let count = (until - from).min(FETCH_LEAVES);
+            let count = (until - from).min(if buggify!("seal.fetch-one") { 1 } else { FETCH_LEAVES });
             let Some(found) = self.ask_peers(core, from, count).await else {
                 core.shared.world.clock.sleep(Duration::from_millis(500)).await;
                 continue;
             };
             let pairs: Vec<(&[u8], &[u8])> = found.records.iter().map(|(leaf, body)| (&leaf[..], &body[..])).collect();
-            self.write_pairs(&pairs).await?;
+            sometimes!(true, "the sealer fetched leaves that were never applied here");
+            self.write_pairs(&pairs, &*core.shared.world.clock).await?;
         }
         self.check_expected()
     }
@@ -209,6 +219,10 @@ impl AuditStore {
             _ => Ok(()),
         }
     }
+}
+
+fn sync_every() -> Duration {
+    Duration::from_millis(probe::knob("seal.sync-ms", SYNC_EVERY_MS))
 }
 
 fn close(writer: SegmentWriter, at: u64, bytes: &mut Vec<u8>) -> Closed {

@@ -12,6 +12,7 @@ use nethical_protocol::ids::GroupId;
 use super::{Done, Recovered, Wal, WalEntry, WalOptions};
 use crate::world::Scope;
 use crate::world::memory::MemoryDisk;
+use crate::world::real::RealClock;
 
 /// What one group should hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -214,7 +215,7 @@ pub(super) fn small_options() -> WalOptions {
         batch_bytes_max: 1_024,
         queue_bytes_max: 8_192,
         mark_every: 3,
-        ..WalOptions::new(Arc::new(|error| panic!("the log failed: {error}")))
+        ..WalOptions::new(Arc::new(|error| panic!("the log failed: {error}")), Arc::new(RealClock::new()))
     }
 }
 

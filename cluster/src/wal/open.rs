@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Weak};
 
 use nethical_protocol::ids::GroupId;
+use nethical_protocol::sometimes;
 
 use super::index::Index;
 use super::mark::{Mark, Marker, Wanted};
@@ -25,7 +26,11 @@ pub(super) async fn open(disk: Arc<dyn Disk>, scope: Scope, options: WalOptions)
     let files = readable(&found);
     let index = std::mem::take(&mut found.index);
     let shared = Arc::new(Shared::new(index, files, options.queue_bytes_max));
-    let wal = Wal { shared: shared.clone(), batch_bytes_max: options.batch_bytes_max };
+    let (batch_bytes_max, clock) = (options.batch_bytes_max, options.clock.clone());
+    let wal = Wal { shared: shared.clone(), batch_bytes_max, clock };
+    sometimes!(recovered.torn_bytes > 0, "a start cut the log's torn tail");
+    sometimes!(recovered.rot.is_some(), "a start found rot in the log");
+    sometimes!(recovered.lost_tail, "a start missed the log's end");
     if recovered.has_lost() {
         tracing::error!(?recovered.rot, recovered.lost_tail, "the log has lost acknowledged changes; it takes no more");
         let message = "the log has lost acknowledged changes; it has to be started over";

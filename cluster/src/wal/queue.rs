@@ -11,6 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use nethical_protocol::buggify;
 use nethical_protocol::ids::GroupId;
 
 use super::index::{Index, Location, Place};
@@ -349,13 +350,14 @@ impl State {
         }
         let rider_bytes: usize = self.riders.values().map(Rider::bytes).sum();
         let first_bytes = self.queue.front().map_or(0, |op| op.change.bytes());
-        let current_bytes = space.current_bytes.filter(|bytes| rider_bytes + first_bytes <= *bytes);
+        let fits = |bytes: &usize| rider_bytes + first_bytes <= *bytes && !buggify!("wal.switch-early");
+        let current_bytes = space.current_bytes.filter(fits);
         let mut room = current_bytes.unwrap_or(space.fresh_bytes).saturating_sub(rider_bytes);
         let mut ops = Vec::new();
         while let Some(op) = self.queue.front() {
             // One change always goes, or nothing ever would; the writer checks that it fits.
             let bytes = op.change.bytes();
-            if bytes > room && !ops.is_empty() {
+            if !ops.is_empty() && (bytes > room || buggify!("wal.batch-of-one")) {
                 break;
             }
             room = room.saturating_sub(bytes);

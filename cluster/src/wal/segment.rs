@@ -10,6 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
+use nethical_protocol::sometimes;
+
 use crate::world::{Disk, File, Scope};
 
 /// The folder of the log.
@@ -111,7 +113,10 @@ impl Pool {
     /// A file for the segment of this epoch.
     pub(super) async fn take(&mut self, epoch: u64) -> io::Result<Arc<dyn File>> {
         let free = match self.free.pop_front() {
-            Some(free) if free.is_whole => free,
+            Some(free) if free.is_whole => {
+                sometimes!(true, "a log segment was used again");
+                free
+            }
             Some(short) => {
                 self.prepared_bytes += self.segment_bytes;
                 prepare(self.disk.clone(), short.number, self.segment_bytes).await?

@@ -363,7 +363,7 @@ async fn options_that_contradict_each_other_are_refused() {
         let error = Wal::open(Arc::new(MemoryDisk::new()), scope(), options).await.err().unwrap();
         assert!(matches!(error, WalError::Options(_)));
     }
-    WalOptions::new(Arc::new(|_| {})).check().unwrap();
+    WalOptions::new(Arc::new(|_| {}), small_options().clock).check().unwrap();
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use super::queue::{Change, Op, Placed, SegmentFile, Shared, Space, Taken};
 use super::record::{BatchMark, FLAG_ALL, FLAG_HEAD, Header, Kind, Seed, SegmentHead, encode, record_bytes};
 use super::recover::{End, Heads};
 use super::segment::Pool;
-use crate::world::{File, Scope};
+use crate::world::{self, File, Scope};
 
 /// The segment that is written to.
 pub(super) struct Current {
@@ -75,7 +75,9 @@ impl Writer {
             }
             match result {
                 Ok(placed) => {
+                    world::pass(&*self.options.clock, "append.acknowledge").await;
                     self.finish(ops, &placed, floor);
+                    world::pass(&*self.options.clock, "append.acknowledged").await;
                     if let Some(current) = self.current.as_ref().filter(|_| probe::planted("acknowledge-before-sync")) {
                         let _ = current.file.sync().await;
                     }
@@ -129,10 +131,12 @@ impl Writer {
     async fn write(&mut self, encoded: Encoded) -> io::Result<Vec<Placed>> {
         let current = self.current.as_mut().ok_or_else(|| io::Error::other("a batch needs a segment"))?;
         let bytes = encoded.bytes.len() as u64;
+        world::pass(&*self.options.clock, "wal.sync.before").await;
         match probe::planted("acknowledge-before-sync") {
             true => current.file.write_at(encoded.at, encoded.bytes).await?,
             false => current.file.write_and_sync(encoded.at, encoded.bytes).await?,
         }
+        world::pass(&*self.options.clock, "wal.sync.after").await;
         current.end = encoded.at + bytes;
         let (sequence, epoch, position) = (self.end.sequence + 1, current.epoch, current.end);
         self.end = End { sequence, epoch, position, oldest_epoch: self.floor };

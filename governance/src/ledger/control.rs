@@ -5,6 +5,7 @@
 
 use nethical_protocol::control::{ControlFact, HoldFact};
 use nethical_protocol::ids::ControlRevision;
+use nethical_protocol::sometimes;
 
 use super::expire::Timer;
 use super::{Ledger, PolicyInForce};
@@ -15,6 +16,7 @@ impl Ledger {
     pub(super) fn apply_control(&mut self, control: &ApplyControlV1) -> OutcomeV1 {
         let current = self.control_rev;
         if control.to_rev <= current || control.from_rev > current || !is_consecutive(control) {
+            sometimes!(true, "control facts came twice or too early");
             return OutcomeV1::NoEffect;
         }
         for revised in control.facts.iter().filter(|revised| revised.revision > current) {

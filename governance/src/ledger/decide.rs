@@ -14,7 +14,7 @@ use std::cmp::Reverse;
 
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::limits::REASONS_MAX;
-use nethical_protocol::probe;
+use nethical_protocol::{probe, sometimes};
 
 use super::Ledger;
 use super::expire::{SWEPT_PER_DECISION, Timer};
@@ -37,6 +37,7 @@ impl Ledger {
         let accepts_stale = probe::planted("stale-evaluation-accepted");
         let Some(policy) = self.policy else { return OutcomeV1::Stale(Stale::NoPolicy) };
         if policy.revision != decide.policy_rev && !accepts_stale {
+            sometimes!(true, "the policy changed while an action was evaluated");
             return OutcomeV1::Stale(Stale::Policy);
         }
         if !self.tenants.contains_key(&decide.actor.tenant) {
@@ -44,6 +45,7 @@ impl Ledger {
         }
         let agent = self.agents.get(&AgentKey::from(decide.actor)).copied().unwrap_or_default();
         if agent.version() != decide.agent_version && !accepts_stale {
+            sometimes!(true, "the agent changed while its action was evaluated");
             return OutcomeV1::Stale(Stale::Agent);
         }
         OutcomeV1::Decided(self.execute(decide, agent))
@@ -88,9 +90,11 @@ impl Ledger {
         say(decide.evaluation.verdict.0, ReasonV1::Policy(decide.evaluation.verdict.0));
         say(agent.status_verdict(), ReasonV1::AgentState(agent.status));
         if let Some(hold) = agent.hold {
+            sometimes!(true, "a hold on an agent was enforced");
             say(verdict_of(hold.effect), ReasonV1::AgentHold);
         }
         self.holds.matching(decide.actor.tenant, decide.cohort, decide.tool, |id, verdict| {
+            sometimes!(true, "a hold on a tenant or the zone was enforced");
             say(verdict, ReasonV1::Hold(id));
         });
         judgement.refusals().for_each(|reason| say(Verdict::Block, reason));
@@ -117,6 +121,7 @@ impl Ledger {
         if verdict.is_allowed() || assessment.violates {
             agent.risk.learn(self.now_ns, assessment);
         }
+        sometimes!(verdict == Verdict::Terminate, "an agent was terminated");
         if verdict == Verdict::Terminate
             && let Some(hold) = agent.terminate()
         {

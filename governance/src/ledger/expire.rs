@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use nethical_protocol::ids::ControlRevision;
-use nethical_protocol::probe;
+use nethical_protocol::{probe, sometimes};
 
 use super::Ledger;
 use crate::agent::AgentKey;
@@ -40,6 +40,7 @@ impl Ledger {
                 break;
             }
             self.timers.pop_first();
+            sometimes!(true, "a hold lapsed");
             match timer {
                 Timer::Agent(key) => {
                     if let Some(agent) = self.agents.get_mut(&key) {

@@ -10,7 +10,7 @@
 //! below its level admits nothing until enough has leaked.
 
 use nethical_protocol::control::LimitKind;
-use nethical_protocol::probe;
+use nethical_protocol::{probe, sometimes};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -118,6 +118,8 @@ impl Meter {
         if used <= room {
             return Fit::Room;
         }
+        sometimes!(matches!(self, Self::Rate { .. }), "a rate limit refused something");
+        sometimes!(matches!(self, Self::Budget { .. }), "a budget ran out");
         Fit::After(match *self {
             Self::Rate { amount, .. } => nanoseconds_to_leak(used - room, amount),
             Self::Budget { window_ns, .. } => window_left_ns(now_ns, window_ns),
