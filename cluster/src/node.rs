@@ -206,28 +206,44 @@ impl Core {
     pub async fn leaf(&self, group: GroupId, index: u64) -> Result<(LeafV1, [u8; 32]), Problem> {
         let broken = |why: String| Problem::new(Code::Internal, format!("leaf {index} of group {group}: {why}"));
         let records = self.leaves(group, index, 1).await?;
-        let (bytes, _) = records.records.first().ok_or_else(|| broken("it is not here".to_owned()))?;
+        let absent = || Problem::new(Code::NotReady, format!("leaf {index} of group {group} is on its way here"));
+        let (bytes, _) = records.records.first().ok_or_else(|| absent().retry_after_ms(200))?;
         let leaf = LeafV1::decode(bytes).map_err(|error| broken(error.to_string()))?;
         Ok((leaf, nethical_audit::tree::leaf_hash(bytes)))
     }
 
-    /// Stored leaves with their bodies, from this node's replica or another's.
+    /// Stored leaves with their bodies: from this node's replica, or from another's where this node has none, has not
+    /// copied them yet, or finds them damaged.
     pub async fn leaves(&self, group: GroupId, from: u64, count: u64) -> Result<LeavesV1, Problem> {
-        if let Some(replica) = self.partition(group) {
-            let size = replica.machine.lock().tree().0;
-            let records = replica.store.read(from, count).await;
-            let records =
-                records.map_err(|error| Problem::new(Code::Internal, format!("audit of group {group}: {error}")))?;
-            return Ok(LeavesV1 { size, records });
+        let here = self.leaves_here(group, from, count).await;
+        if let Some(Ok(found)) = &here
+            && (!found.records.is_empty() || from >= found.size)
+        {
+            return Ok(LeavesV1 { size: found.size, records: found.records.clone() });
         }
-        let own = self.shared.options.node;
-        let Some(node) = self.placed(group).into_iter().find(|node| *node != own) else {
-            return Err(Problem::new(Code::NotFound, format!("there is no group {group}")));
-        };
-        let ask = AskLeavesV1 { group: group.0, from, count };
-        let answer = self.shared.world.wire.call(node, Lane::Bulk, KIND_LEAVES, ask.to_bytes(), LEAVES_PATIENCE).await;
-        let bytes = answer.map_err(|error| Problem::new(Code::NoQuorum, error.to_string()).retry_after_ms(500))?;
-        LeavesV1::from_bytes(&bytes).map_err(|error| Problem::new(Code::Internal, error.to_string()))
+        let mut last = here.unwrap_or_else(|| Err(Problem::new(Code::NotFound, format!("there is no group {group}"))));
+        let (own, ask) = (self.shared.options.node, AskLeavesV1 { group: group.0, from, count });
+        for node in self.placed(group).into_iter().filter(|node| *node != own) {
+            let call = self.shared.world.wire.call(node, Lane::Bulk, KIND_LEAVES, ask.to_bytes(), LEAVES_PATIENCE);
+            match call.await.map(|bytes| LeavesV1::from_bytes(&bytes)) {
+                Ok(Ok(found)) if !found.records.is_empty() || from >= found.size => return Ok(found),
+                Ok(_) => {}
+                Err(error) if last.is_err() => {
+                    last = Err(Problem::new(Code::NoQuorum, error.to_string()).retry_after_ms(500));
+                }
+                Err(_) => {}
+            }
+        }
+        last
+    }
+
+    /// Stored leaves of this node's replica; none where it has none.
+    pub async fn leaves_here(&self, group: GroupId, from: u64, count: u64) -> Option<Result<LeavesV1, Problem>> {
+        let replica = self.partition(group)?;
+        let size = replica.machine.lock().tree().0;
+        let records = replica.store.read(from, count).await;
+        let broken = |error| Problem::new(Code::Internal, format!("audit of group {group}: {error}"));
+        Some(records.map(|records| LeavesV1 { size, records }).map_err(broken))
     }
 
     /// The named checks of readiness. Health is progress, not role: a node that applies nothing is not ready.

@@ -20,6 +20,7 @@ use crate::control::RevisedEventV1;
 use crate::control::view::{ControlView, ViewError};
 use crate::replicate::group::Timing;
 use crate::timekeeper::Timekeeper;
+use crate::wal::OnFatal;
 use crate::world::World;
 
 /// What an operator says to a node's cluster half.
@@ -57,6 +58,8 @@ pub struct Shared {
     pub options: Options,
     /// Ring keys and the zone's signing seed.
     pub keyring: Keyring,
+    /// Told when the disk fails. In production it ends the process: nothing is tried again on a disk that has failed.
+    pub on_fatal: OnFatal,
     /// Detectors, prepared once.
     pub detectors: Detectors,
     /// The others' clocks.
@@ -73,7 +76,7 @@ pub struct Shared {
 
 impl Shared {
     /// A node that knows no rules yet.
-    pub fn new(world: World, options: Options, keyring: Keyring) -> Arc<Self> {
+    pub fn new(world: World, options: Options, keyring: Keyring, on_fatal: OnFatal) -> Arc<Self> {
         let mut random = [0; 8];
         world.scope.fill(&mut random);
         Arc::new(Self {
@@ -83,6 +86,7 @@ impl Shared {
             world,
             options,
             keyring,
+            on_fatal,
             detectors: Detectors::new(),
             timekeeper: Timekeeper::default(),
             contact: Contact::default(),

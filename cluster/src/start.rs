@@ -4,6 +4,7 @@
 //! A group is founded only when all of its founding nodes attend; so a node that finds nothing on its disk while its
 //! peers know the group has lost a replica, and comes back under a new life (ARCHITECTURE 5).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub struct Starter {
     pub core: Arc<Core>,
     identity: tokio::sync::Mutex<Identity>,
     recovered: Recovered,
+    /// Groups whose log was there at the start and is not any more.
+    forgotten: Mutex<BTreeSet<GroupId>>,
 }
 
 /// Starts a node and gives its governor. Groups come up in the background; `/readyz` says when all are there.
@@ -60,11 +63,16 @@ pub async fn start(world: World, options: Options, keyring: Keyring, on_fatal: O
     let mut identity = Identity::load(&*world.disk, options.node, &options.cluster)
         .await
         .map_err(|error| fault("this node's identity", error.to_string()))?;
-    let (wal, recovered) = open_log(&world, &mut identity, on_fatal).await?;
-    let shared = Shared::new(world, options, keyring);
+    let (wal, recovered) = open_log(&world, &mut identity, on_fatal.clone()).await?;
+    let shared = Shared::new(world, options, keyring, on_fatal);
     let core = Core::new(shared, wal);
     core.shared.world.wire.serve(Arc::new(NodeService { core: core.clone() }));
-    let starter = Arc::new(Starter { core: core.clone(), identity: tokio::sync::Mutex::new(identity), recovered });
+    let starter = Arc::new(Starter {
+        core: core.clone(),
+        identity: tokio::sync::Mutex::new(identity),
+        recovered,
+        forgotten: Mutex::default(),
+    });
     for group in core.groups().filter(|group| core.placed(*group).contains(&core.shared.options.node)) {
         core.starting.lock().insert(group, "is starting".to_owned());
         scope.spawn(starter.clone().launch(group));
@@ -149,32 +157,42 @@ impl Starter {
 
     /// Which life the replica is in, and whether its log is still there.
     async fn settle_life(&self, group: GroupId) -> Result<(ReplicaId, bool), Fault> {
-        let mut identity = self.identity.lock().await;
         let io = |error: std::io::Error| Fault(error.to_string());
-        let local = self.recovered.groups.get(&group);
-        let known = identity.replica(group);
+        let is_forgotten = self.forgotten.lock().contains(&group);
+        let local = self.recovered.groups.get(&group).filter(|_| !is_forgotten);
+        let (known, was_lost) = {
+            let identity = self.identity.lock().await;
+            (identity.replica(group), identity.is_lost(group))
+        };
+        // Nobody waits for the identity meanwhile: a silent peer must not hold up one group after another.
         let word = match (known, local.is_some()) {
-            (Some(_), true) => self.hear(group, |word, peers| word.answered == peers, Some(WORD_PATIENCE)).await,
-            (Some(_), false) => Word::default(),
+            (Some(_), _) => self.hear(group, |word, peers| word.answered == peers, Some(WORD_PATIENCE)).await,
             (None, _) => self.hear(group, |word, peers| word.founded || word.answered == peers, None).await,
         };
+        // A rotten snapshot is lost memory as well: the entries that it stood for are gone from the log.
+        let is_whole = self.keeper(group, no_barrier()).load().await.map(|_| ());
         let last = local.and_then(|found| found.last_index.or(found.purged.as_ref().map(|(index, _)| *index)));
-        let is_lost = identity.is_lost(group) || word.acknowledged > last.unwrap_or(0);
+        let is_lost = was_lost || is_damaged(&is_whole) || word.acknowledged > last.unwrap_or(0);
+        let mut identity = self.identity.lock().await;
         match known {
             Some(replica) if !is_lost => return Ok((replica, local.is_some())),
             Some(_) => {
                 sometimes!(true, "a replica had lost what it acknowledged");
+                // First it is noted that this life is over, then its log goes, and only then the next one begins: whatever
+                // a crash leaves, no life begins on another one's log.
                 identity.lose(group);
+                identity.save(&self.core.shared.world.disk).await.map_err(io)?;
                 tracing::error!(%group, acknowledged = word.acknowledged, found = ?last, "the replica has lost acknowledged log");
             }
             None => {}
         }
+        self.core.wal.forget_group(group);
+        self.core.wal.flush().await.map_err(io)?;
+        self.keeper(group, no_barrier()).forget().await.map_err(io)?;
+        self.forgotten.lock().insert(group);
         let heard_of = word.replica.map_or(0, life_of);
         let replica = identity.begin(group, heard_of);
         identity.save(&self.core.shared.world.disk).await.map_err(io)?;
-        drop(identity);
-        self.core.wal.forget_group(group);
-        self.keeper(group, no_barrier()).forget().await.map_err(io)?;
         Ok((replica, false))
     }
 
@@ -302,6 +320,10 @@ impl Starter {
             }
         }
     }
+}
+
+fn is_damaged(read: &std::io::Result<()>) -> bool {
+    matches!(read, Err(error) if error.kind() == std::io::ErrorKind::InvalidData)
 }
 
 fn no_barrier() -> SealBarrier {

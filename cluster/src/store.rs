@@ -263,6 +263,7 @@ impl Inner {
     async fn take_in(&mut self, disk: &dyn Disk, dir: &str, name: String) -> io::Result<()> {
         let path = format!("{dir}/{name}");
         let first = self.tree.size();
+        disk.open(&path, false).await?.settle().await?;
         if let Some((length, footer, footer_bytes)) = read_footer(disk, &path).await? {
             let index = SegmentIndex::from_footer(&footer, first, length, footer_bytes);
             let next = first + footer.leaf_hashes.len() as u64;

@@ -22,6 +22,8 @@ use crate::world::{Lane, timeout};
 const ROUND: Duration = Duration::from_millis(500);
 /// Between two snapshots of one group, whatever its log does.
 const SNAPSHOT_EVERY_MS: u64 = 5_000;
+/// Entries that stay in the log behind a snapshot.
+const KEPT_ENTRIES: u64 = 256;
 /// A leader keeps a group at least this long before it hands it to the preferred node.
 const HAND_OVER_AFTER: Duration = Duration::from_secs(3);
 /// Between two clock probes of a peer that is known.
@@ -119,13 +121,16 @@ async fn round<M: Machine>(core: &Core, group: &Group<M>, memory: &mut Memory, h
     core.note_acknowledged(group.id(), &progress);
     let bytes_max = probe::knob("snapshot.log-bytes", SNAPSHOT_LOG_BYTES);
     let pinned_max = probe::knob("snapshot.pinned-segments", WAL_PINNED_SEGMENTS_MAX);
-    let is_large = group.log().log_bytes() > bytes_max || group.log().pinned_segments() > pinned_max;
+    let pins = group.log().pinned_segments() > pinned_max;
+    let is_large = group.log().log_bytes() > bytes_max || pins;
     let every = Duration::from_millis(probe::knob("snapshot.every-ms", SNAPSHOT_EVERY_MS));
     let is_due = memory.snapshot_at.is_none_or(|at| now.saturating_sub(at) >= every);
     if (is_large && is_due) || (progress.applied > 0 && buggify!("snapshot.early")) {
         memory.snapshot_at = Some(now);
         group.snapshot().await;
     }
+    // A group with few entries would keep its first ones, and with them every log segment of the node, for ever.
+    group.purge(if pins { 0 } else { probe::knob("snapshot.keep-entries", KEPT_ENTRIES) }).await;
     if !group.leadership().borrow().here {
         memory.leads_since = None;
         return;

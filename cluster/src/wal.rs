@@ -219,6 +219,7 @@ pub struct Wal {
     shared: Arc<Shared>,
     batch_bytes_max: usize,
     clock: Arc<dyn Clock>,
+    on_fatal: OnFatal,
 }
 
 impl Wal {
@@ -298,9 +299,19 @@ impl Wal {
     }
 
     /// The entries of `range` that there are, in order, durable or not. What was damaged on the disk since it was
-    /// written is an error of kind `InvalidData`; what was purged meanwhile is `NotFound`.
+    /// written is an error of kind `InvalidData`, and fatal: the next start finds the rot and begins new lives. What was
+    /// purged meanwhile is `NotFound`.
     pub fn read(&self, group: GroupId, range: Range<u64>) -> BoxFuture<'static, io::Result<Vec<WalEntry>>> {
-        read::read(self.shared.clone(), group, range)
+        let (reading, on_fatal) = (read::read(self.shared.clone(), group, range), self.on_fatal.clone());
+        Box::pin(async move {
+            let found = reading.await;
+            if let Err(error) = &found
+                && error.kind() == io::ErrorKind::InvalidData
+            {
+                on_fatal(error);
+            }
+            found
+        })
     }
 
     /// Segments that a group's oldest entry keeps from being used again, the current one included.

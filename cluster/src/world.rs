@@ -163,6 +163,11 @@ pub trait File: Send + Sync {
     fn write_at(&self, at: u64, data: Bytes) -> BoxFuture<'static, io::Result<()>>;
     /// Makes all earlier writes durable (data and length).
     fn sync(&self) -> BoxFuture<'static, io::Result<()>>;
+    /// Makes sure that what is read next is what a power loss would leave: syncs, and forgets what is only cached. After
+    /// a failed sync a page cache goes on showing what never reached the disk, and calls it clean.
+    fn settle(&self) -> BoxFuture<'static, io::Result<()>> {
+        self.sync()
+    }
     /// [`File::write_at`], then [`File::sync`], in one hop.
     fn write_and_sync(&self, at: u64, data: Bytes) -> BoxFuture<'static, io::Result<()>>;
     /// Cuts or extends (with zeros) to `length`.

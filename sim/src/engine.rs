@@ -3,12 +3,16 @@
 //! A fresh thread has fresh thread-locals, so a plan gives the same trace whether it is the first of its process or the
 //! thousandth. Seeding a runtime's dice needs `--cfg tokio_unstable`; a build without refuses to run.
 
+use std::cell::Cell;
+use std::sync::Once;
+
 use anyhow::{Context, anyhow};
 use serde_json::Value;
 
 use crate::plan::Plan;
 use crate::run::{Report, run};
 use crate::trace::Trace;
+use crate::watch::Violation;
 
 /// Enough for the deepest future of an unoptimised build.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
@@ -46,14 +50,39 @@ pub const NOT_WHOLE: &str = "this simulator was built without `--cfg tokio_unsta
 
 fn on_this_thread(plan: &Plan, keep: bool) -> anyhow::Result<Done> {
     let begun = cpu_ns();
+    hear_panics();
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true);
     seed_dice(&mut builder, plan.seed);
     let runtime = builder.build().context("making the runtime")?;
     let trace = Trace::new(keep);
-    let report = runtime.block_on(run(plan, trace.clone()));
+    let mut report = runtime.block_on(run(plan, trace.clone()));
     drop(runtime);
+    for panic in PANICS.with(Cell::take) {
+        // A core of openraft that finds itself broken is started again (ARCHITECTURE.md, 5); our own code must not panic.
+        match panic.contains("/openraft-") {
+            true => *report.seen.entry("a core of openraft panicked".to_owned()).or_default() += 1,
+            false => report.violations.push(Violation { check: "no-panic", at_ms: 0, what: panic }),
+        }
+    }
     Ok(Done { report, events: trace.take_events(), cpu_ns: cpu_ns() - begun })
+}
+
+thread_local! {
+    /// Where this thread's run has panicked. Tasks of a node catch their panics, so the run goes on.
+    static PANICS: Cell<Vec<String>> = const { Cell::new(Vec::new()) };
+}
+
+/// Panics are noted for the report in place of being printed.
+fn hear_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        std::panic::set_hook(Box::new(|panic| {
+            let mut panics = PANICS.with(Cell::take);
+            panics.push(panic.to_string());
+            PANICS.with(|held| held.set(panics));
+        }));
+    });
 }
 
 #[cfg(tokio_unstable)]

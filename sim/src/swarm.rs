@@ -21,27 +21,42 @@ const COSTLY_BEFORE_MS: u64 = 8_000;
 const COSTLY_AFTER_MS: u64 = 14_000;
 const REGIONS: [&str; 5] = ["us-east-1", "eu-west-1", "ap-south-1", "sa-east-1", "af-south-1"];
 
-/// Places of the code where a machine may lose power.
-pub const PLACES: [&str; 15] = [
+/// Places of the code where a machine may be held up or lose its power.
+pub const PLACES: [&str; 17] = [
     "wal.sync.before",
     "wal.sync.after",
     "vote.before",
     "vote.after",
     "append.acknowledge",
+    "append.acknowledged",
+    "apply.reply",
+    "propose.before",
+    "reply.before",
+    "lead.begin",
+    "actor.passivate",
     "snapshot.write",
     "snapshot.rename",
     "snapshot.written",
     "snapshot.install",
     "seal.before",
     "seal.after",
-    "actor.passivate",
-    "apply.reply",
-    "reply.before",
-    "lead.begin",
 ];
 
 /// Unusual but permitted ways of the code.
-pub const BUGGIFIED: [(&str, &str); 1] = [("none", "")];
+pub const BUGGIFIED: [&str; 12] = [
+    "wal.switch-early",
+    "wal.batch-of-one",
+    "log.read-disk",
+    "snapshot.small-chunk",
+    "snapshot.early",
+    "seal.one-record",
+    "seal.fetch-one",
+    "actor.passivate-at-once",
+    "actor.stale-version",
+    "propose.one-command",
+    "decide.repeat-answered",
+    "forward.no-hint",
+];
 
 /// What a seed's plan may be bound to. The rest is drawn.
 #[derive(Debug, Clone, Default)]
@@ -200,11 +215,20 @@ fn draw_knobs(dice: &mut ChaCha12Rng) -> BTreeMap<String, u64> {
             knobs.insert(name.to_owned(), value);
         }
     };
-    turn("wal.segment-bytes", 1.0, &[128 * 1024, 256 * 1024, 1024 * 1024]);
-    turn("snapshot.log-bytes", 0.9, &[24 * 1024, 48 * 1024, 128 * 1024]);
+    // A segment holds at least two of the largest entries, and the first policy is one of 20 KiB.
+    turn("wal.segment-bytes", 1.0, &[256 * 1024, 512 * 1024, 1024 * 1024]);
+    turn("propose.entry-bytes", 1.0, &[16 * 1024, 64 * 1024]);
+    turn("wal.mark-every", 0.5, &[4, 16]);
+    turn("snapshot.log-bytes", 0.9, &[16 * 1024, 48 * 1024, 128 * 1024]);
+    turn("snapshot.every-ms", 0.9, &[1_000, 3_000]);
+    turn("snapshot.keep-entries", 0.8, &[0, 4, 64]);
+    turn("snapshot.pinned-segments", 0.9, &[1, 2]);
     turn("actor.idle-ms", 0.7, &[500, 2_000, 10_000]);
     turn("dedup.entries", 0.4, &[40, 150, 1_000]);
-    turn("batch.fill-commands", 0.3, &[1, 2, 256]);
+    turn("dedup.window-ms", 0.3, &[15_000, 30_000]);
+    turn("seal.leaves", 0.5, &[256]);
+    turn("seal.sync-ms", 0.5, &[500, 2_000]);
+    turn("propose.fill-commands", 0.3, &[1, 2, 256]);
     knobs
 }
 
@@ -282,9 +306,8 @@ impl Drawing {
                 (span, Fault::WaitAt { node: self.node_or_any(), place, permille, wait_ms })
             }
             Kind::Buggify => {
-                let names = BUGGIFIED;
-                let Some((name, _)) = names.choose(&mut self.dice) else { return };
-                (span, Fault::Buggify { name: (*name).to_owned(), permille: self.dice.random_range(50..900) })
+                let name = (*BUGGIFIED.choose(&mut self.dice).expect("not empty")).to_owned();
+                (span, Fault::Buggify { name, permille: self.dice.random_range(50..900) })
             }
         };
         self.push(at_ms, for_ms, fault);

@@ -105,7 +105,7 @@ impl Stage {
                 let fields =
                     [request, ("code", Field::Text(problem.code.as_str())), ("what", Field::Text(&problem.detail))];
                 self.fleet.event(Some(node), "problem", &fields);
-                if !may_try_again(problem) {
+                if problem.code.class() == Class::Refused {
                     self.history.refused(&answer.request_id, problem.code);
                 }
             }

@@ -154,8 +154,9 @@ fn config(id: GroupId, timing: Timing) -> Arc<Config> {
         install_snapshot_timeout: 5_000,
         // Snapshots go by log bytes, on our own trigger, and logs are purged up to them.
         snapshot_policy: openraft::SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: probe::knob("snapshot.keep-entries", 256),
-        purge_batch_size: probe::knob("snapshot.purge-batch", 256),
+        // Purged on our own trigger too: by its own policy openraft never purges a group with few entries, and two
+        // triggers trip over each other.
+        max_in_snapshot_log_to_keep: u64::MAX,
         max_payload_entries: 64,
         api_channel_size: Some(1_024),
         notification_channel_size: Some(4_096),
@@ -252,6 +253,15 @@ impl<M: Machine> Group<M> {
     /// Asks for a snapshot; it is made in the background.
     pub async fn snapshot(&self) {
         let _ = self.inner.raft.trigger().snapshot().await;
+    }
+
+    /// Drops from the log what a snapshot here covers, but for so many of the last entries: a follower a little behind
+    /// is not worth a snapshot.
+    pub async fn purge(&self, keep: u64) {
+        let covered = self.inner.raft.metrics().borrow_watched().snapshot.as_ref().map_or(0, |id| id.index);
+        if let Some(up_to) = covered.checked_sub(keep).filter(|up_to| *up_to > 0) {
+            let _ = self.inner.raft.trigger().purge_log(up_to).await;
+        }
     }
 
     /// Hands leadership to another replica.

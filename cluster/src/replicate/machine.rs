@@ -80,7 +80,7 @@ impl<M: Machine> Adapter<M> {
     pub async fn open(machine: Arc<Mutex<M>>, keeper: SnapshotKeeper) -> Result<Self, Fault> {
         let mut adapter = Self { machine, keeper, applied: None, membership: StoredMembership::default() };
         if let Some(found) = adapter.keeper.load().await.map_err(|error| Fault(error.to_string()))? {
-            adapter.machine.lock().restore(&found.body)?;
+            restore(&mut *adapter.machine.lock(), &found.meta, &found.body)?;
             adapter.applied = found.meta.last_log_id;
             adapter.membership = found.meta.last_membership.clone();
         }
@@ -107,6 +107,15 @@ impl<M: Machine> Adapter<M> {
         self.applied = Some(id);
         Ok(reply)
     }
+}
+
+/// Replaces a machine's state and says where it now stands: nothing may follow for long.
+fn restore<M: Machine>(machine: &mut M, meta: &SnapshotMeta, body: &[u8]) -> Result<(), Fault> {
+    machine.restore(body)?;
+    if let Some(last) = &meta.last_log_id {
+        machine.passed(term_of(last), last.index);
+    }
+    Ok(())
 }
 
 fn stop(fault: Fault) -> io::Error {
@@ -149,7 +158,7 @@ impl<M: Machine> openraft::storage::RaftStateMachine<Types> for Adapter<M> {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> Result<(), io::Error> {
-        self.machine.lock().restore(&data).map_err(stop)?;
+        restore(&mut *self.machine.lock(), meta, &data).map_err(stop)?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         sometimes!(true, "a leader's snapshot was installed");

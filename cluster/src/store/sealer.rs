@@ -43,14 +43,15 @@ struct Chunk {
 }
 
 impl AuditStore {
-    /// Writes applied records to segments. Runs until the node stops; an error of the disk ends it, and the door sheds
-    /// once the tail is too long.
+    /// Writes applied records to segments. Runs until the node stops; an error of the disk ends the
+    /// node: its log must not grow without its audit trail.
     pub async fn seal(self: Arc<Self>, core: Arc<Core>) {
         let clock = core.shared.world.clock.clone();
         let mut synced_at = clock.now();
         while !self.retired.load(Ordering::SeqCst) {
             if let Err(error) = self.seal_round(&core, &*clock, &mut synced_at).await {
-                tracing::error!(group = %self.log.group, %error, "the sealer stops: audit segments cannot be written");
+                tracing::error!(group = %self.log.group, %error, "audit segments cannot be written");
+                (core.shared.on_fatal)(&error);
                 return;
             }
             let due = sync_every().saturating_sub(clock.now().saturating_sub(synced_at));

@@ -41,7 +41,9 @@ pub(super) async fn read(disk: &dyn Disk, names: &[String]) -> io::Result<Mark> 
         if !names.iter().any(|name| path.ends_with(name.as_str())) {
             continue;
         }
-        let bytes = disk.open(path, false).await?.read_at(0, HEADER_BYTES).await?;
+        let file = disk.open(path, false).await?;
+        file.settle().await?;
+        let bytes = file.read_at(0, HEADER_BYTES).await?;
         let found = decode(&bytes, Seed::OPEN).filter(|record| record.header.kind == Kind::Mark);
         match (found.map(|record| record.header.index), mark) {
             (Some(sequence), Mark::At { sequence: other, .. }) if other >= sequence => {}

@@ -27,7 +27,8 @@ pub(super) async fn open(disk: Arc<dyn Disk>, scope: Scope, options: WalOptions)
     let index = std::mem::take(&mut found.index);
     let shared = Arc::new(Shared::new(index, files, options.queue_bytes_max));
     let (batch_bytes_max, clock) = (options.batch_bytes_max, options.clock.clone());
-    let wal = Wal { shared: shared.clone(), batch_bytes_max, clock };
+    let on_fatal = options.on_fatal.clone();
+    let wal = Wal { shared: shared.clone(), batch_bytes_max, clock, on_fatal };
     sometimes!(recovered.torn_bytes > 0, "a start cut the log's torn tail");
     sometimes!(recovered.rot.is_some(), "a start found rot in the log");
     sometimes!(recovered.lost_tail, "a start missed the log's end");

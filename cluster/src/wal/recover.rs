@@ -93,10 +93,6 @@ pub(super) async fn recover(disk: &dyn Disk, segment_bytes: u64) -> Result<Found
         }
         found.rot = scan.rot.or(found.rot.take());
         found.torn_bytes = scan.torn_bytes;
-        if let Some(last) = found.chain.last() {
-            // A process that was killed may have left a batch in the page cache only.
-            last.file.sync().await?;
-        }
     }
     found.judge();
     disk.sync_dir(FOLDER).await?;
@@ -114,6 +110,8 @@ impl Found {
         let mut segments = BTreeMap::new();
         for number in names.iter().filter_map(|name| number_of(name)) {
             let file = disk.open(&path_of(number), false).await?;
+            // A process that was killed, or whose sync failed, may have left in the page cache what is not on the disk.
+            file.settle().await?;
             let bytes = file.len().await?;
             let start = file.read_at(0, SegmentHead::BYTES).await?;
             if let Some(version) = newer_version(&start) {

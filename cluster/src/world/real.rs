@@ -250,6 +250,14 @@ impl File for RealFile {
         self.hop(fs::File::sync_data)
     }
 
+    fn settle(&self) -> BoxFuture<'static, io::Result<()>> {
+        self.hop(|file| {
+            file.sync_data()?;
+            // Advice, so a file system may ignore it; the ones that people run databases on do not.
+            rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).map_err(io::Error::from)
+        })
+    }
+
     fn write_and_sync(&self, at: u64, data: Bytes) -> BoxFuture<'static, io::Result<()>> {
         self.hop(move |file| {
             file.write_all_at(&data, at)?;
