@@ -172,12 +172,13 @@ pub async fn on_hello(core: Arc<Core>, ask: HelloV1) -> Bytes {
         group => core.partition(group).map(|replica| replica.group.progress()),
     };
     let Some(progress) = progress else {
-        return HelloAnswerV1 { attending, founded: false, replica: None, acknowledged: None, leader: None }.to_bytes();
+        return HelloAnswerV1 { attending, founded: false, replica: None, acknowledged: None, voter: None }.to_bytes();
     };
     let mut lives = progress.replicas.iter().filter(|(_, node)| node.0 == ask.node).map(|(replica, _)| *replica);
     let replica = lives.next_back();
+    let voter = progress.voting.iter().filter(|(_, node)| node.0 == ask.node).map(|(replica, _)| *replica).max();
     let acknowledged = replica.and_then(|replica| core.acknowledged(group, replica, &progress));
-    HelloAnswerV1 { attending, founded: !progress.replicas.is_empty(), replica, acknowledged, leader: None }.to_bytes()
+    HelloAnswerV1 { attending, founded: !progress.replicas.is_empty(), replica, acknowledged, voter }.to_bytes()
 }
 
 /// Takes a new life of a replica in, where this node leads the group.
@@ -207,7 +208,7 @@ async fn join<M: Machine>(group: &Group<M>, ask: &JoinV1) -> JoinedV1 {
         return JoinedV1::NotLeader(leadership.leader.map(|node| node.0));
     }
     tracing::warn!(group = %group.id(), node = ask.node, old = ?ask.old, new = ask.new, "a lost replica is replaced");
-    match group.replace(ask.old, ask.new, NodeId(ask.node)).await {
+    match group.replace(ask.new, NodeId(ask.node)).await {
         Ok(()) => JoinedV1::Done,
         Err(fault) => JoinedV1::Failed(fault.0),
     }

@@ -172,10 +172,16 @@ impl Machine for PartitionMachine {
         always!(rises, "log-time-rises", "group {} {index}: {} after {before_ns}", self.log.group, entry.now_ns);
         let (proposed_in, stamp_ns) = (entry.term, entry.now_ns);
         let revision_before = self.ledger.control_revision();
+        // One entry may hold several changes of control, each of which goes on where the one before ended.
+        let mut revision = revision_before;
         let applied = self.ledger.apply_entry(term, &entry).map_err(|error| Fault(error.to_string()))?;
         let mut results = Vec::with_capacity(applied.len());
         for (applied, command) in applied.into_iter().zip(entry.commands) {
-            results.push(self.record(term, revision_before, applied, command)?);
+            let control_before = revision;
+            if let OutcomeV1::ControlApplied { revision: applied } = applied.outcome {
+                revision = applied;
+            }
+            results.push(self.record(term, control_before, applied, command)?);
         }
         self.position.send_replace((term, index));
         let (leaves, counted) = (self.frontier.size(), self.ledger.leaf_count());

@@ -147,12 +147,12 @@ message! {
         pub attending: bool,
         /// The peer's replica has a membership.
         pub founded: bool,
-        /// The asker's replica in that membership.
+        /// The asker's latest replica in that membership, learners included.
         pub replica: Option<u64>,
         /// The highest index that the asker's replica acknowledged to the peer as leader.
         pub acknowledged: Option<u64>,
-        /// Who leads, as the peer knows.
-        pub leader: Option<u64>,
+        /// The asker's replica among the voters of that membership.
+        pub voter: Option<u64>,
     }
 
     /// Take this replica in, and drop its former life.

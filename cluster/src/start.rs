@@ -107,6 +107,7 @@ struct Word {
     attending: usize,
     founded: bool,
     replica: Option<u64>,
+    voter: Option<u64>,
     acknowledged: u64,
 }
 
@@ -165,10 +166,11 @@ impl Starter {
             (identity.replica(group), identity.is_lost(group))
         };
         // Nobody waits for the identity meanwhile: a silent peer must not hold up one group after another.
-        let word = match (known, local.is_some()) {
-            (Some(_), _) => self.hear(group, |word, peers| word.answered == peers, Some(WORD_PATIENCE)).await,
-            (None, _) => self.hear(group, |word, peers| word.founded || word.answered == peers, None).await,
-        };
+        // All peers are heard where they answer: the one that is silent may know of a later life than the others.
+        let mut word = self.hear(group, |word, peers| word.answered == peers, Some(WORD_PATIENCE)).await;
+        if known.is_none() && !word.founded {
+            word = self.hear(group, |word, peers| word.founded || word.answered == peers, None).await;
+        }
         // A rotten snapshot is lost memory as well: the entries that it stood for are gone from the log.
         let is_whole = self.keeper(group, no_barrier()).load().await.map(|_| ());
         let last = local.and_then(|found| found.last_index.or(found.purged.as_ref().map(|(index, _)| *index)));
@@ -223,6 +225,7 @@ impl Starter {
             word.attending += usize::from(answer.attending);
             word.founded |= answer.founded;
             word.replica = word.replica.max(answer.replica);
+            word.voter = word.voter.max(answer.voter);
             word.acknowledged = word.acknowledged.max(answer.acknowledged.unwrap_or(0));
         }
         word
@@ -285,7 +288,8 @@ impl Starter {
     async fn join_in<M: Machine>(&self, group: &Group<M>) -> Result<(), Fault> {
         let id = group.id();
         self.core.attend(id);
-        if !group.progress().replicas.is_empty() {
+        // A crash may have left it a learner, so that it knows a membership and has no vote in it.
+        if group.progress().voting.contains_key(&group.replica().0) {
             return Ok(());
         }
         let may_found = self.core.shared.options.bootstrap;
@@ -295,11 +299,12 @@ impl Starter {
             let members = self.core.placed(id).into_iter().map(|node| (replica_id(node, 1).0, node));
             return group.found(members.collect()).await;
         }
-        let mut former = word.replica;
-        while former != Some(group.replica().0) {
+        let (mut voter, mut former) = (word.voter, word.replica);
+        while voter != Some(group.replica().0) {
             self.ask_to_join(group, former).await;
             self.core.shared.world.clock.sleep(ASK_EVERY * 5).await;
-            former = self.hear(id, |word, _| word.founded, None).await.replica;
+            let word = self.hear(id, |word, _| word.founded, None).await;
+            (voter, former) = (word.voter, word.replica);
         }
         Ok(())
     }

@@ -102,6 +102,8 @@ impl History {
             attempts: 0,
         });
         operation.attempts += 1;
+        // A refusal speaks of the attempts before it, not of this one.
+        operation.refused = None;
         operation.attempts
     }
 
@@ -126,7 +128,8 @@ impl History {
 
     /// A refusal came back that another attempt would not change.
     pub fn refused(&self, request_id: &str, code: Code) {
-        if let Some(operation) = self.inner.lock().operations.get_mut(request_id) {
+        // An earlier attempt without an answer may have happened all the same, and be refused as its own repetition.
+        if let Some(operation) = self.inner.lock().operations.get_mut(request_id).filter(|one| one.attempts == 1) {
             operation.refused = Some(code);
         }
     }

@@ -1,6 +1,6 @@
 //! One replica of one Raft group: starts it, proposes to it, says who leads, answers its peers, notices when it stops.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ReadPolicy;
-use openraft::{Config, Raft, ServerState};
+use openraft::{ChangeMembers, Config, Raft, ServerState};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -89,8 +89,10 @@ pub struct Progress {
     pub applied: u64,
     /// Voters by node.
     pub voters: Vec<NodeId>,
-    /// Voters by replica id, with their nodes.
+    /// Voters and learners by replica id, with their nodes.
     pub replicas: BTreeMap<u64, NodeId>,
+    /// Of those, the voters.
+    pub voting: BTreeMap<u64, NodeId>,
     /// On the leader: what each replica is known to hold.
     pub matched: BTreeMap<u64, u64>,
     /// False once the core has stopped.
@@ -269,19 +271,25 @@ impl<M: Machine> Group<M> {
         let _ = self.inner.raft.trigger().transfer_leader(to.0).await;
     }
 
-    /// On the leader: replaces a lost replica by a new life of it, one step after the other.
-    pub async fn replace(&self, old: Option<u64>, new: u64, node: NodeId) -> Result<(), Fault> {
+    /// On the leader: a node's new life takes the place of all its former ones, one step after the other. Whoever asks
+    /// again after a step was interrupted, also for a later life, comes to the same end: no former life keeps a vote.
+    pub async fn replace(&self, new: u64, node: NodeId) -> Result<(), Fault> {
         let raft = &self.inner.raft;
         let fault = |what: &str, error: String| Fault(format!("group {}: {what}: {error}", self.inner.id));
         raft.add_learner(new, Site { node: node.0 }, true)
             .await
             .map_err(|error| fault("add learner", error.to_string()))?;
-        let mut voters: std::collections::BTreeSet<u64> = raft.voter_ids().collect();
+        let lives: BTreeSet<u64> =
+            self.progress().replicas.iter().filter(|(_, of)| **of == node).map(|(replica, _)| *replica).collect();
+        let mut voters: BTreeSet<u64> = raft.voter_ids().filter(|voter| !lives.contains(voter)).collect();
         voters.insert(new);
-        if let Some(old) = old {
-            voters.remove(&old);
-        }
         raft.change_membership(voters, false).await.map_err(|error| fault("change voters", error.to_string()))?;
+        let former: BTreeSet<u64> =
+            self.progress().replicas.keys().copied().filter(|id| *id != new && lives.contains(id)).collect();
+        if !former.is_empty() {
+            let forget = ChangeMembers::RemoveNodes(former);
+            raft.change_membership(forget, false).await.map_err(|error| fault("forget lives", error.to_string()))?;
+        }
         Ok(())
     }
 
@@ -297,6 +305,7 @@ impl<M: Machine> Group<M> {
             term: metrics.current_term,
             applied: metrics.last_applied.map_or(0, |id| id.index),
             voters: voters.iter().filter_map(|replica| sites.get(replica).copied()).collect(),
+            voting: voters.iter().filter_map(|replica| Some((*replica, *sites.get(replica)?))).collect(),
             replicas: sites,
             matched: matched.filter_map(|(replica, id)| id.as_ref().map(|id| (*replica, id.index))).collect(),
             running: metrics.running_state.is_ok(),
