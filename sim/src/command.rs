@@ -2,3 +2,4 @@
 
 pub mod fuzz;
 pub mod run;
+pub mod scenarios;

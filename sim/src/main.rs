@@ -23,6 +23,7 @@ mod entropy;
   nethical-sim run --seed 42 --html run.html       the same, to look at
   nethical-sim fuzz --seeds 500 --jobs 2           many seeds; every failure with its replay command
   nethical-sim shrink --seed 42                    the fewest faults that still fail
+  nethical-sim scenarios                           everything that has a name
   nethical-sim mutants                             prove that planted bugs are found"
 )]
 struct Arguments {
@@ -36,6 +37,8 @@ enum Command {
     Run(RunArguments),
     /// Run many seeds; each failure is a line with the command that replays it.
     Fuzz(FuzzArguments),
+    /// Run the named scenarios and hold each against what is expected of it.
+    Scenarios(command::scenarios::Arguments),
 }
 
 /// Which seeds to run.
@@ -90,6 +93,9 @@ struct RunArguments {
     /// A planted bug to run with; `mutants --list` names them.
     #[arg(long, value_name = "BUG")]
     planted: Option<String>,
+    /// A named scenario in place of the seed's own plan; `scenarios --list` names them.
+    #[arg(long, value_name = "NAME", conflicts_with = "seconds")]
+    scenario: Option<String>,
     #[command(flatten)]
     show: Show,
 }
@@ -121,16 +127,20 @@ enum Output {
 }
 
 impl RunArguments {
-    fn plan(&self) -> Plan {
+    fn plan(&self) -> anyhow::Result<Plan> {
         let shape = nethical_sim::swarm::Shape { net: self.net, ..Default::default() };
-        let plan = nethical_sim::swarm::draw_within(self.seed, self.seconds, &shape);
-        Plan { planted: self.planted.clone(), ..plan }
+        let plan = match &self.scenario {
+            Some(name) => Plan { net: self.net, ..command::scenarios::find(name)?.plan(self.seed) },
+            None => nethical_sim::swarm::draw_within(self.seed, self.seconds, &shape),
+        };
+        Ok(Plan { planted: self.planted.clone(), ..plan })
     }
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
-        Command::Run(arguments) => command::run::run(&arguments.plan(), &arguments.show),
+        Command::Run(arguments) => command::run::run(&arguments.plan()?, &arguments.show),
         Command::Fuzz(arguments) => command::fuzz::fuzz(&arguments),
+        Command::Scenarios(arguments) => command::scenarios::scenarios(&arguments),
     }
 }
