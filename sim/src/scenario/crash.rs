@@ -17,8 +17,8 @@ fn stops_at_snapshots(seed: u64, place: &str) -> crate::plan::Plan {
 /// Elections under way as machines stop: each node in turn is cut off.
 fn stops_at_votes(seed: u64, place: &str) -> crate::plan::Plan {
     let draft =
-        (0..4).fold(Draft::three(seed), |draft, turn| draft.alone(8_000 + turn * 4_000, 1_800, &[turn % 3 + 1]));
-    draft.each(4, 8_000, 4_000, 3_500, |turn| stop(0, place, turn as u32 + 1, 20)).done()
+        (0..4).fold(Draft::three(seed), |draft, turn| draft.alone(8_000 + turn * 4_000, 3_000, &[turn % 3 + 1]));
+    draft.each(4, 8_000, 4_000, 3_900, |turn| stop(0, place, turn as u32 + 1, 20)).done()
 }
 
 /// In the order in which they are told.
