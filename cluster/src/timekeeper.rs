@@ -62,9 +62,12 @@ impl Timekeeper {
         Ok(walls.own_ns)
     }
 
-    /// True where a majority's walls say that this node's own is wrong. Too few known walls say nothing.
+    /// True where this node's wall is off the median and a majority of all nodes contradict it. Fewer prove nothing: of
+    /// two walls that differ, either may be the wrong one.
     pub fn is_off(&self, clock: &dyn Clock, cluster_nodes: usize) -> bool {
-        median_of(&self.walls(clock), cluster_nodes).is_some_and(is_far)
+        let walls = self.walls(clock);
+        let against = walls.ahead_ns.iter().filter(|(_, ahead_ns)| is_far(*ahead_ns)).count();
+        against > cluster_nodes / 2 && median_of(&walls, cluster_nodes).is_some_and(is_far)
     }
 
     /// True where a peer's wall is known, and near enough to the median that the peer may lead.
@@ -201,6 +204,9 @@ mod tests {
         let behind = Still(answered, WALL_NS - 5_000_000_000);
         assert!(timekeeper.is_off(&behind, 3));
         assert!(timekeeper.trusts(NodeId(2), &behind, 3), "whose own wall is off still knows who may lead");
+        let alone = Timekeeper::default();
+        alone.probed(NodeId(2), WALL_NS - 900_000_000, sent, answered);
+        assert!(alone.base_ns(&clock, 3).is_err() && !alone.is_off(&clock, 3), "one of two walls is wrong, but which?");
     }
 
     #[test]
