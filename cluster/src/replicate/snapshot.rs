@@ -15,7 +15,7 @@ use nethical_protocol::limits::SNAPSHOT_BYTES_MAX;
 use nethical_protocol::{probe, sometimes};
 
 use super::codec::SnapshotMetaV1;
-use super::types::{SnapshotData, SnapshotMeta};
+use super::types::{LogId, SnapshotData, SnapshotMeta};
 use crate::world::{self, Clock, Disk};
 
 const KIND_META: u16 = 40;
@@ -32,19 +32,21 @@ pub struct Found {
     pub body: SnapshotData,
 }
 
-/// Reads and writes one group's snapshot file. Cheap to clone.
+/// Reads and writes one group's snapshot file. Cheap to clone; clones share the file.
 #[derive(Clone)]
 pub struct SnapshotKeeper {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     group: GroupId,
     barrier: SealBarrier,
+    /// Held while the file is written: what the newest one written here covers.
+    newest: Arc<tokio::sync::Mutex<Option<LogId>>>,
 }
 
 impl SnapshotKeeper {
     /// For a group, with the barrier to wait for before a local snapshot becomes the restart point.
     pub fn new(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, group: GroupId, barrier: SealBarrier) -> Self {
-        Self { disk, clock, group, barrier }
+        Self { disk, clock, group, barrier, newest: Arc::default() }
     }
 
     /// The node's clock.
@@ -70,7 +72,14 @@ impl SnapshotKeeper {
         self.write(&Found { meta: meta.clone(), body }).await
     }
 
+    /// Writes a snapshot, unless a newer one is there: one that waited for the sealer may be overtaken by a leader's, and
+    /// the log behind that one is gone.
     async fn write(&self, found: &Found) -> io::Result<()> {
+        let mut newest = self.newest.lock().await;
+        if *newest > found.meta.last_log_id {
+            sometimes!(true, "a snapshot came too late to be the newest");
+            return Ok(());
+        }
         world::pass(&*self.clock, "snapshot.write").await;
         let meta = SnapshotMetaV1::from(&found.meta).to_bytes();
         let mut bytes = Vec::with_capacity(meta.len() + found.body.len() + 128);
@@ -82,6 +91,7 @@ impl SnapshotKeeper {
         world::write_aside(&*self.disk, "snap", &self.name(), Bytes::from(bytes)).await?;
         world::pass(&*self.clock, "snapshot.rename").await;
         world::put_in_place(&*self.disk, "snap", &self.name()).await?;
+        *newest = found.meta.last_log_id;
         world::pass(&*self.clock, "snapshot.written").await;
         Ok(())
     }
@@ -124,4 +134,56 @@ fn decode(bytes: &[u8]) -> Result<Found, String> {
     }
     let meta = SnapshotMeta::try_from(&meta).map_err(|error| error.to_string())?;
     Ok(Found { meta, body: Arc::new(body.to_vec()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::replicate::types::{StoredMembership, log_id};
+    use crate::world::memory::MemoryDisk;
+
+    struct NoClock;
+
+    impl Clock for NoClock {
+        fn now(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        fn wall_ns(&self) -> u64 {
+            0
+        }
+
+        fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    fn of(index: u64) -> Found {
+        let meta = SnapshotMeta { last_log_id: Some(log_id(1, index)), last_membership: StoredMembership::default() };
+        Found { meta, body: Arc::new(index.to_le_bytes().to_vec()) }
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_waited_for_the_sealer_never_replaces_a_newer_one() {
+        let sealed = Arc::new(tokio::sync::Notify::new());
+        let told = sealed.clone();
+        let barrier: SealBarrier = Arc::new(move |_| {
+            let told = told.clone();
+            Box::pin(async move {
+                told.notified().await;
+                Ok(())
+            })
+        });
+        let keeper = SnapshotKeeper::new(Arc::new(MemoryDisk::new()), Arc::new(NoClock), GroupId(3), barrier);
+        let late = keeper.clone();
+        let saving = tokio::spawn(async move { late.save(&of(86), 80).await });
+        let installed = of(89);
+        keeper.installed(&installed.meta, installed.body).await.expect("it is written");
+        sealed.notify_one();
+        saving.await.expect("no panic").expect("coming late is no fault of the disk");
+        let found = keeper.load().await.expect("it reads").expect("it is there");
+        assert_eq!(found.meta.last_log_id, of(89).meta.last_log_id);
+    }
 }
