@@ -138,6 +138,16 @@ impl Starter {
         self.run_group(group, replica, log).await
     }
 
+    /// Starts a partition's replica whose core had stopped, however often that has to be tried: a disk may be full.
+    pub async fn start_again(self: Arc<Self>, group: GroupId, replica: ReplicaId, log: LogStore) {
+        while let Err(fault) = self.run_group(group, replica, log.clone()).await {
+            tracing::error!(%group, %fault, "a group does not start again");
+            self.core.starting.lock().insert(group, format!("does not start again: {fault}"));
+            self.core.shared.world.clock.sleep(Duration::from_secs(2)).await;
+        }
+        self.core.starting.lock().remove(&group);
+    }
+
     /// Starts a group's replica from its log and snapshot, founding the group where nobody has yet.
     pub async fn run_group(self: &Arc<Self>, group: GroupId, replica: ReplicaId, log: LogStore) -> Result<(), Fault> {
         log.observe_start(replica);

@@ -191,14 +191,7 @@ async fn restart_stopped(core: &Arc<Core>, starter: &Arc<Starter>) {
         replica.retire();
         let (log, life) = (replica.group.log().clone(), replica.group.replica());
         drop(replica);
-        match starter.run_group(id, life, log).await {
-            Ok(()) => {
-                core.starting.lock().remove(&id);
-            }
-            Err(fault) => {
-                core.starting.lock().insert(id, format!("does not start again: {fault}"));
-            }
-        }
+        core.shared.world.scope.spawn(starter.clone().start_again(id, life, log));
     }
 }
 
