@@ -13,7 +13,7 @@ use nethical_protocol::{buggify, probe, sometimes};
 
 use crate::message::{FoundingV1, KIND_FOUNDING, KIND_PROBE};
 use crate::node::Core;
-use crate::replicate::group::Group;
+use crate::replicate::group::{Group, Progress};
 use crate::replicate::machine::Machine;
 use crate::start::{self, Starter};
 use crate::world::{Lane, timeout};
@@ -26,6 +26,8 @@ const SNAPSHOT_EVERY_MS: u64 = 5_000;
 const KEPT_ENTRIES: u64 = 256;
 /// A leader keeps a group at least this long before it hands it to the preferred node.
 const HAND_OVER_AFTER: Duration = Duration::from_secs(3);
+/// A leader that no quorum has answered for so many of the longest election timeouts gives up.
+const SILENT_ELECTIONS: u32 = 2;
 /// Between two clock probes of a peer that is known.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How long a quorum may take to confirm the meta leader before it is asked again.
@@ -135,6 +137,10 @@ async fn round<M: Machine>(core: &Core, group: &Group<M>, memory: &mut Memory, h
         memory.leads_since = None;
         return;
     }
+    let silent_for = group.unanswered_for().unwrap_or_default();
+    if silent_for > Duration::from_millis(core.shared.options.timing.election_max_ms) * SILENT_ELECTIONS {
+        return give_up_unanswered(core, group, &progress, silent_for).await;
+    }
     let since = *memory.leads_since.get_or_insert(now);
     if *handed_over || now.saturating_sub(since) < HAND_OVER_AFTER {
         return;
@@ -148,6 +154,16 @@ async fn round<M: Machine>(core: &Core, group: &Group<M>, memory: &mut Memory, h
         *handed_over = true;
         memory.leads_since = Some(now);
     }
+}
+
+/// A leader that the others hear and that hears no quorum of them commits nothing, and its heartbeats keep them from
+/// electing another one. Handing over ends them: the successor is told, and where it is not, elections begin.
+async fn give_up_unanswered<M: Machine>(core: &Core, group: &Group<M>, progress: &Progress, silent_for: Duration) {
+    let others = progress.voting.iter().filter(|(_, node)| **node != core.shared.options.node);
+    let Some((successor, _)) = others.max_by_key(|(replica, _)| progress.matched.get(replica)) else { return };
+    sometimes!(true, "a leader that no quorum answered gave its group up");
+    tracing::warn!(group = %group.id(), successor, ?silent_for, "no quorum answers this leader: it gives its group up");
+    group.transfer(nethical_protocol::ids::ReplicaId(*successor)).await;
 }
 
 /// The preferred node's replica, where it is another one, present, has nearly everything, and a clock that it may lead by.

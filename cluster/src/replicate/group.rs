@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -12,7 +13,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ReadPolicy;
-use openraft::{ChangeMembers, Config, Raft, ServerState};
+use openraft::{ChangeMembers, Config, Instant, Raft, ServerState};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -310,6 +311,12 @@ impl<M: Machine> Group<M> {
             matched: matched.filter_map(|(replica, id)| id.as_ref().map(|id| (*replica, id.index))).collect(),
             running: metrics.running_state.is_ok(),
         }
+    }
+
+    /// How long ago a quorum has last answered this leader. None on others, and before the first answer.
+    pub fn unanswered_for(&self) -> Option<Duration> {
+        let acked = self.inner.raft.metrics().borrow_watched().last_quorum_acked;
+        acked.map(|at| at.elapsed())
     }
 
     /// True while the core runs.
