@@ -71,6 +71,51 @@ pub const KNOBS: &[(&str, &str)] = &[
     ("propose.entry-bytes", "bytes of an entry; one command may still be larger"),
 ];
 
+/// What `sometimes!` counts in production code: a campaign that has not seen all of it has not tested all of it.
+pub const SOMETIMES: &[&str] = &[
+    "a budget ran out",
+    "a conflicting end of a log was cut",
+    "a decision's outcome was unknown",
+    "a forwarded decision came to a node that does not lead",
+    "a hold lapsed",
+    "a hold on a tenant or the zone was enforced",
+    "a hold on an agent was enforced",
+    "a leader's snapshot was installed",
+    "a log segment was used again",
+    "a lost replica was replaced under a new id",
+    "a node had not reached the control group for too long",
+    "a node's clock was too far off to lead",
+    "a rate limit refused something",
+    "a repeated request was recognised in apply",
+    "a replica had lost what it acknowledged",
+    "a replica whose core had stopped was started again",
+    "a request from the future was refused",
+    "a request id came with another content",
+    "a request that may have been forgotten was refused",
+    "a request was forgotten to make room",
+    "a snapshot was written",
+    "a stale evaluation was made again",
+    "a stamp was clamped to rise",
+    "a start cut the log's torn tail",
+    "a start found rot in the log",
+    "a start missed the log's end",
+    "a verdict was withheld because contact to the control group was lost",
+    "an agent was terminated",
+    "an audit segment was closed",
+    "an audit segment's torn tail was cut",
+    "an entry held several commands",
+    "an entry of another term was refused",
+    "an idle actor was passivated",
+    "control facts came twice or too early",
+    "leadership was handed over",
+    "log time was ahead of a new leader's clock",
+    "the agent changed while its action was evaluated",
+    "the policy changed while an action was evaluated",
+    "the sealer fetched leaves that were never applied here",
+    "the sealer lagged so far that the door shed",
+    "too few clocks were known to lead",
+];
+
 /// True in the simulator's build alone.
 pub const ENABLED: bool = cfg!(feature = "probes");
 

@@ -1,4 +1,8 @@
 //! The commands, one file each.
 
+pub mod coverage;
 pub mod fuzz;
+pub mod mutants;
 pub mod run;
+pub mod shrink;
+pub mod verify;

@@ -20,6 +20,7 @@ pub mod fault;
 pub mod nemesis;
 pub mod plan;
 pub mod run;
+pub mod shrink;
 pub mod swarm;
 pub mod workload;
 

@@ -36,6 +36,16 @@ pub enum Net {
     Quic,
 }
 
+impl Net {
+    /// Its name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Quic => "quic",
+        }
+    }
+}
+
 /// A run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -140,8 +140,9 @@ pub fn draw_within(seed: u64, seconds: u64, shape: &Shape) -> Plan {
     let fleet = draw_fleet(&mut dice, shape);
     let work = draw_work(&mut dice, length_ms, shape);
     let knobs = draw_knobs(&mut dice);
-    let mut drawing = Drawing { dice, victim: 0, length_ms, regions: fleet.regions.clone(), faults: Vec::new() };
-    drawing.victim = drawing.node();
+    let mut drawing =
+        Drawing { dice, victim: 0, late: 0, length_ms, regions: fleet.regions.clone(), faults: Vec::new() };
+    (drawing.victim, drawing.late) = (drawing.node(), drawing.node());
     drawing.draw();
     let faults = drawing.finish();
     Plan { format: FORMAT.to_owned(), seed, net: shape.net, length_ms, fleet, work, knobs, planted: None, faults }
@@ -237,6 +238,8 @@ struct Drawing {
     dice: ChaCha12Rng,
     /// The machine that alone may lose its memory.
     victim: u64,
+    /// The machine whose clock alone is wrong: log time is as right as the walls of most machines.
+    late: u64,
     length_ms: u64,
     regions: Vec<String>,
     faults: Vec<(u64, u64, Fault)>,
@@ -292,8 +295,10 @@ impl Drawing {
             Kind::FailingDisk => (span / 4 + 1, Fault::FailingDisk { node }),
             Kind::FullDisk => (span / 4 + 1, Fault::FullDisk { node }),
             Kind::Costly => (dark, self.costly()),
-            Kind::ClockJump => (span * 2, Fault::ClockJump { node, by_ms: self.jump() }),
-            Kind::ClockDrift => (span * 3, Fault::ClockDrift { node, ppm: self.dice.random_range(-500..=500) }),
+            Kind::ClockJump => (span * 2, Fault::ClockJump { node: self.late, by_ms: self.jump() }),
+            Kind::ClockDrift => {
+                (span * 3, Fault::ClockDrift { node: self.late, ppm: self.dice.random_range(-500..=500) })
+            }
             Kind::StopAt => {
                 let place = (*PLACES.choose(&mut self.dice).expect("not empty")).to_owned();
                 let nth = self.dice.random_range(1..6);
