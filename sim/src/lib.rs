@@ -11,6 +11,8 @@ pub mod clock;
 pub mod dice;
 pub mod links;
 pub mod probes;
+pub mod quic;
+pub mod udp;
 pub mod wire;
 pub mod world;
 

@@ -27,8 +27,10 @@ use nethical_protocol::ring::RingNode;
 use crate::clock::SimClock;
 use crate::dice;
 use crate::links::Links;
-use crate::plan::{FleetSpec, Plan};
+use crate::plan::{FleetSpec, Net, Plan};
+use crate::quic::QuicNetwork;
 use crate::trace::{Field, Trace};
+use crate::udp::UdpNetwork;
 use crate::watch::Watch;
 use crate::wire::Network;
 
@@ -90,6 +92,8 @@ struct Inner {
     trace: Trace,
     links: Links,
     network: Network,
+    /// Carries the calls, where the plan wants QUIC.
+    quic: Option<QuicNetwork>,
     watch: Watch,
     /// What happens to machines whether they run or not.
     scope: Scope,
@@ -104,6 +108,7 @@ impl Fleet {
         let (seed, spec) = (plan.seed, plan.fleet.clone());
         let links = Links::new(clock.clone(), latencies(&spec));
         let network = Network::new(clock.clone(), trace.clone(), dice::fork(seed, "wire"), links.clone());
+        let quic = (plan.net == Net::Quic).then(|| quic(plan, &clock, &trace, &links));
         let mut dice = dice::fork(seed, "machines");
         let mut machines = BTreeMap::new();
         for (node, region) in plan.nodes().into_iter().zip(&spec.regions) {
@@ -128,7 +133,8 @@ impl Fleet {
         }
         let (machines, crash_dice) = (Mutex::new(machines), Mutex::new(dice::fork(seed, "crashes")));
         let (scope, troubles) = (Scope::new(dice::seed_of(seed, "fleet")), Mutex::default());
-        let inner = Inner { seed, spec, clock, trace, links, network, watch, scope, machines, crash_dice, troubles };
+        let inner =
+            Inner { seed, spec, clock, trace, links, network, quic, watch, scope, machines, crash_dice, troubles };
         Self { inner: Arc::new(inner) }
     }
 
@@ -294,6 +300,7 @@ impl Fleet {
             self.event(Some(node), "crash", &[("death", Field::Text(death_name(death)))]);
         }
         self.inner.network.detach(node);
+        self.inner.quic.iter().for_each(|quic| quic.detach(node));
         let mut machines = self.inner.machines.lock();
         let machine = machines.get_mut(&node).expect("looked up above");
         let (living, scope) = (machine.node.take(), machine.scope.take());
@@ -335,6 +342,7 @@ impl Fleet {
         for node in self.nodes() {
             self.end_node(node, Death::Clean);
         }
+        self.inner.quic.iter().for_each(QuicNetwork::end);
         self.inner.network.end();
         self.inner.scope.kill();
     }
@@ -348,7 +356,12 @@ impl Fleet {
         let scope = Scope::labelled(dice::seed_of(seed, &purpose), node.0);
         machine.scope = Some(scope.clone());
         let clock: Arc<dyn Clock> = Arc::new(machine.clock.clone());
-        let wire: Arc<dyn Wire> = self.inner.network.attach(node, scope.clone());
+        let wire: Arc<dyn Wire> = match &self.inner.quic {
+            None => self.inner.network.attach(node, scope.clone()),
+            Some(quic) => {
+                quic.attach(node, scope.clone(), clock.clone()).expect("certificates made from a seed are good")
+            }
+        };
         let world = World {
             clock: clock.clone(),
             scope: scope.clone(),
@@ -394,6 +407,14 @@ impl Fleet {
     pub fn event(&self, node: Option<NodeId>, kind: &'static str, fields: &[(&'static str, Field<'_>)]) {
         self.inner.trace.event(self.inner.clock.real(), node, kind, fields);
     }
+}
+
+/// QUIC between all nodes of a plan.
+fn quic(plan: &Plan, clock: &SimClock, trace: &Trace, links: &Links) -> QuicNetwork {
+    let links = links.clone();
+    let conditions = Arc::new(move |from, to| links.condition(from, to));
+    let udp = UdpNetwork::new(clock.clone(), trace.clone(), dice::fork(plan.seed, "udp"), conditions);
+    QuicNetwork::new(plan.seed, plan.nodes(), udp).expect("every seed makes keys and certificates")
 }
 
 fn latencies(spec: &FleetSpec) -> BTreeMap<(NodeId, NodeId), u64> {
