@@ -73,7 +73,9 @@ fn kept_plans_stay_mended() {
     let folder = workspace().join("sim/regressions");
     let mut plans: Vec<_> = std::fs::read_dir(folder).expect("the folder is there").filter_map(Result::ok).collect();
     plans.sort_by_key(std::fs::DirEntry::path);
-    for plan in plans.iter().map(std::fs::DirEntry::path).filter(|path| path.extension().is_some_and(|end| end == "json")) {
+    for plan in
+        plans.iter().map(std::fs::DirEntry::path).filter(|path| path.extension().is_some_and(|end| end == "json"))
+    {
         succeeds(&["replay", &plan.to_string_lossy()]);
     }
 }
