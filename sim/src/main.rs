@@ -165,7 +165,7 @@ struct Show {
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Write the plan there.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long = "plan", id = "plan-file", value_name = "FILE")]
     plan: Option<PathBuf>,
     /// How to print.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
