@@ -117,6 +117,9 @@ pub struct WorkSpec {
     pub again_permille: u32,
     /// Of a thousand requests, how many carry something that detectors know.
     pub suspicious_permille: u32,
+    /// Of a thousand requests, how many carry some kilobytes.
+    #[serde(default)]
+    pub large_permille: u32,
     /// What administrators do.
     pub orders: Vec<Order>,
 }

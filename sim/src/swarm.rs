@@ -203,6 +203,7 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
         purse,
         again_permille: dice.random_range(20..150),
         suspicious_permille: dice.random_range(0..100),
+        large_permille: dice.random_range(0..200),
         orders,
     }
 }

@@ -87,6 +87,15 @@ fn some_planted_bugs_are_found_at_once() {
     }
 }
 
+/// The end-to-end tests look for the same words in the binary that serves people, where they must not be.
+#[test]
+fn the_simulator_is_marked_as_what_it_is() {
+    let (simulator, _machine) = simulator();
+    let bytes = std::fs::read(simulator).expect("the binary reads");
+    let holds = |words: &[u8]| bytes.windows(words.len()).any(|part| part == words);
+    assert!(holds(b"this binary answers getrandom itself") && holds(b"acknowledge-before-sync"));
+}
+
 #[test]
 fn what_cannot_be_run_is_refused_in_words() {
     let refused = |arguments: &[&str], words: &str| {
