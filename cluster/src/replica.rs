@@ -8,6 +8,8 @@ use parking_lot::{Mutex, RwLock};
 
 use nethical_governance::command::{CommandV1, HeaderV1};
 use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::{NodeId, ReplicaId};
+use nethical_protocol::sometimes;
 
 use crate::apply::PartitionMachine;
 use crate::lead::Lead;
@@ -60,21 +62,48 @@ impl PartitionReplica {
         self.store.retire();
     }
 
-    /// Follows leadership: begins and ends terms. Runs until the group stops.
+    /// Follows leadership: begins and ends terms, and gives a term up whose leader cannot trust its clock. Runs until the
+    /// group stops.
     pub async fn follow(self: Arc<Self>) {
         let mut leadership = self.group.leadership();
         loop {
             let now = *leadership.borrow_and_update();
             self.end_unless(now);
             if now.here && self.lead().is_none() && self.begin(now.term).await.is_err() {
-                self.shared.world.clock.sleep(BEGIN_RETRY).await;
+                let wait = if self.give_up_if_off().await { HOUSEKEEPING } else { BEGIN_RETRY };
+                self.shared.world.clock.sleep(wait).await;
                 continue;
             }
-            if leadership.changed().await.is_err() {
+            if now.here {
+                self.give_up_if_off().await;
+            }
+            if let Some(Err(_)) = timeout(&*self.shared.world.clock, HOUSEKEEPING, leadership.changed()).await {
                 self.end_unless(Leadership::default());
                 return;
             }
         }
+    }
+
+    /// A leader whose clock is off the majority's hands the group to the voter with the longest log whose clock is not
+    /// (ARCHITECTURE 9). While it leads and must not stamp, nobody decides; the others have no reason to elect one.
+    async fn give_up_if_off(&self) -> bool {
+        let (clock, nodes) = (&*self.shared.world.clock, self.shared.options.nodes.len());
+        if !self.shared.timekeeper.is_off(clock, nodes) {
+            return false;
+        }
+        let progress = self.group.progress();
+        let present = self.shared.world.directory.present();
+        let may_lead = |node: &NodeId| present.contains(node) && self.shared.timekeeper.trusts(*node, clock, nodes);
+        let fit = progress.voting.iter().filter(|(_, node)| **node != self.shared.options.node && may_lead(node));
+        let Some((successor, node)) = fit.max_by_key(|(replica, _)| progress.matched.get(replica)) else {
+            tracing::error!(group = %self.group.id(), "this node's clock is off, and there is nobody to lead in its place");
+            return false;
+        };
+        sometimes!(true, "a leader whose clock was off gave its group up");
+        tracing::error!(group = %self.group.id(), %node, "this node's clock is off: it gives its group up");
+        self.end_unless(Leadership::default());
+        self.group.transfer(ReplicaId(*successor)).await;
+        true
     }
 
     fn end_unless(&self, now: Leadership) {

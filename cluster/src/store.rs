@@ -13,7 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use nethical_audit::segment::footer::END_BYTES;
-use nethical_audit::segment::{SegmentFooter, SegmentIndex, SegmentMeta, SegmentScan, SegmentWriter, footer_bytes};
+use nethical_audit::segment::{
+    ScanEnd, SegmentFooter, SegmentIndex, SegmentMeta, SegmentScan, SegmentWriter, footer_bytes,
+};
 use nethical_audit::tree::{Hash, TILE_LEAVES, TileTree};
 use nethical_protocol::ids::LogId;
 use nethical_protocol::sometimes;
@@ -75,14 +77,15 @@ impl AuditStore {
         disk.create_dir(&dir).await?;
         let mut inner = Inner { closed: Vec::new(), open: None, tree: TileTree::default() };
         let names: Vec<String> = disk.list(&dir).await?.into_iter().filter(|name| name.ends_with(".seg")).collect();
-        for name in names {
+        let last = names.len().saturating_sub(1);
+        for (place, name) in names.into_iter().enumerate() {
             if inner.open.is_some() {
                 // Behind a damaged segment nothing can be trusted to be in sequence: peers have it.
                 tracing::error!(name, group = %log.group, "a segment behind a damaged one is set aside");
                 disk.rename(&format!("{dir}/{name}"), &format!("{dir}/{name}.aside")).await?;
                 continue;
             }
-            inner.take_in(&*disk, &dir, name).await?;
+            inner.take_in(&*disk, &dir, name, place < last).await?;
         }
         if inner.open.is_none() {
             inner.open = Some(create(&*disk, cluster, log, inner.tree.size()).await?);
@@ -258,13 +261,26 @@ async fn read_footer(disk: &dyn Disk, path: &str) -> io::Result<Option<(u64, Seg
     Ok(SegmentFooter::decode_end(&footer).ok().map(|footer| (length, footer, bytes as u64)))
 }
 
+/// True where every byte of a file is as a writer would have written it, footer included.
+async fn is_whole(disk: &dyn Disk, path: &str) -> io::Result<bool> {
+    let bytes = world::read_all(disk, path).await?;
+    Ok(SegmentScan::new(&bytes).is_ok_and(|mut scan| scan.finish() == ScanEnd::Closed))
+}
+
 impl Inner {
     /// Adds one segment file that recovery found, in order of its first leaf.
-    async fn take_in(&mut self, disk: &dyn Disk, dir: &str, name: String) -> io::Result<()> {
+    ///
+    /// A segment that has a successor was synced before that one began, so its footer speaks for it. The last one may
+    /// have been written and not synced: its footer can be there and some of its frames not.
+    async fn take_in(&mut self, disk: &dyn Disk, dir: &str, name: String, has_successor: bool) -> io::Result<()> {
         let path = format!("{dir}/{name}");
         let first = self.tree.size();
         disk.open(&path, false).await?.settle().await?;
-        if let Some((length, footer, footer_bytes)) = read_footer(disk, &path).await? {
+        let footer = match has_successor || is_whole(disk, &path).await? {
+            true => read_footer(disk, &path).await?,
+            false => None,
+        };
+        if let Some((length, footer, footer_bytes)) = footer {
             let index = SegmentIndex::from_footer(&footer, first, length, footer_bytes);
             let next = first + footer.leaf_hashes.len() as u64;
             footer.leaf_hashes.iter().for_each(|hash| self.tree.append(*hash));
@@ -296,3 +312,6 @@ impl Inner {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

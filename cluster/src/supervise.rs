@@ -150,7 +150,7 @@ async fn round<M: Machine>(core: &Core, group: &Group<M>, memory: &mut Memory, h
     }
 }
 
-/// The preferred node's replica, where it is another one, present, and has nearly everything.
+/// The preferred node's replica, where it is another one, present, has nearly everything, and a clock that it may lead by.
 fn successor(
     core: &Core,
     group: GroupId,
@@ -160,6 +160,10 @@ fn successor(
 ) -> Option<u64> {
     let preferred = core.placed(group).first().copied()?;
     if preferred == core.shared.options.node || !core.shared.world.directory.present().contains(&preferred) {
+        return None;
+    }
+    let (clock, nodes) = (&*core.shared.world.clock, core.shared.options.nodes.len());
+    if !core.shared.timekeeper.trusts(preferred, clock, nodes) {
         return None;
     }
     let (replica, _) = replicas.iter().find(|(_, node)| **node == preferred)?;

@@ -44,28 +44,68 @@ impl Timekeeper {
 
     /// The base of a new term: our wall, where it is within ε of the median of a quorum's walls.
     pub fn base_ns(&self, clock: &dyn Clock, cluster_nodes: usize) -> Result<u64, Problem> {
-        let (now, wall_ns) = (clock.now(), clock.wall_ns());
-        let ahead = |probe: &Probe| probe.origin_ns + now.as_nanos() as i128 - i128::from(wall_ns);
-        let mut offsets: Vec<i128> = vec![0];
-        let fresh = |probe: &&Probe| now.saturating_sub(probe.at) <= PROBE_AGE_MAX;
-        offsets.extend(self.probes.lock().values().filter(fresh).map(ahead));
-        if offsets.len() <= cluster_nodes / 2 {
+        let walls = self.walls(clock);
+        let Some(median_ns) = median_of(&walls, cluster_nodes) else {
             sometimes!(true, "too few clocks were known to lead");
             let detail =
-                format!("clocks of {} of {cluster_nodes} nodes are known; a majority is needed", offsets.len());
+                format!("clocks of {} of {cluster_nodes} nodes are known; a majority is needed", walls.known());
             return Err(Problem::new(Code::ClockUncertain, detail).retry_after_ms(500));
-        }
-        offsets.sort_unstable();
-        let median_ms = offsets[(offsets.len() - 1) / 2] / 1_000_000;
-        if median_ms.unsigned_abs() > u128::from(CLOCK_ERROR_MS_MAX) {
+        };
+        if is_far(median_ns) {
+            let median_ms = median_ns / 1_000_000;
             sometimes!(true, "a node's clock was too far off to lead");
-            tracing::error!(median_ms, "this node's wall clock is off the majority's: it gives up leadership");
+            tracing::error!(median_ms, "this node's wall clock is off the majority's: it may not lead");
             let detail =
                 format!("this node's clock is {median_ms} ms off the majority's; {CLOCK_ERROR_MS_MAX} ms are allowed");
             return Err(Problem::new(Code::ClockUncertain, detail).retry_after_ms(5_000));
         }
-        Ok(wall_ns)
+        Ok(walls.own_ns)
     }
+
+    /// True where a majority's walls say that this node's own is wrong. Too few known walls say nothing.
+    pub fn is_off(&self, clock: &dyn Clock, cluster_nodes: usize) -> bool {
+        median_of(&self.walls(clock), cluster_nodes).is_some_and(is_far)
+    }
+
+    /// True where a peer's wall is known, and near enough to the median that the peer may lead.
+    pub fn trusts(&self, peer: NodeId, clock: &dyn Clock, cluster_nodes: usize) -> bool {
+        let walls = self.walls(clock);
+        let ahead = walls.ahead_ns.iter().find(|(node, _)| *node == peer).map(|(_, ahead_ns)| *ahead_ns);
+        let median_ns = median_of(&walls, cluster_nodes);
+        ahead.zip(median_ns).is_some_and(|(ahead_ns, median_ns)| !is_far(median_ns - ahead_ns))
+    }
+
+    fn walls(&self, clock: &dyn Clock) -> Walls {
+        let (now, own_ns) = (clock.now(), clock.wall_ns());
+        let ahead = |probe: &Probe| probe.origin_ns + now.as_nanos() as i128 - i128::from(own_ns);
+        let probes = self.probes.lock();
+        let fresh = probes.iter().filter(|(_, probe)| now.saturating_sub(probe.at) <= PROBE_AGE_MAX);
+        Walls { own_ns, ahead_ns: fresh.map(|(node, probe)| (*node, ahead(probe))).collect() }
+    }
+}
+
+/// The wall clocks that are known at a moment.
+struct Walls {
+    own_ns: u64,
+    /// How far each peer's is ahead of our own.
+    ahead_ns: Vec<(NodeId, i128)>,
+}
+
+impl Walls {
+    fn known(&self) -> usize {
+        1 + self.ahead_ns.len()
+    }
+}
+
+/// How far the median is ahead of our own wall; none where no majority is known.
+fn median_of(walls: &Walls, cluster_nodes: usize) -> Option<i128> {
+    let mut ahead_ns: Vec<i128> = walls.ahead_ns.iter().map(|(_, ahead_ns)| *ahead_ns).chain([0]).collect();
+    ahead_ns.sort_unstable();
+    (walls.known() > cluster_nodes / 2).then(|| ahead_ns[(ahead_ns.len() - 1) / 2])
+}
+
+fn is_far(off_ns: i128) -> bool {
+    (off_ns / 1_000_000).unsigned_abs() > u128::from(CLOCK_ERROR_MS_MAX)
 }
 
 /// Stamps the entries of one term. Owned by the term's proposer.
@@ -143,6 +183,24 @@ mod tests {
         assert_eq!(timekeeper.base_ns(&Still(later, true_ns), 3), Ok(true_ns));
         let jumped = timekeeper.base_ns(&Still(later, true_ns + 60_000_000_000), 3);
         assert_eq!(jumped.expect_err("it is a minute ahead").code, Code::ClockUncertain);
+    }
+
+    #[test]
+    fn the_one_wall_that_is_off_is_told_from_those_that_are_not() {
+        const WALL_NS: u64 = 1_700_000_000_000_000_000;
+        let timekeeper = Timekeeper::default();
+        let (sent, answered) = (Duration::from_millis(998), Duration::from_secs(1));
+        let clock = Still(answered, WALL_NS);
+        assert!(!timekeeper.is_off(&clock, 3), "nobody else is known");
+        timekeeper.probed(NodeId(2), WALL_NS + 40_000_000, sent, answered);
+        timekeeper.probed(NodeId(3), WALL_NS + 900_000_000, sent, answered);
+        assert!(!timekeeper.is_off(&clock, 3));
+        assert!(timekeeper.trusts(NodeId(2), &clock, 3));
+        assert!(!timekeeper.trusts(NodeId(3), &clock, 3));
+        assert!(!timekeeper.trusts(NodeId(4), &clock, 3), "its wall is not known");
+        let behind = Still(answered, WALL_NS - 5_000_000_000);
+        assert!(timekeeper.is_off(&behind, 3));
+        assert!(timekeeper.trusts(NodeId(2), &behind, 3), "whose own wall is off still knows who may lead");
     }
 
     #[test]

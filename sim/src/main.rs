@@ -23,6 +23,7 @@ mod entropy;
   nethical-sim run --seed 42 --html run.html       the same, to look at
   nethical-sim fuzz --seeds 500 --jobs 2           many seeds; every failure with its replay command
   nethical-sim shrink --seed 42                    the fewest faults that still fail
+  nethical-sim scenarios                           everything that has a name
   nethical-sim mutants                             prove that planted bugs are found"
 )]
 struct Arguments {
@@ -62,6 +63,8 @@ enum Command {
     Mutants(MutantArguments),
     /// Count in how many runs each thing was seen that must be seen sometimes.
     Coverage(FuzzArguments),
+    /// Run the named scenarios and hold each against what is expected of it.
+    Scenarios(command::scenarios::Arguments),
     /// Print the digests of some seeds, a line each.
     #[command(hide = true)]
     Digests {
@@ -151,6 +154,9 @@ struct RunArguments {
     /// A planted bug to run with; `mutants --list` names them.
     #[arg(long, value_name = "BUG")]
     planted: Option<String>,
+    /// A named scenario in place of the seed's own plan; `scenarios --list` names them.
+    #[arg(long, value_name = "NAME", conflicts_with = "seconds")]
+    scenario: Option<String>,
     #[command(flatten)]
     show: Show,
 }
@@ -185,16 +191,19 @@ enum Output {
 }
 
 impl RunArguments {
-    fn plan(&self) -> Plan {
+    fn plan(&self) -> anyhow::Result<Plan> {
         let shape = nethical_sim::swarm::Shape { net: self.net, ..Default::default() };
-        let plan = nethical_sim::swarm::draw_within(self.seed, self.seconds, &shape);
-        Plan { planted: self.planted.clone(), ..plan }
+        let plan = match &self.scenario {
+            Some(name) => Plan { net: self.net, ..command::scenarios::find(name)?.plan(self.seed) },
+            None => nethical_sim::swarm::draw_within(self.seed, self.seconds, &shape),
+        };
+        Ok(Plan { planted: self.planted.clone(), ..plan })
     }
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
-        Command::Run(arguments) => command::run::run(&arguments.plan(), &arguments.show),
+        Command::Run(arguments) => command::run::run(&arguments.plan()?, &arguments.show),
         Command::Fuzz(arguments) => command::fuzz::fuzz(&arguments),
         Command::Replay { plan, show } => command::run::run(&Plan::read(&plan)?, &show),
         Command::Shrink { plan, run, out, minutes } => {
@@ -205,5 +214,6 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Mutants(arguments) => command::mutants::mutants(&arguments),
         Command::Coverage(arguments) => command::coverage::coverage(&arguments),
         Command::Digests { seconds, net, seeds } => command::run::digests(seconds, net, &seeds),
+        Command::Scenarios(arguments) => command::scenarios::scenarios(&arguments),
     }
 }

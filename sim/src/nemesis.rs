@@ -5,6 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use nethical_protocol::ids::NodeId;
+use nethical_protocol::sometimes;
 
 use crate::dice;
 use crate::fault::{Entry, Fault};
@@ -176,6 +177,7 @@ impl Nemesis {
         }
         let (path, _) = &files[dice.random_range(0..files.len())];
         let done = if misdirected { disk.misdirect(path, &mut dice) } else { disk.rot(path, &mut dice) };
+        sometimes!(done, "a durable file was mangled");
         if done {
             fleet.event(Some(node), "mangled", &[("what", Field::Text(path))]);
             fleet.watch().forget(node);

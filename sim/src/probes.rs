@@ -86,7 +86,7 @@ impl Meddler {
         self.inner.active.lock().remove(&id);
     }
 
-    /// What `sometimes!` has counted.
+    /// What `sometimes!` has counted, the unusual ways that were taken, and the places where a machine lost its power.
     pub fn seen(&self) -> BTreeMap<&'static str, u64> {
         self.inner.seen.lock().clone()
     }
@@ -113,10 +113,14 @@ impl Probes for Meddler {
 
     fn buggify(&self, name: &'static str) -> bool {
         let mut active = self.inner.active.lock();
-        active.values_mut().any(|active| match &active.fault {
+        let taken = active.values_mut().any(|active| match &active.fault {
             Fault::Buggify { name: wanted, permille } => wanted == name && active.dice.random_ratio(*permille, 1_000),
             _ => false,
-        })
+        });
+        if taken {
+            *self.inner.seen.lock().entry(name).or_default() += 1;
+        }
+        taken
     }
 
     fn sometimes(&self, name: &'static str) {
@@ -165,6 +169,7 @@ impl Probes for Meddler {
         drop(active);
         let Some(dark_ms) = stop_for else { return Point::Go };
         self.event("stopped-at", name);
+        *self.inner.seen.lock().entry(name).or_default() += 1;
         match &*self.inner.stopper.lock() {
             Some(stopper) => {
                 stopper(node, dark_ms);

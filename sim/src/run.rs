@@ -73,7 +73,8 @@ pub struct Report {
     pub healed_after_ms: Option<u64>,
     /// True where too little was decided for the checks to mean much.
     pub is_void: bool,
-    /// What has been seen of what must be seen sometimes, and how often.
+    /// What has been seen of what must be seen sometimes, and how often; places where a machine lost its power and unusual
+    /// ways that were taken are there by their names.
     pub seen: BTreeMap<String, u64>,
     /// What must not happen and did. Empty for a good run.
     pub violations: Vec<Violation>,

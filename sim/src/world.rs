@@ -23,6 +23,7 @@ use nethical_cluster::world::{Clock, Scope, Wire, World};
 use nethical_governance::policy::default_bundle_text;
 use nethical_protocol::ids::{GroupId, NodeId};
 use nethical_protocol::ring::RingNode;
+use nethical_protocol::sometimes;
 
 use crate::clock::SimClock;
 use crate::dice;
@@ -284,6 +285,7 @@ impl Fleet {
             return;
         }
         let real = self.inner.clock.real();
+        sometimes!(true, "a node ended by itself");
         self.event(Some(node), "exit", &[("what", Field::Text(why))]);
         self.inner.troubles.lock().insert(node, why.to_owned());
         if self.with(node, |machine| machine.ailing.is_empty() && real > machine.forgiven_until) {
