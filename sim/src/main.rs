@@ -13,6 +13,10 @@ mod command;
 #[cfg(not(test))]
 mod entropy;
 
+/// Where things lie in memory may not show in a run, so the allocator is free to be chosen by speed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs the cluster's code in a fake world: simulated time, network, disks and clocks, from one number.
 #[derive(Parser)]
 #[command(
@@ -36,6 +40,8 @@ enum Command {
     Run(RunArguments),
     /// Run many seeds; each failure is a line with the command that replays it.
     Fuzz(FuzzArguments),
+    /// Measure how fast runs are, on one thread and under fixed conditions.
+    Bench(command::bench::BenchArguments),
 }
 
 /// Which seeds to run.
@@ -132,5 +138,6 @@ fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
         Command::Run(arguments) => command::run::run(&arguments.plan(), &arguments.show),
         Command::Fuzz(arguments) => command::fuzz::fuzz(&arguments),
+        Command::Bench(arguments) => command::bench::bench(&arguments),
     }
 }
