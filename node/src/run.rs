@@ -120,7 +120,8 @@ fn world(config: &NodeConfig, scope: &Scope, disk: RealDisk) -> anyhow::Result<W
     let wire = QuicWire::bind(scope.clone(), clock.clone(), quic)?;
     let kv = SledKv::open(&config.data_dir.join("sled"), "directory").context("the local index (it may be deleted)")?;
     let directory = Arc::new(PresenceTable::new(config.node, clock.clone()));
-    Ok(World { clock, scope: scope.clone(), wire, disk: Arc::new(disk), kv: Arc::new(kv), directory })
+    let (disk, kv, prepared) = (Arc::new(disk), Arc::new(kv), Arc::default());
+    Ok(World { clock, scope: scope.clone(), wire, disk, kv, directory, prepared })
 }
 
 fn options(config: &NodeConfig) -> Options {

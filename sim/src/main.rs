@@ -13,6 +13,10 @@ mod command;
 #[cfg(not(test))]
 mod entropy;
 
+/// Where things lie in memory may not show in a run, so the allocator is free to be chosen by speed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs the cluster's code in a fake world: simulated time, network, disks and clocks, from one number.
 #[derive(Parser)]
 #[command(
@@ -65,6 +69,8 @@ enum Command {
     Coverage(FuzzArguments),
     /// Run the named scenarios and hold each against what is expected of it.
     Scenarios(command::scenarios::Arguments),
+    /// Measure how fast runs are, on one thread and under fixed conditions.
+    Bench(command::bench::BenchArguments),
     /// Print the digests of some seeds, a line each.
     #[command(hide = true)]
     Digests {
@@ -215,5 +221,6 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Coverage(arguments) => command::coverage::coverage(&arguments),
         Command::Digests { seconds, net, seeds } => command::run::digests(seconds, net, &seeds),
         Command::Scenarios(arguments) => command::scenarios::scenarios(&arguments),
+        Command::Bench(arguments) => command::bench::bench(&arguments),
     }
 }

@@ -14,6 +14,7 @@ use rand_chacha::ChaCha12Rng;
 
 use nethical_audit::keys::Keyring;
 use nethical_cluster::governor::NodeGovernor;
+use nethical_cluster::prepared::Prepared;
 use nethical_cluster::replicate::group::Timing;
 use nethical_cluster::shared::Options;
 use nethical_cluster::start;
@@ -96,6 +97,8 @@ struct Inner {
     /// Carries the calls, where the plan wants QUIC.
     quic: Option<QuicNetwork>,
     watch: Watch,
+    /// One for all nodes and lives of a run. Not one for all runs: a run may not depend on those before it.
+    prepared: Arc<Prepared>,
     /// What happens to machines whether they run or not.
     scope: Scope,
     machines: Mutex<BTreeMap<NodeId, Machine>>,
@@ -134,8 +137,21 @@ impl Fleet {
         }
         let (machines, crash_dice) = (Mutex::new(machines), Mutex::new(dice::fork(seed, "crashes")));
         let (scope, troubles) = (Scope::new(dice::seed_of(seed, "fleet")), Mutex::default());
-        let inner =
-            Inner { seed, spec, clock, trace, links, network, quic, watch, scope, machines, crash_dice, troubles };
+        let inner = Inner {
+            seed,
+            spec,
+            clock,
+            trace,
+            links,
+            network,
+            quic,
+            watch,
+            prepared: Arc::default(),
+            scope,
+            machines,
+            crash_dice,
+            troubles,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -371,6 +387,7 @@ impl Fleet {
             disk: Arc::new(machine.disk.clone()),
             kv: machine.kv.clone(),
             directory: Arc::new(PresenceTable::new(node, clock)),
+            prepared: self.inner.prepared.clone(),
         };
         (world, scope)
     }
