@@ -213,7 +213,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Fuzz(arguments) => command::fuzz::fuzz(&arguments),
         Command::Replay { plan, show } => command::run::run(&Plan::read(&plan)?, &show),
         Command::Shrink { plan, run, out, minutes } => {
-            let plan = plan.map_or_else(|| Ok(run.plan()), |path| Plan::read(&path))?;
+            let plan = plan.map_or_else(|| run.plan(), |path| Plan::read(&path))?;
             command::shrink::run(&plan, out, std::time::Duration::from_secs(minutes * 60))
         }
         Command::VerifyDeterminism(arguments) => command::verify::verify(&arguments),
