@@ -26,14 +26,8 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("log-time-from-wall", "Entries are stamped with the leader's wall clock as it is."),
     ("dedup-eviction-re-executes", "A request id that may have been forgotten is executed instead of refused."),
     ("vote-lost-on-recycling", "A log segment does not begin with the groups' votes, so that recycling loses them."),
-    ("budget-window-boundary", "A budget's window ends a tenth early, and what is charged then is not counted."),
     ("replay-charges-twice", "A repeated request is answered from its record and charged once more."),
-    ("read-index-skipped", "A leader reports an agent's state without asking a quorum whether it still leads."),
-    ("lease-not-checked", "A leader decides although the control group has not been reached for too long."),
-    ("holds-not-in-snapshot", "A ledger's snapshot leaves out the hold-orders on tenants and on the zone."),
     ("requests-not-in-snapshot", "A ledger's snapshot leaves out which requests were executed."),
-    ("hold-lapses-early", "A hold-order with a time limit ends a second before that."),
-    ("unknown-reported-as-refused", "A decision whose entry's fate is unknown is reported as never proposed."),
 ];
 
 /// What production code reports as it claims it to be, bugs or none: the name, its facts in order. The node is the

@@ -225,10 +225,10 @@ impl Plan {
 
     /// Refuses a plan that no run could be made of, with what is wrong.
     pub fn check(&self) -> anyhow::Result<()> {
-        self.fleet.check()?;
-        self.work.check(self.length_ms)?;
         let length = SECONDS_MIN * 1_000..=SECONDS_MAX * 1_000;
         ensure!(length.contains(&self.length_ms), "length_ms is {}; {length:?} is possible", self.length_ms);
+        self.fleet.check()?;
+        self.work.check(self.length_ms)?;
         ensure!(self.faults.len() <= FAULTS_MAX, "{} faults; {FAULTS_MAX} are allowed", self.faults.len());
         let mut ids = BTreeSet::new();
         for entry in &self.faults {

@@ -5,6 +5,8 @@
 //! `--cfg tokio_unstable` and answering probes needs a feature, and no other build may have either. The first build takes
 //! minutes; the tests themselves must stay under four on two cores. They run one after another, each on all cores.
 
+#![allow(clippy::disallowed_methods, reason = "tests are the outermost layer")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, OnceLock};
