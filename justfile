@@ -34,9 +34,10 @@ bench *args:
     cargo build --release -p nethical
     cargo run --quiet -p nethical-tests --bin bench -- {{args}}
 
-# Run the cluster's code in a fake world. Its own target folder, because the flag rebuilds everything.
+# Run the cluster's code in a fake world (sim/README.md). Its own target folder, because the flags rebuild everything.
 sim *args:
-    RUSTFLAGS="--cfg tokio_unstable" cargo run --quiet --target-dir target-sim -p nethical-sim -- {{args}}
+    RUSTFLAGS="--cfg tokio_unstable" cargo build --quiet --locked --profile sim -p nethical-sim --features probes --target-dir target-sim
+    target-sim/sim/nethical-sim {{args}}
 
 # A hostile link between two programs of this machine: just chaos --listen A --target B --loss-percent 5
 chaos *args:

@@ -14,7 +14,7 @@ use nethical_governance::outcome::OutcomeV1;
 use nethical_protocol::action::Action;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::limits::STALE_RETRIES_MAX;
-use nethical_protocol::{probe, sometimes};
+use nethical_protocol::sometimes;
 
 use crate::apply::AppliedEntry;
 use crate::control::view::Tenant;
@@ -124,7 +124,7 @@ fn land(lead: &Lead, actor: ActorRef<Ask>, mut ask: Ask, fate: Fate) {
             ask.settle(Settled::Problem(Problem::new(Code::StaleEvaluation, detail).retry_after_ms(100)));
         }
         Err(ProposeError::Refused(problem)) => ask.settle(Settled::Problem(problem)),
-        Err(fate) if matches!(fate, ProposeError::NotLeader) || probe::planted("unknown-reported-as-refused") => {
+        Err(ProposeError::NotLeader) => {
             ask.settle(Settled::Problem(Problem::new(Code::NotLeader, "this node does not lead the agent's group")));
         }
         Err(_) => ask.settle(Settled::Unknown),

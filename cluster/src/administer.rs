@@ -12,7 +12,6 @@ use nethical_governance::quota::Subject;
 use nethical_protocol::control::HoldScope;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, GroupId, KeyedId, NodeId};
-use nethical_protocol::probe;
 
 use crate::actor::command::{TENANT_KEY_ID, actor_keys};
 use crate::body::BodyV1;
@@ -134,11 +133,9 @@ async fn agent_here(core: &Core, ask: AskAgentV1) -> AgentAnswerV1 {
         Ok(found) => found,
         Err(hint) => return AgentAnswerV1::NotLeader(hint),
     };
-    if !probe::planted("read-index-skipped") {
-        match timeout(&*core.shared.world.clock, PATIENCE, replica.group.confirm()).await {
-            Some(Ok(())) => {}
-            _ => return AgentAnswerV1::NotLeader(None),
-        }
+    match timeout(&*core.shared.world.clock, PATIENCE, replica.group.confirm()).await {
+        Some(Ok(())) => {}
+        _ => return AgentAnswerV1::NotLeader(None),
     }
     let view = core.shared.view();
     let Some(tenant) = view.tenant(&ask.tenant) else { return AgentAnswerV1::NotLeader(None) };

@@ -24,6 +24,7 @@ pub mod inspect;
 pub mod message;
 pub mod meta;
 pub mod node;
+pub mod prepared;
 pub mod replica;
 pub mod rules;
 pub mod service;

@@ -13,7 +13,7 @@ use nethical_audit::leaf::LeafV1;
 use nethical_protocol::control::TenantSpec;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{GroupId, NodeId};
-use nethical_protocol::ring::place_group;
+use nethical_protocol::ring::{place_group, place_groups};
 use nethical_protocol::slot::slot_of;
 use nethical_protocol::status::ReadyCheck;
 
@@ -59,6 +59,7 @@ pub struct Core {
     partitions: RwLock<BTreeMap<GroupId, Arc<PartitionReplica>>>,
     founding: watch::Sender<Option<Arc<FoundingV1>>>,
     asked_tenants: Mutex<Vec<String>>,
+    placement: BTreeMap<GroupId, Vec<NodeId>>,
     /// What the partitions have told this node, for when it leads the control group.
     pub heard: crate::rules::Heard,
     /// Told when a tenant was asked for.
@@ -75,10 +76,17 @@ pub struct Core {
     pub starting: Mutex<BTreeMap<GroupId, String>>,
 }
 
+/// All groups of a zone with so many partitions.
+fn groups_of(partitions: u32) -> impl Iterator<Item = GroupId> + use<> {
+    (0..GroupId::FIRST_PARTITION + partitions).map(GroupId)
+}
+
 impl Core {
     /// A core without replicas.
     pub fn new(shared: Arc<Shared>, wal: Wal) -> Arc<Self> {
+        let options = &shared.options;
         Arc::new(Self {
+            placement: place_groups(groups_of(options.partitions), &options.nodes, options.replicas),
             shared,
             wal,
             meta: RwLock::default(),
@@ -143,12 +151,14 @@ impl Core {
 
     /// All groups of the zone.
     pub fn groups(&self) -> impl Iterator<Item = GroupId> + use<> {
-        (0..GroupId::FIRST_PARTITION + self.shared.options.partitions).map(GroupId)
+        groups_of(self.shared.options.partitions)
     }
 
     /// The nodes on which a group is placed, the preferred leader first.
     pub fn placed(&self, group: GroupId) -> Vec<NodeId> {
-        place_group(group, &self.shared.options.nodes, self.shared.options.replicas)
+        let options = &self.shared.options;
+        let placed = self.placement.get(&group).cloned();
+        placed.unwrap_or_else(|| place_group(group, &options.nodes, options.replicas))
     }
 
     /// The other nodes of the zone.

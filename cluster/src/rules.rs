@@ -16,7 +16,6 @@ use tokio::sync::Notify;
 
 use nethical_audit::{body, keys};
 use nethical_governance::command::{ApplyControlV1, HeaderV1};
-use nethical_governance::policy::Bundle;
 use nethical_protocol::control::{AckState, ControlAck, RevisedFact, TenantSpec};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, GroupId, NodeId};
@@ -155,7 +154,8 @@ fn complete(core: &Core, ask: ChangeRulesV1) -> Result<AskV1, Problem> {
         ChangeRulesV1::PutLimit(spec) => AskV1::PutLimit(spec),
         ChangeRulesV1::RemoveLimit { tenant, id } => AskV1::RemoveLimit { tenant, id },
         ChangeRulesV1::PutPolicy(text) => {
-            Bundle::parse(&text).map_err(|error| Problem::new(Code::InvalidPolicy, error.to_string()))?;
+            let parsed = core.shared.world.prepared.bundle(&text);
+            parsed.map_err(|error| Problem::new(Code::InvalidPolicy, error.to_string()))?;
             AskV1::PutPolicy { digest: Sha256::digest(&text).into(), text }
         }
         ChangeRulesV1::PlaceHold(spec) => AskV1::PlaceHold(spec),
@@ -342,7 +342,7 @@ async fn give_first_policy(core: &Arc<Core>) {
         return;
     }
     let text = core.shared.options.first_policy.clone();
-    if let Err(error) = Bundle::parse(&text) {
+    if let Err(error) = core.shared.world.prepared.bundle(&text) {
         return tracing::error!(%error, "the first policy does not parse; no action can be decided until one is put in force");
     }
     let Ok(control) = confirmed_leader(core).await else { return };

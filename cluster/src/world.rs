@@ -23,6 +23,8 @@ pub mod sled;
 
 pub use scope::Scope;
 
+use crate::prepared::Prepared;
+
 /// Everything that a node may touch. Cheap to clone.
 #[derive(Clone)]
 pub struct World {
@@ -38,6 +40,8 @@ pub struct World {
     pub kv: Arc<dyn Kv>,
     /// Who is there.
     pub directory: Arc<dyn Directory>,
+    /// What takes long to make and no node changes.
+    pub prepared: Arc<Prepared>,
 }
 
 /// Time. `now` never goes back; `wall` may jump either way.

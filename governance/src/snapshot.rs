@@ -156,7 +156,7 @@ impl Ledger {
             policy: self.policy.map(|policy| (policy.revision, policy.digest)),
             tenants: self.tenants.iter().map(|(id, at)| TenantFact { tenant: *id, placement: *at }).collect(),
             limits: self.quota.limits.iter().map(|limit| (limit.fact.clone(), limit.born)).collect(),
-            holds: self.holds.iter().filter(|_| !probe::planted("holds-not-in-snapshot")).cloned().collect(),
+            holds: self.holds.iter().cloned().collect(),
             agents: self.agents.iter().map(|(key, entry)| agent_record(key, entry)).collect(),
             agents_swept_to: self.swept_to.map(agent_key_record),
             buckets: self.quota.buckets.iter().map(|(key, bucket)| bucket_record(key, bucket)).collect(),

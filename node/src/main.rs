@@ -18,6 +18,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+#[cfg(tokio_unstable)]
+compile_error!("a node is never built with `--cfg tokio_unstable`: that belongs to the simulator's build alone");
+const _: () = assert!(!nethical_protocol::probe::ENABLED, "a node is never built with the simulator's probes");
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -21,7 +21,7 @@ use nethical_cluster::governor::NodeGovernor;
 use nethical_cluster::replicate::group::Timing;
 use nethical_cluster::shared::Options;
 use nethical_cluster::world::presence::PresenceTable;
-use nethical_cluster::world::quic::{QuicOptions, QuicWire};
+use nethical_cluster::world::quic::{Ground, QuicOptions, QuicWire};
 use nethical_cluster::world::real::{RealClock, RealDisk};
 use nethical_cluster::world::sled::SledKv;
 use nethical_cluster::world::{Clock, Scope, World};
@@ -110,7 +110,7 @@ fn world(config: &NodeConfig, scope: &Scope, disk: RealDisk) -> anyhow::Result<W
     }
     let quic = QuicOptions {
         node: config.node,
-        listen: config.peer_listen,
+        ground: Ground::listen(config.peer_listen)?,
         peers,
         certificate_chain,
         key,
@@ -120,7 +120,8 @@ fn world(config: &NodeConfig, scope: &Scope, disk: RealDisk) -> anyhow::Result<W
     let wire = QuicWire::bind(scope.clone(), clock.clone(), quic)?;
     let kv = SledKv::open(&config.data_dir.join("sled"), "directory").context("the local index (it may be deleted)")?;
     let directory = Arc::new(PresenceTable::new(config.node, clock.clone()));
-    Ok(World { clock, scope: scope.clone(), wire, disk: Arc::new(disk), kv: Arc::new(kv), directory })
+    let (disk, kv, prepared) = (Arc::new(disk), Arc::new(kv), Arc::default());
+    Ok(World { clock, scope: scope.clone(), wire, disk, kv, directory, prepared })
 }
 
 fn options(config: &NodeConfig) -> Options {

@@ -4,7 +4,7 @@
 //! under fixed SipHash keys, inserted in sorted order, and pinned by golden tests: two nodes that disagree here would
 //! route the same agent to different groups.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
 use hashring::HashRing;
@@ -94,10 +94,23 @@ pub fn fill_slots(partitions: u32) -> Vec<GroupId> {
 
 /// The nodes of a group's replicas: a clockwise walk that takes a new region as long as there is one left.
 pub fn place_group(group: GroupId, nodes: &[RingNode], replicas: usize) -> Vec<NodeId> {
+    place_on(&ring_of(nodes.iter().map(|node| node.node.0)), group, nodes, replicas)
+}
+
+/// [`place_group`] for many groups, which costs hardly more than for one: the ring is what takes long.
+pub fn place_groups(
+    groups: impl IntoIterator<Item = GroupId>,
+    nodes: &[RingNode],
+    replicas: usize,
+) -> BTreeMap<GroupId, Vec<NodeId>> {
     let ring = ring_of(nodes.iter().map(|node| node.node.0));
+    groups.into_iter().map(|group| (group, place_on(&ring, group, nodes, replicas))).collect()
+}
+
+fn place_on(ring: &HashRing<Point>, group: GroupId, nodes: &[RingNode], replicas: usize) -> Vec<NodeId> {
     let mut key = *b"group0000";
     key[5..].copy_from_slice(&group.0.to_le_bytes());
-    let order = walk(&ring, &key);
+    let order = walk(ring, &key);
     let region_of = |id: u64| nodes.iter().find(|node| node.node.0 == id).map(|node| node.region.as_str());
     let (mut chosen, mut regions) = (Vec::new(), BTreeSet::new());
     for id in &order {
@@ -140,6 +153,8 @@ mod tests {
             let regions: BTreeSet<u64> = placed.iter().map(|node| node.0 % 3).collect();
             assert_eq!((placed.len(), regions.len()), (3, 3), "group {group}");
         }
+        let together = place_groups((0..60).map(GroupId), &nodes(9, 3), 3);
+        assert!((0..60).all(|group| together[&GroupId(group)] == place_group(GroupId(group), &nodes(9, 3), 3)));
         assert_eq!(place_group(GroupId(5), &nodes(3, 1), 3).len(), 3, "one region still gives three replicas");
         assert_eq!(place_group(GroupId(5), &nodes(2, 2), 3).len(), 2, "never a node twice");
     }

@@ -104,7 +104,7 @@ impl<'a> Findings<'a> {
     pub fn check(&self, at_ms: u64) -> Vec<Violation> {
         let named = |(name, check): &(&'static str, Check)| {
             let found = check(self).into_iter();
-            found.map(|what| Violation { check: *name, at_ms, what }).collect::<Vec<_>>()
+            found.map(|what| Violation { check: name, at_ms, what }).collect::<Vec<_>>()
         };
         let mut violations: Vec<Violation> = CHECKS.iter().flat_map(named).collect();
         violations.extend(porcupine::check(self).into_iter().map(|what| Violation { check: "porcupine", at_ms, what }));

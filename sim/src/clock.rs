@@ -89,6 +89,11 @@ impl SimClock {
         self.start.elapsed()
     }
 
+    /// `at` since the start of the run, as tokio's timers count.
+    pub fn instant(&self, at: Duration) -> Instant {
+        self.start + at
+    }
+
     /// Completes at `at` since the start of the run.
     pub async fn reach(&self, at: Duration) {
         tokio::time::sleep_until(self.start + at).await;

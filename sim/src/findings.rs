@@ -32,19 +32,25 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
     for group in fleet.partitions() {
         let mut reader = None;
         for (node, living) in fleet.living() {
-            if let Some(log) = read_log(living.governor.core(), group).await {
-                let root = hex::encode(log.root);
-                let fields = [
-                    ("group", Field::Number(u64::from(group.0))),
-                    ("leaves", Field::Number(log.hashes.len() as u64)),
-                    ("root", Field::Text(&root)),
-                ];
-                fleet.event(Some(node), "log", &fields);
-                logs.insert((group, node), log);
-                reader = Some(living.governor);
-            } else if living.governor.core().partition(group).is_some() && !plan.mangles(node, "audit") {
-                fleet.watch().violated("audit-reads", format!("the log of group {group} does not read on node {node}"));
-            }
+            let log = match read_log(living.governor.core(), group).await {
+                Ok(Some(log)) => log,
+                Ok(None) => continue,
+                Err(why) => {
+                    if !plan.mangles(node, "audit") {
+                        fleet.watch().violated("audit-reads", format!("group {group} on node {node}: {why}"));
+                    }
+                    continue;
+                }
+            };
+            let root = hex::encode(log.root);
+            let fields = [
+                ("group", Field::Number(u64::from(group.0))),
+                ("leaves", Field::Number(log.hashes.len() as u64)),
+                ("root", Field::Text(&root)),
+            ];
+            fleet.event(Some(node), "log", &fields);
+            logs.insert((group, node), log);
+            reader = Some(living.governor);
         }
         if let Some(governor) = reader {
             entries.extend(read_entries(&governor, group).await);
@@ -90,9 +96,9 @@ async fn ask_proof(plan: &Plan, fleet: &Fleet, told: Told) -> Option<Given> {
     last
 }
 
-/// One node's replica of a log; `None` where it is not there or does not read.
-async fn read_log(core: &Core, group: GroupId) -> Option<Log> {
-    let replica = core.partition(group)?;
+/// One node's replica of a log; `None` where the node has none, an error where it does not read.
+async fn read_log(core: &Core, group: GroupId) -> Result<Option<Log>, String> {
+    let Some(replica) = core.partition(group) else { return Ok(None) };
     let (size, root, ledger) = {
         let machine = replica.machine.lock();
         let (size, root) = machine.tree();
@@ -101,15 +107,18 @@ async fn read_log(core: &Core, group: GroupId) -> Option<Log> {
     let (mut leaves, mut hashes, frontier) = (Vec::new(), Vec::new(), &mut Frontier::default());
     while (leaves.len() as u64) < size {
         let at = leaves.len() as u64;
-        let found = replica.store.read(at, size - at).await.ok().filter(|found| !found.is_empty())?;
-        for (bytes, _) in found.iter().take((size - at) as usize) {
-            leaves.push(LeafV1::decode(bytes).ok()?);
+        let found = replica.store.read(at, size - at).await.map_err(|error| format!("leaf {at} of {size}: {error}"))?;
+        if found.is_empty() {
+            return Err(format!("leaf {at} of {size} is not there"));
+        }
+        for (bytes, _) in &found {
+            leaves.push(LeafV1::decode(bytes).map_err(|error| format!("leaf {} of {size}: {error}", leaves.len()))?);
             let hash = leaf_hash(bytes);
             frontier.append(hash);
             hashes.push(hash);
         }
     }
-    Some(Log { leaves, hashes, root, recomputed: frontier.root(), ledger })
+    Ok(Some(Log { leaves, hashes, root, recomputed: frontier.root(), ledger }))
 }
 
 /// All entries of a group as a reader of one node's interface sees them.

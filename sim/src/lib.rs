@@ -11,6 +11,8 @@ pub mod clock;
 pub mod dice;
 pub mod links;
 pub mod probes;
+pub mod quic;
+pub mod udp;
 pub mod wire;
 pub mod world;
 
@@ -21,6 +23,7 @@ pub mod nemesis;
 pub mod plan;
 pub mod run;
 pub mod scenario;
+pub mod shrink;
 pub mod swarm;
 pub mod workload;
 

@@ -13,6 +13,10 @@ mod command;
 #[cfg(not(test))]
 mod entropy;
 
+/// Where things lie in memory may not show in a run, so the allocator is free to be chosen by speed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs the cluster's code in a fake world: simulated time, network, disks and clocks, from one number.
 #[derive(Parser)]
 #[command(
@@ -37,8 +41,71 @@ enum Command {
     Run(RunArguments),
     /// Run many seeds; each failure is a line with the command that replays it.
     Fuzz(FuzzArguments),
+    /// Run a plan from a file.
+    Replay {
+        /// The plan, as `run --plan` or `shrink` wrote it.
+        plan: PathBuf,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Find the fewest faults of a failing run that still fail, and write them as a plan.
+    Shrink {
+        /// A plan's file; without it, the seed is drawn.
+        plan: Option<PathBuf>,
+        #[command(flatten)]
+        run: RunArguments,
+        /// Where the smaller plan goes.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Stop after so many minutes with what was found by then.
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+    },
+    /// Run each seed in two processes and compare the digests; name the first event that differs.
+    VerifyDeterminism(FuzzArguments),
+    /// Show that every planted bug is found by a check, and that the same seeds are clean without it.
+    Mutants(MutantArguments),
+    /// Count in how many runs each thing was seen that must be seen sometimes.
+    Coverage(FuzzArguments),
     /// Run the named scenarios and hold each against what is expected of it.
     Scenarios(command::scenarios::Arguments),
+    /// Measure how fast runs are, on one thread and under fixed conditions.
+    Bench(command::bench::BenchArguments),
+    /// Print the digests of some seeds, a line each.
+    #[command(hide = true)]
+    Digests {
+        #[arg(long)]
+        seconds: u64,
+        #[arg(long, value_enum, default_value_t = Net::Message)]
+        net: Net,
+        seeds: Vec<u64>,
+    },
+}
+
+/// Which planted bugs to look for, and how hard.
+#[derive(Args, Clone)]
+struct MutantArguments {
+    /// Only this one.
+    #[arg(long, value_name = "BUG")]
+    bug: Option<String>,
+    /// Name them all and stop.
+    #[arg(long)]
+    list: bool,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Seeds in which each must be found.
+    #[arg(long, default_value_t = 300)]
+    seeds: u64,
+    /// How many seeds at the same time.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Simulated seconds of each.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(SECONDS_MIN..=SECONDS_MAX))]
+    seconds: u64,
+    /// How to print.
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    output: Output,
 }
 
 /// Which seeds to run.
@@ -106,8 +173,11 @@ struct Show {
     /// Write the trace there, one event a line, as JSON.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Write the plan there.
+    /// Draw the run as a page there, to be opened in a browser.
     #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write the plan there.
+    #[arg(long = "plan", id = "plan-file", value_name = "FILE")]
     plan: Option<PathBuf>,
     /// How to print.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
@@ -141,6 +211,16 @@ fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
         Command::Run(arguments) => command::run::run(&arguments.plan()?, &arguments.show),
         Command::Fuzz(arguments) => command::fuzz::fuzz(&arguments),
+        Command::Replay { plan, show } => command::run::run(&Plan::read(&plan)?, &show),
+        Command::Shrink { plan, run, out, minutes } => {
+            let plan = plan.map_or_else(|| run.plan(), |path| Plan::read(&path))?;
+            command::shrink::run(&plan, out, std::time::Duration::from_secs(minutes * 60))
+        }
+        Command::VerifyDeterminism(arguments) => command::verify::verify(&arguments),
+        Command::Mutants(arguments) => command::mutants::mutants(&arguments),
+        Command::Coverage(arguments) => command::coverage::coverage(&arguments),
+        Command::Digests { seconds, net, seeds } => command::run::digests(seconds, net, &seeds),
         Command::Scenarios(arguments) => command::scenarios::scenarios(&arguments),
+        Command::Bench(arguments) => command::bench::bench(&arguments),
     }
 }

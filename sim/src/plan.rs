@@ -36,6 +36,16 @@ pub enum Net {
     Quic,
 }
 
+impl Net {
+    /// Its name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Quic => "quic",
+        }
+    }
+}
+
 /// A run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,6 +117,9 @@ pub struct WorkSpec {
     pub again_permille: u32,
     /// Of a thousand requests, how many carry something that detectors know.
     pub suspicious_permille: u32,
+    /// Of a thousand requests, how many carry some kilobytes.
+    #[serde(default)]
+    pub large_permille: u32,
     /// What administrators do.
     pub orders: Vec<Order>,
 }
@@ -212,10 +225,10 @@ impl Plan {
 
     /// Refuses a plan that no run could be made of, with what is wrong.
     pub fn check(&self) -> anyhow::Result<()> {
-        self.fleet.check()?;
-        self.work.check(self.length_ms)?;
         let length = SECONDS_MIN * 1_000..=SECONDS_MAX * 1_000;
         ensure!(length.contains(&self.length_ms), "length_ms is {}; {length:?} is possible", self.length_ms);
+        self.fleet.check()?;
+        self.work.check(self.length_ms)?;
         ensure!(self.faults.len() <= FAULTS_MAX, "{} faults; {FAULTS_MAX} are allowed", self.faults.len());
         let mut ids = BTreeSet::new();
         for entry in &self.faults {

@@ -158,10 +158,12 @@ impl Probes for Meddler {
                         break;
                     }
                 }
-                Fault::WaitAt { node: only, place, permille, wait_ms } if place == name && matches(*only, node) => {
-                    if active.dice.random_ratio((*permille).min(1_000), 1_000) {
-                        return Point::Wait(active.dice.random_range(1..=(*wait_ms).max(1)));
-                    }
+                Fault::WaitAt { node: only, place, permille, wait_ms }
+                    if place == name
+                        && matches(*only, node)
+                        && active.dice.random_ratio((*permille).min(1_000), 1_000) =>
+                {
+                    return Point::Wait(active.dice.random_range(1..=(*wait_ms).max(1)));
                 }
                 _ => {}
             }

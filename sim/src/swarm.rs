@@ -19,6 +19,8 @@ const FOUNDED_BY_MS: u64 = 6_000;
 /// Around a fault that costs a replica its memory no other machine dies: who knows what it had acknowledged must live.
 const COSTLY_BEFORE_MS: u64 = 8_000;
 const COSTLY_AFTER_MS: u64 = 14_000;
+/// Faults in ten seconds, from the first to the calm: from, to.
+const FAULTS_PER_10_S: (u64, u64) = (18, 32);
 const REGIONS: [&str; 5] = ["us-east-1", "eu-west-1", "ap-south-1", "sa-east-1", "af-south-1"];
 
 /// Places of the code where a machine may be held up or lose its power.
@@ -69,6 +71,10 @@ pub struct Shape {
     pub heartbeat_ms: Option<u64>,
     /// Clients.
     pub clients: Option<u32>,
+    /// A client's pause between two requests, milliseconds: from, to.
+    pub pause_ms: Option<(u64, u64)>,
+    /// Faults in ten seconds while there are any: from, to.
+    pub faults_per_10_s: Option<(u64, u64)>,
     /// What carries calls.
     pub net: Net,
 }
@@ -140,9 +146,10 @@ pub fn draw_within(seed: u64, seconds: u64, shape: &Shape) -> Plan {
     let fleet = draw_fleet(&mut dice, shape);
     let work = draw_work(&mut dice, length_ms, shape);
     let knobs = draw_knobs(&mut dice);
-    let mut drawing = Drawing { dice, victim: 0, length_ms, regions: fleet.regions.clone(), faults: Vec::new() };
-    drawing.victim = drawing.node();
-    drawing.draw();
+    let mut drawing =
+        Drawing { dice, victim: 0, late: 0, length_ms, regions: fleet.regions.clone(), faults: Vec::new() };
+    (drawing.victim, drawing.late) = (drawing.node(), drawing.node());
+    drawing.draw(shape.faults_per_10_s.unwrap_or(FAULTS_PER_10_S));
     let faults = drawing.finish();
     Plan { format: FORMAT.to_owned(), seed, net: shape.net, length_ms, fleet, work, knobs, planted: None, faults }
 }
@@ -194,7 +201,7 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
     orders.sort_by_key(|order| order.at_ms);
     WorkSpec {
         clients: shape.clients.unwrap_or_else(|| dice.random_range(6..12)),
-        pause_ms: (10, dice.random_range(60..300)),
+        pause_ms: shape.pause_ms.unwrap_or_else(|| (10, dice.random_range(60..300))),
         batch_max: dice.random_range(1..8),
         spread_agents,
         single_agents: dice.random_range(2..6),
@@ -202,6 +209,7 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
         purse,
         again_permille: dice.random_range(20..150),
         suspicious_permille: dice.random_range(0..100),
+        large_permille: dice.random_range(0..200),
         orders,
     }
 }
@@ -237,17 +245,19 @@ struct Drawing {
     dice: ChaCha12Rng,
     /// The machine that alone may lose its memory.
     victim: u64,
+    /// The machine whose clock alone is wrong: log time is as right as the walls of most machines.
+    late: u64,
     length_ms: u64,
     regions: Vec<String>,
     faults: Vec<(u64, u64, Fault)>,
 }
 
 impl Drawing {
-    fn draw(&mut self) {
+    fn draw(&mut self, (least, most): (u64, u64)) {
         let on: Vec<(Kind, u32)> = KINDS.iter().copied().filter(|_| self.dice.random_bool(0.6)).collect();
         let on = if on.is_empty() { KINDS.to_vec() } else { on };
         let last_ms = self.length_ms - CALM.as_millis() as u64;
-        let per_10_s = self.dice.random_range(18..32);
+        let per_10_s = self.dice.random_range(least..most);
         let count = (last_ms - FOUNDED_BY_MS) * per_10_s / 10_000;
         for _ in 0..count {
             let (kind, _) = *on.choose_weighted(&mut self.dice, |(_, weight)| *weight).expect("weights are positive");
@@ -292,8 +302,10 @@ impl Drawing {
             Kind::FailingDisk => (span / 4 + 1, Fault::FailingDisk { node }),
             Kind::FullDisk => (span / 4 + 1, Fault::FullDisk { node }),
             Kind::Costly => (dark, self.costly()),
-            Kind::ClockJump => (span * 2, Fault::ClockJump { node, by_ms: self.jump() }),
-            Kind::ClockDrift => (span * 3, Fault::ClockDrift { node, ppm: self.dice.random_range(-500..=500) }),
+            Kind::ClockJump => (span * 2, Fault::ClockJump { node: self.late, by_ms: self.jump() }),
+            Kind::ClockDrift => {
+                (span * 3, Fault::ClockDrift { node: self.late, ppm: self.dice.random_range(-500..=500) })
+            }
             Kind::StopAt => {
                 let place = (*PLACES.choose(&mut self.dice).expect("not empty")).to_owned();
                 let nth = self.dice.random_range(1..6);

@@ -3,7 +3,7 @@
 //! The sources: Ongaro's dissertation, figure 3.2 (election safety, log matching, state machine safety), and
 //! ARCHITECTURE.md, decisions 5, 6 and 9. Nothing here knows of planted bugs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +44,11 @@ struct Inner {
     /// Checksum and outcome of each applied entry by group and index.
     entries: BTreeMap<(u64, u64), Entry>,
     applied: u64,
+    /// Checksum of each log entry by group, term and index, and who had it first.
+    log: BTreeMap<(u64, u64, u64), (u64, NodeId)>,
+    leaders: BTreeMap<(u64, u64), NodeId>,
+    /// Requests (by checksum of their id) that clients have sent to each node.
+    called: BTreeSet<(NodeId, u64)>,
 }
 
 /// What a replica has claimed to be durable, and how far it has applied since it started.
@@ -90,6 +95,11 @@ impl Watch {
         self.inner.lock().applied
     }
 
+    /// A client sends a request to a node's door.
+    pub fn called(&self, node: NodeId, request_id: &str) {
+        self.inner.lock().called.insert((node, u64::from(crc32c::crc32c(request_id.as_bytes()))));
+    }
+
     /// A disk was replaced, or its content mangled beyond what its node must survive in silence: what it claimed is void.
     pub fn forget(&self, node: NodeId) {
         self.inner.lock().replicas.retain(|(of, _), _| *of != node);
@@ -117,6 +127,11 @@ impl Watch {
                     replica.flushed = replica.flushed.min(*keep);
                     None
                 }
+                ("entry.appended" | "entry.read", [group, term, index, checksum]) => {
+                    inner.log_entry(node, (*group, *term, *index), *checksum)
+                }
+                ("forward.sent", [group, to, request]) => inner.forwarded(node, *group, *to, *request),
+                ("leader.begun", [group, term]) => inner.leader_begun(node, *group, *term),
                 ("log.loaded", [group, last, _, purged, ..]) => inner.log_loaded(node, *group, (*last).max(*purged)),
                 ("entry.applied", [group, term, index, proposer, now_ns, first_leaf, leaves, checksum]) => {
                     let entry = Entry {
@@ -161,6 +176,33 @@ impl Inner {
                 format!("node {node} group {group}: vote {saved:?} (term, replica) was saved, {loaded:?} was found");
             ("vote-durable", what)
         })
+    }
+
+    /// Log matching: an index and a term name one entry, in every log and whenever it is read (figure 3.2).
+    fn log_entry(&mut self, node: NodeId, place: (u64, u64, u64), checksum: u64) -> Found {
+        let (first, seen_on) = *self.log.entry(place).or_insert((checksum, node));
+        let (group, term, index) = place;
+        (first != checksum).then(|| {
+            let here = format!("group {group} entry {index} of term {term}: checksum {checksum:08x} on node {node}");
+            ("log-matching", format!("{here}, {first:08x} on node {seen_on}"))
+        })
+    }
+
+    /// One hop at most (ARCHITECTURE.md 15): only a node at whose door a client asked sends a request on.
+    fn forwarded(&mut self, node: NodeId, group: u64, to: u64, request: u64) -> Found {
+        let is_door = self.called.contains(&(node, request));
+        (!is_door).then(|| {
+            let what =
+                format!("node {node} sent a request of group {group} on to node {to}, and no client had asked there");
+            ("one-hop", what)
+        })
+    }
+
+    /// Election safety: a term has one leader (figure 3.2).
+    fn leader_begun(&mut self, node: NodeId, group: u64, term: u64) -> Found {
+        let first = *self.leaders.entry((group, term)).or_insert(node);
+        (first != node)
+            .then(|| ("one-leader", format!("term {term} of group {group} has two leaders: {first} and {node}")))
     }
 
     /// Entries that were reported durable are there at the next start.
@@ -272,5 +314,19 @@ mod tests {
         (other[7], stale[3]) = (0xdef, 4);
         assert_eq!(found(&[(ONE, "entry.applied", &first), (TWO, "entry.applied", &other)]), ["state-machine"]);
         assert_eq!(found(&[(ONE, "entry.applied", &stale)]), ["fencing"]);
+    }
+
+    #[test]
+    fn two_leaders_of_a_term_and_two_contents_of_an_entry_are_found() {
+        let (entry, torn) = ([2, 5, 9, 0xabc], [2, 5, 9, 0xabd]);
+        assert_eq!(found(&[(ONE, "entry.appended", &entry), (TWO, "entry.read", &entry)]), Vec::<&str>::new());
+        assert_eq!(found(&[(ONE, "entry.appended", &entry), (ONE, "entry.read", &torn)]), ["log-matching"]);
+        let leads = |node, term: u64| (node, term);
+        for ((one, first), (two, second), wanted) in
+            [(leads(ONE, 5), leads(TWO, 6), 0), (leads(ONE, 5), leads(TWO, 5), 1)]
+        {
+            let (first, second) = ([2, first], [2, second]);
+            assert_eq!(found(&[(one, "leader.begun", &first), (two, "leader.begun", &second)]).len(), wanted);
+        }
     }
 }

@@ -67,6 +67,7 @@ impl Stage {
     pub async fn decide(&self, client: u32, node: NodeId, actions: Vec<Action>) -> Option<Vec<ItemAnswer>> {
         for action in &actions {
             let attempt = self.history.attempt(action, self.now());
+            self.fleet.watch().called(node, &action.request_id);
             self.fleet.event(
                 Some(node),
                 "call",
@@ -172,8 +173,14 @@ impl Stage {
         let (kind, name) = names[dice.random_range(0..names.len())];
         let page = dice.random_range(0..1_000);
         let is_suspicious = dice.random_ratio(self.work.suspicious_permille.min(1_000), 1_000);
+        let is_large = dice.random_ratio(self.work.large_permille.min(1_000), 1_000);
         let args_json = match is_suspicious {
             true => format!("{{\"command\":\"rm -rf / --no-preserve-root\",\"page\":{page}}}"),
+            // Words that do not compress, so that a log record spans sectors of the disk.
+            false if is_large => {
+                let words: Vec<String> = (0..dice.random_range(60..400)).map(|_| dice.next_u64().to_string()).collect();
+                format!("{{\"page\":{page},\"text\":\"{}\"}}", words.join(" "))
+            }
             false => format!("{{\"page\":{page}}}"),
         };
         Action {

@@ -14,6 +14,7 @@ use rand_chacha::ChaCha12Rng;
 
 use nethical_audit::keys::Keyring;
 use nethical_cluster::governor::NodeGovernor;
+use nethical_cluster::prepared::Prepared;
 use nethical_cluster::replicate::group::Timing;
 use nethical_cluster::shared::Options;
 use nethical_cluster::start;
@@ -28,8 +29,10 @@ use nethical_protocol::sometimes;
 use crate::clock::SimClock;
 use crate::dice;
 use crate::links::Links;
-use crate::plan::{FleetSpec, Plan};
+use crate::plan::{FleetSpec, Net, Plan};
+use crate::quic::QuicNetwork;
 use crate::trace::{Field, Trace};
+use crate::udp::UdpNetwork;
 use crate::watch::Watch;
 use crate::wire::Network;
 
@@ -91,7 +94,11 @@ struct Inner {
     trace: Trace,
     links: Links,
     network: Network,
+    /// Carries the calls, where the plan wants QUIC.
+    quic: Option<QuicNetwork>,
     watch: Watch,
+    /// One for all nodes and lives of a run. Not one for all runs: a run may not depend on those before it.
+    prepared: Arc<Prepared>,
     /// What happens to machines whether they run or not.
     scope: Scope,
     machines: Mutex<BTreeMap<NodeId, Machine>>,
@@ -105,6 +112,7 @@ impl Fleet {
         let (seed, spec) = (plan.seed, plan.fleet.clone());
         let links = Links::new(clock.clone(), latencies(&spec));
         let network = Network::new(clock.clone(), trace.clone(), dice::fork(seed, "wire"), links.clone());
+        let quic = (plan.net == Net::Quic).then(|| quic(plan, &clock, &trace, &links));
         let mut dice = dice::fork(seed, "machines");
         let mut machines = BTreeMap::new();
         for (node, region) in plan.nodes().into_iter().zip(&spec.regions) {
@@ -129,7 +137,21 @@ impl Fleet {
         }
         let (machines, crash_dice) = (Mutex::new(machines), Mutex::new(dice::fork(seed, "crashes")));
         let (scope, troubles) = (Scope::new(dice::seed_of(seed, "fleet")), Mutex::default());
-        let inner = Inner { seed, spec, clock, trace, links, network, watch, scope, machines, crash_dice, troubles };
+        let inner = Inner {
+            seed,
+            spec,
+            clock,
+            trace,
+            links,
+            network,
+            quic,
+            watch,
+            prepared: Arc::default(),
+            scope,
+            machines,
+            crash_dice,
+            troubles,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -296,6 +318,7 @@ impl Fleet {
             self.event(Some(node), "crash", &[("death", Field::Text(death_name(death)))]);
         }
         self.inner.network.detach(node);
+        self.inner.quic.iter().for_each(|quic| quic.detach(node));
         let mut machines = self.inner.machines.lock();
         let machine = machines.get_mut(&node).expect("looked up above");
         let (living, scope) = (machine.node.take(), machine.scope.take());
@@ -337,6 +360,7 @@ impl Fleet {
         for node in self.nodes() {
             self.end_node(node, Death::Clean);
         }
+        self.inner.quic.iter().for_each(QuicNetwork::end);
         self.inner.network.end();
         self.inner.scope.kill();
     }
@@ -350,7 +374,12 @@ impl Fleet {
         let scope = Scope::labelled(dice::seed_of(seed, &purpose), node.0);
         machine.scope = Some(scope.clone());
         let clock: Arc<dyn Clock> = Arc::new(machine.clock.clone());
-        let wire: Arc<dyn Wire> = self.inner.network.attach(node, scope.clone());
+        let wire: Arc<dyn Wire> = match &self.inner.quic {
+            None => self.inner.network.attach(node, scope.clone()),
+            Some(quic) => {
+                quic.attach(node, scope.clone(), clock.clone()).expect("certificates made from a seed are good")
+            }
+        };
         let world = World {
             clock: clock.clone(),
             scope: scope.clone(),
@@ -358,6 +387,7 @@ impl Fleet {
             disk: Arc::new(machine.disk.clone()),
             kv: machine.kv.clone(),
             directory: Arc::new(PresenceTable::new(node, clock)),
+            prepared: self.inner.prepared.clone(),
         };
         (world, scope)
     }
@@ -396,6 +426,14 @@ impl Fleet {
     pub fn event(&self, node: Option<NodeId>, kind: &'static str, fields: &[(&'static str, Field<'_>)]) {
         self.inner.trace.event(self.inner.clock.real(), node, kind, fields);
     }
+}
+
+/// QUIC between all nodes of a plan.
+fn quic(plan: &Plan, clock: &SimClock, trace: &Trace, links: &Links) -> QuicNetwork {
+    let links = links.clone();
+    let conditions = Arc::new(move |from, to| links.condition(from, to));
+    let udp = UdpNetwork::new(clock.clone(), trace.clone(), dice::fork(plan.seed, "udp"), conditions);
+    QuicNetwork::new(plan.seed, plan.nodes(), udp).expect("every seed makes keys and certificates")
 }
 
 fn latencies(spec: &FleetSpec) -> BTreeMap<(NodeId, NodeId), u64> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nethical_sim::fault::{Entry, Fault};
-use nethical_sim::plan::Plan;
+use nethical_sim::plan::{Net, Plan};
 use nethical_sim::run::{Report, run};
 use nethical_sim::swarm::{Shape, draw_within};
 use nethical_sim::trace::Trace;
@@ -23,6 +23,15 @@ async fn a_run_finds_no_violation_whatever_the_runtime_rolls() {
     let (at_ms, nodes) = (20_000, vec![1, 2, 3]);
     let plan = calm(1_000).with_faults(vec![Entry { id: 1, at_ms, for_ms: 400, fault: Fault::Power { nodes } }]);
     let report = run(&plan, Trace::new(false)).await;
+    assert_eq!(what(&report), Vec::<&str>::new(), "{:?}", report.violations);
+    assert!(report.decided > 200 && report.healed_after_ms.is_some(), "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_does_one_over_the_clusters_own_wire() {
+    let (at_ms, nodes) = (20_000, vec![1, 2, 3]);
+    let plan = calm(1_000).with_faults(vec![Entry { id: 1, at_ms, for_ms: 400, fault: Fault::Power { nodes } }]);
+    let report = run(&Plan { net: Net::Quic, ..plan }, Trace::new(false)).await;
     assert_eq!(what(&report), Vec::<&str>::new(), "{:?}", report.violations);
     assert!(report.decided > 200 && report.healed_after_ms.is_some(), "{report:?}");
 }

@@ -44,7 +44,7 @@ impl Builder {
         };
         let agent_version = if buggify!("actor.stale-version") { [0; 8] } else { agent_version };
         let seen = AgentFacts { status: facts.status, tier: facts.tier, epoch: facts.epoch };
-        let evaluation = evaluate_action(&lead.shared().detectors, &bundle, action, seen).evaluation;
+        let evaluation = evaluate_action(&lead.shared().world.prepared.detectors, &bundle, action, seen).evaluation;
         let plaintext = BodyV1::Decision { action: action.clone(), evaluation: evaluation.clone() }.to_bytes();
         let command_id = lead.shared().command_id();
         let (body, body_commitment) = body::seal(&tenant.keys, TENANT_KEY_ID, &command_id, &plaintext);

@@ -13,6 +13,7 @@ use nethical_protocol::control::{
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 
 use super::{EventV1, RevisedEventV1};
+use crate::prepared::Prepared;
 
 /// Bundles kept so that older decisions can be put into words.
 const BUNDLES_KEPT_MAX: usize = 16;
@@ -53,7 +54,7 @@ pub struct ViewError {
 
 impl ControlView {
     /// The view after one more event. Events are consecutive; others change nothing.
-    pub fn fold(&mut self, event: &RevisedEventV1, ring: &Keyring) -> Result<(), ViewError> {
+    pub fn fold(&mut self, event: &RevisedEventV1, ring: &Keyring, prepared: &Prepared) -> Result<(), ViewError> {
         if event.revision.0 != self.revision.0 + 1 {
             return Ok(());
         }
@@ -73,8 +74,8 @@ impl ControlView {
                 self.limits.remove(number);
             }
             EventV1::Policy { text, .. } => {
-                let bundle = Bundle::parse(text).map_err(|error| refuse(error.to_string()))?;
-                self.bundles.insert(event.revision, Arc::new(bundle));
+                let bundle = prepared.bundle(text).map_err(|error| refuse(error.to_string()))?;
+                self.bundles.insert(event.revision, bundle);
                 self.policy_rev = event.revision;
                 self.policy_text = text.as_str().into();
                 while self.bundles.len() > BUNDLES_KEPT_MAX {

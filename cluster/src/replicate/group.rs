@@ -181,7 +181,7 @@ impl<M: Machine> Group<M> {
             .await
             .map_err(|error| Fault(format!("group {id} does not start: {error}")))?;
         let ended = Arc::new(AtomicBool::new(false));
-        let leadership = follow_leadership(&world.scope, &raft, ended.clone());
+        let leadership = follow_leadership(&world.scope, &raft, id, ended.clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 id,
@@ -332,7 +332,12 @@ impl<M: Machine> Group<M> {
 }
 
 /// Keeps [`Leadership`] up to date from the core's metrics.
-fn follow_leadership<M: Machine>(scope: &Scope, raft: &Core<M>, ended: Arc<AtomicBool>) -> watch::Receiver<Leadership> {
+fn follow_leadership<M: Machine>(
+    scope: &Scope,
+    raft: &Core<M>,
+    id: GroupId,
+    ended: Arc<AtomicBool>,
+) -> watch::Receiver<Leadership> {
     let mut metrics = raft.server_metrics();
     let (tx, rx) = watch::channel(Leadership::default());
     scope.spawn(async move {
@@ -346,7 +351,11 @@ fn follow_leadership<M: Machine>(scope: &Scope, raft: &Core<M>, ended: Arc<Atomi
                     here: seen.state == ServerState::Leader,
                 }
             };
-            tx.send_if_modified(|old| std::mem::replace(old, now) != now);
+            let has_changed = tx.send_if_modified(|old| std::mem::replace(old, now) != now);
+            if has_changed && now.here {
+                // Facts: group, term.
+                probe::observe("leader.begun", &[u64::from(id.0), now.term]);
+            }
             if metrics.changed().await.is_err() {
                 ended.store(true, Ordering::SeqCst);
                 tx.send_replace(Leadership::default());

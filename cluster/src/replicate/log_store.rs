@@ -133,7 +133,18 @@ impl LogStore {
         }
         let end = end.min(self.last_index() + 1);
         let stored = self.wal.read(self.group, start..end).await?;
+        report("entry.read", self.group, &stored);
         stored.into_iter().map(entry_of).collect()
+    }
+}
+
+/// Tells the simulator what entries hold, as they go to the log and as they come back from the disk.
+fn report(what: &'static str, group: GroupId, entries: &[WalEntry]) {
+    if probe::ENABLED {
+        for WalEntry { term, index, payload } in entries {
+            // Facts: group, term, index, crc32c of kind and payload.
+            probe::observe(what, &[u64::from(group.0), *term, *index, u64::from(crc32c::crc32c(payload))]);
+        }
     }
 }
 
@@ -258,7 +269,9 @@ impl RaftLogStorage<Types> for LogStore {
             }
             callback.io_completed(result);
         });
-        self.wal.append(self.group, entries.iter().map(wal_entry).collect(), done).await;
+        let entries: Vec<WalEntry> = entries.iter().map(wal_entry).collect();
+        report("entry.appended", self.group, &entries);
+        self.wal.append(self.group, entries, done).await;
         Ok(())
     }
 

@@ -42,6 +42,7 @@ mod answer;
 mod counters;
 mod dial;
 mod framing;
+mod ground;
 mod hello;
 mod lane;
 mod peer;
@@ -51,6 +52,7 @@ mod tls;
 mod transport;
 
 pub use counters::{WireCounters, WireCounts};
+pub use ground::Ground;
 pub use queue::QueueBounds;
 pub use tls::node_of_certificate;
 
@@ -60,8 +62,8 @@ use peer::Peer;
 pub struct QuicOptions {
     /// This node.
     pub node: NodeId,
-    /// Where peers reach this node; port 0 lets the system choose one ([`QuicWire::local_address`]).
-    pub listen: SocketAddr,
+    /// The socket at which peers reach this node, and the cryptography of its handshakes.
+    pub ground: Ground,
     /// Where the other nodes are. [`QuicWire::set_peers`] changes it later.
     pub peers: BTreeMap<NodeId, SocketAddr>,
     /// This node's certificate, then those that lead to the authority. Must name `node-<id>.nethical`.
@@ -88,6 +90,9 @@ pub enum QuicError {
         /// Why not.
         error: io::Error,
     },
+    /// The socket has no address.
+    #[error("the socket for peers: {0}")]
+    Socket(io::Error),
 }
 
 /// The wire of one node. Everything it runs dies with the scope it was bound in.
@@ -103,18 +108,18 @@ pub struct QuicWire {
 }
 
 impl QuicWire {
-    /// Binds the socket and starts dialling the peers. Incoming connections wait until [`Wire::serve`].
+    /// Takes the socket over and starts dialling the peers. Incoming connections wait until [`Wire::serve`].
     pub fn bind(scope: Scope, clock: Arc<dyn Clock>, options: QuicOptions) -> Result<Arc<Self>, QuicError> {
-        let QuicOptions { node, listen, peers, certificate_chain, key, ca, queue } = options;
+        let QuicOptions { node, ground, peers, certificate_chain, key, ca, queue } = options;
         let own = certificate_chain.first().and_then(tls::node_of_certificate);
         if own != Some(node) {
             let name = tls::name_of_node(node);
             return Err(QuicError::Certificates(format!("the node's own certificate does not name {name}")));
         }
         let secret = transport::reset_secret(&key);
-        let (server, client) = tls::configs(&clock, certificate_chain, key, ca)?;
-        let endpoint = transport::endpoint(&scope, listen, &secret, server, client)
-            .map_err(|error| QuicError::Listen { address: listen, error })?;
+        let (server, client) = tls::configs(&clock, ground.provider, certificate_chain, key, ca)?;
+        let endpoint =
+            transport::endpoint(&scope, ground.socket, &secret, server, client).map_err(QuicError::Socket)?;
         let wire = Arc::new(Self {
             scope,
             clock,

@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use nethical_protocol::ids::ControlRevision;
-use nethical_protocol::{probe, sometimes};
+use nethical_protocol::sometimes;
 
 use super::Ledger;
 use crate::agent::AgentKey;
@@ -34,9 +34,8 @@ impl Ledger {
     /// force before its `until`, not at it.
     pub(super) fn advance(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
-        let early_ns = if probe::planted("hold-lapses-early") { 1_000_000_000 } else { 0 };
         while let Some((due_ns, timer)) = self.timers.first().copied() {
-            if due_ns > self.now_ns.saturating_add(early_ns) {
+            if due_ns > self.now_ns {
                 break;
             }
             self.timers.pop_first();

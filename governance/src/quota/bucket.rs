@@ -180,8 +180,6 @@ fn nanoseconds_to_leak(level: u128, amount: u64) -> u64 {
 }
 
 fn window_start(now_ns: u64, window_ns: u64) -> u64 {
-    let early_ns = if probe::planted("budget-window-boundary") { window_ns / 10 } else { 0 };
-    let now_ns = now_ns.saturating_add(early_ns);
     now_ns - now_ns % window_ns
 }
 

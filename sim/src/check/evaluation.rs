@@ -1,6 +1,8 @@
 //! Decisions are made under the rules in force at their position (ARCHITECTURE.md 2 and 6): control revisions never go
-//! back along a log, a decision names the revision that the control leaves before it have brought, and its policy is
-//! none that a later one had replaced.
+//! back along a log, a decision names the revision that the control leaves before it have brought, and its policy is the
+//! latest one of that revision. Which revisions are policies follows from all decisions of all logs together.
+
+use std::collections::BTreeSet;
 
 use nethical_audit::leaf::LeafEvent;
 
@@ -8,11 +10,17 @@ use super::{Findings, Log};
 
 /// Decisions under rules that were not in force.
 pub fn check(findings: &Findings<'_>) -> Vec<String> {
-    findings.longest().into_values().flat_map(in_log).collect()
+    let logs = findings.longest();
+    let decisions = logs.values().flat_map(|log| &log.leaves).filter_map(|leaf| match &leaf.event {
+        LeafEvent::Decision(decision) => Some(decision.policy_rev),
+        _ => None,
+    });
+    let policies: BTreeSet<u64> = decisions.collect();
+    logs.into_values().flat_map(|log| in_log(log, &policies)).collect()
 }
 
-fn in_log(log: &Log) -> Vec<String> {
-    let (mut revision, mut policy) = (0, 0);
+fn in_log(log: &Log, policies: &BTreeSet<u64>) -> Vec<String> {
+    let mut revision = 0;
     let mut found = Vec::new();
     for leaf in &log.leaves {
         let place = format!("group {} leaf {}", leaf.group, leaf.leaf_index);
@@ -30,11 +38,11 @@ fn in_log(log: &Log) -> Vec<String> {
                     let said = decision.control_rev;
                     found.push(format!("{place} names control revision {said}; {revision} was in force"));
                 }
-                if decision.policy_rev < policy || decision.policy_rev > revision {
+                let in_force = policies.range(..=revision).next_back().copied().unwrap_or(0);
+                if decision.policy_rev != in_force {
                     let said = decision.policy_rev;
-                    found.push(format!("{place} was evaluated under policy {said}; {policy} was in force before it"));
+                    found.push(format!("{place} was evaluated under policy {said}; {in_force} was in force"));
                 }
-                policy = policy.max(decision.policy_rev);
             }
             _ => {}
         }

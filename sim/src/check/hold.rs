@@ -53,11 +53,11 @@ fn in_log(log: &Log) -> Vec<String> {
         match &leaf.event {
             LeafEvent::HoldPlaced(hold) => drop(held.insert((hold.tenant, hold.agent))),
             LeafEvent::HoldLifted(hold) => drop(held.remove(&(hold.tenant, hold.agent))),
-            LeafEvent::Decision(decision) => {
-                if decision.verdict < 2 && held.contains(&(decision.tenant, decision.agent)) {
-                    let (group, index) = (leaf.group, leaf.leaf_index);
-                    found.push(format!("group {group} leaf {index} allows an action of an agent that is held there"));
-                }
+            LeafEvent::Decision(decision)
+                if decision.verdict < 2 && held.contains(&(decision.tenant, decision.agent)) =>
+            {
+                let (group, index) = (leaf.group, leaf.leaf_index);
+                found.push(format!("group {group} leaf {index} allows an action of an agent that is held there"));
             }
             _ => {}
         }

@@ -32,6 +32,8 @@ pub struct Campaign {
     pub decided: u64,
     /// Faults.
     pub faults: u64,
+    /// Events of all traces.
+    pub events: u64,
     /// Runs in which a limit refused something.
     pub limited: u64,
     /// What was seen, in how many runs.
@@ -49,6 +51,7 @@ impl Campaign {
         self.cpu_s += cpu_ns as f64 / 1e9;
         self.decided += report.decided;
         self.faults += report.faults as u64;
+        self.events += report.events;
         let limited = ["the rate limit refused something", "the budget ran out"];
         self.limited += u64::from(limited.iter().any(|goal| report.seen.contains_key(*goal)));
         report.seen.keys().for_each(|goal| *self.seen.entry(goal.clone()).or_default() += 1);

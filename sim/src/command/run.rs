@@ -4,10 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use serde_json::Value;
 
-use nethical_sim::engine;
-use nethical_sim::plan::Plan;
+use nethical_sim::engine::{self, Done};
+use nethical_sim::html::{self, Page};
+use nethical_sim::plan::{Net, Plan};
 use nethical_sim::run::Report;
+use nethical_sim::swarm::{Shape, draw_within};
 
 use crate::{Output, Show};
 
@@ -20,16 +23,75 @@ pub fn run(plan: &Plan, show: &Show) -> anyhow::Result<ExitCode> {
     if let Some(path) = &show.plan {
         write(path, &plan.to_json())?;
     }
-    let done = engine::execute(plan, show.trace.is_some())?;
+    let done = engine::execute(plan, show.trace.is_some() || show.html.is_some())?;
     if let Some(path) = &show.trace {
         let lines: Vec<String> = done.events.iter().map(ToString::to_string).collect();
         write(path, &(lines.join("\n") + "\n"))?;
+    }
+    if let Some(path) = &show.html {
+        write(path, &page(plan, &done))?;
     }
     match show.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&done.report)?),
         Output::Text => print(plan, &done.report, done.cpu_ns),
     }
     Ok(ExitCode::from(u8::from(!done.report.violations.is_empty())))
+}
+
+/// The run as a page.
+fn page(plan: &Plan, done: &Done) -> String {
+    let report = &done.report;
+    let summary = [
+        ("seed", report.seed.to_string()),
+        ("simulated", format!("{:.1} s", report.seconds)),
+        ("fleet", format!("{} nodes, {} partition groups", report.fleet.0, report.fleet.1)),
+        ("faults", report.faults.to_string()),
+        ("decided", format!("{} of {} requests", report.decided, report.requests)),
+        ("leader changes", report.leader_changes.to_string()),
+        ("digest", report.digest.chars().take(16).collect()),
+    ];
+    let summary: Vec<(String, String)> = summary.into_iter().map(|(label, value)| (label.to_owned(), value)).collect();
+    let violations: Vec<String> =
+        report.violations.iter().map(|violation| format!("{}: {}", violation.check, violation.what)).collect();
+    let (title, replay, commit) = (format!("seed {}", report.seed), super::fuzz::replay(plan), super::fuzz::commit());
+    let events = events_of(plan, done);
+    let page = Page {
+        title: &title,
+        replay: &replay,
+        commit: &commit,
+        summary: &summary,
+        events: &events,
+        violations: &violations,
+    };
+    html::page(&page)
+}
+
+/// The events in order of time, with the fleet as the page wants it.
+fn events_of(plan: &Plan, done: &Done) -> Vec<Value> {
+    let at = |event: &Value| event["at"].as_f64().unwrap_or(0.0);
+    let mut events: Vec<Value> = done.events.iter().filter(|event| event["kind"] != "fleet").cloned().collect();
+    events.sort_by(|left, right| at(left).total_cmp(&at(right)));
+    let regions: serde_json::Map<String, Value> = plan
+        .nodes()
+        .iter()
+        .zip(&plan.fleet.regions)
+        .map(|(node, region)| (node.to_string(), region.as_str().into()))
+        .collect();
+    let length = done.report.seconds;
+    events.insert(
+        0,
+        serde_json::json!({ "at": 0.0, "node": null, "kind": "fleet", "regions": regions, "length": length }),
+    );
+    events
+}
+
+/// Prints the digests of some seeds, a line each, in the order given.
+pub fn digests(seconds: u64, net: Net, seeds: &[u64]) -> anyhow::Result<ExitCode> {
+    for seed in seeds {
+        let shape = Shape { net, ..Shape::default() };
+        println!("{}", engine::execute(&draw_within(*seed, seconds, &shape), false)?.report.digest);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print(plan: &Plan, report: &Report, cpu_ns: u64) {

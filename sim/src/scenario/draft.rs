@@ -184,6 +184,7 @@ fn work() -> WorkSpec {
         purse: 2_000,
         again_permille: 60,
         suspicious_permille: 10,
+        large_permille: 50,
         orders: Vec::new(),
     }
 }

@@ -35,6 +35,12 @@ impl Authority {
     }
 }
 
+/// Never the same dice twice: a node that restarts must not give its new connections the ids of the old ones.
+fn fresh_scope() -> Scope {
+    static SEED: AtomicU8 = AtomicU8::new(0);
+    Scope::new([SEED.fetch_add(1, Ordering::Relaxed); 32])
+}
+
 /// A node of a test; killed when dropped.
 struct Node {
     scope: Scope,
@@ -55,12 +61,10 @@ impl Node {
         trusted: &Authority,
         listen: SocketAddr,
     ) -> Result<Self, QuicError> {
-        // Never the same dice twice: a node that restarts must not give its new connections the ids of the old ones.
-        static SEED: AtomicU8 = AtomicU8::new(0);
-        let scope = Scope::new([SEED.fetch_add(1, Ordering::Relaxed); 32]);
+        let scope = fresh_scope();
         let options = QuicOptions {
             node: NodeId(node),
-            listen,
+            ground: Ground::listen(listen)?,
             peers: BTreeMap::new(),
             certificate_chain,
             key,
@@ -265,14 +269,16 @@ async fn who_has_no_certificate_of_the_cluster_is_refused() {
 
 /// A connection made with the wire's own endpoint but none of its tasks, so that a test can send what it likes.
 async fn raw(authority: &Authority, name: &str, to: &Node) -> Result<Connection, String> {
-    let scope = Scope::new([9; 32]);
+    let scope = fresh_scope();
     let (chain, key) = authority.issue(name);
     let secret = transport::reset_secret(&key);
     let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
     let ca = vec![authority.certificate.clone()];
-    let (server, client) = tls::configs(&clock, chain, key, ca).map_err(|error| error.to_string())?;
     let listen = "127.0.0.1:0".parse().expect("an address");
-    let endpoint = transport::endpoint(&scope, listen, &secret, server, client).map_err(|error| error.to_string())?;
+    let ground = Ground::listen(listen).map_err(|error| error.to_string())?;
+    let (server, client) = tls::configs(&clock, ground.provider, chain, key, ca).map_err(|error| error.to_string())?;
+    let endpoint =
+        transport::endpoint(&scope, ground.socket, &secret, server, client).map_err(|error| error.to_string())?;
     let connecting = endpoint.connect(to.address, "node-2.nethical").map_err(|error| error.to_string())?;
     connecting.await.map_err(|error| error.to_string())
 }

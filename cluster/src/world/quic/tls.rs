@@ -1,16 +1,17 @@
 //! Who is on the other side: TLS 1.3 with certificates of both, and the node id that a certificate names.
 //!
-//! The provider is always ring and always named: another crate in the process may bring a second one along, and rustls
-//! then refuses to choose. Sessions are never resumed, so every connection shows a certificate that is valid now.
+//! The provider is always named: another crate in the process may bring a second one along, and rustls then refuses to
+//! choose. Sessions are never resumed, so every connection shows a certificate that is valid now.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, Connection, ServerConfig};
+use quinn::{ClientConfig, Connection, ServerConfig, TimeSource};
 use rustls::RootCertStore;
 use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
@@ -57,12 +58,12 @@ pub(super) fn node_of_connection(connection: &Connection) -> Option<NodeId> {
 /// Both sides' configuration.
 pub(super) fn configs(
     clock: &Arc<dyn Clock>,
+    provider: Arc<CryptoProvider>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     ca: Vec<CertificateDer<'static>>,
 ) -> Result<(ServerConfig, ClientConfig), QuicError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let time: Arc<dyn TimeProvider> = Arc::new(WallTime(clock.clone()));
+    let time = Arc::new(WallTime(clock.clone()));
     let roots = Arc::new(roots(ca)?);
     let verifier =
         WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build().map_err(refuse)?;
@@ -74,7 +75,7 @@ pub(super) fn configs(
         .map_err(refuse)?;
     server.alpn_protocols = vec![ALPN_PEER.to_vec()];
     server.send_tls13_tickets = 0;
-    let mut client = rustls::ClientConfig::builder_with_details(provider, time)
+    let mut client = rustls::ClientConfig::builder_with_details(provider, time.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(refuse)?
         .with_root_certificates(roots)
@@ -84,7 +85,9 @@ pub(super) fn configs(
     client.resumption = Resumption::disabled();
     let server = QuicServerConfig::try_from(server).map_err(refuse)?;
     let client = QuicClientConfig::try_from(client).map_err(refuse)?;
-    Ok((ServerConfig::with_crypto(Arc::new(server)), ClientConfig::new(Arc::new(client))))
+    let mut server = ServerConfig::with_crypto(Arc::new(server));
+    server.time_source(time);
+    Ok((server, ClientConfig::new(Arc::new(client))))
 }
 
 fn roots(ca: Vec<CertificateDer<'static>>) -> Result<RootCertStore, QuicError> {
@@ -99,7 +102,7 @@ fn refuse(error: impl fmt::Display) -> QuicError {
     QuicError::Certificates(error.to_string())
 }
 
-/// Certificates lapse by the node's wall clock.
+/// Certificates, and proofs of addresses, lapse by the node's wall clock.
 struct WallTime(Arc<dyn Clock>);
 
 impl fmt::Debug for WallTime {
@@ -111,6 +114,12 @@ impl fmt::Debug for WallTime {
 impl TimeProvider for WallTime {
     fn current_time(&self) -> Option<UnixTime> {
         Some(UnixTime::since_unix_epoch(Duration::from_nanos(self.0.wall_ns())))
+    }
+}
+
+impl TimeSource for WallTime {
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(self.0.wall_ns())
     }
 }
 

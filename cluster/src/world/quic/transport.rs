@@ -1,19 +1,18 @@
-//! Numbers of the QUIC transport and the socket: windows with what they cost, timeouts, resets, close codes.
+//! Numbers of the QUIC transport: windows with what they cost, timeouts, resets, close codes.
 //!
 //! Nothing here depends on what the streams carry.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{
-    Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, ServerConfig,
-    TransportConfig, VarInt,
+    AsyncUdpSocket, Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout,
+    ServerConfig, TransportConfig, VarInt,
 };
 use rand::Rng as _;
 use rand_chacha::ChaCha12Rng;
-use ring::hmac;
+use ring::{hkdf, hmac};
 use rustls_pki_types::PrivateKeyDer;
 
 use super::runtime::ScopeRuntime;
@@ -32,9 +31,8 @@ const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
 /// Bytes that wait for acknowledgement or for the network, per connection.
 const SEND_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
-/// What the kernel may keep for the socket, each way (granted up to net.core.rmem_max and wmem_max). The usual 208 KiB lose
-/// packets as soon as some hundred calls are under way, and a lost packet costs more than the call.
-const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of the id that a caller makes up for the other side: the most that QUIC allows.
+const FIRST_ID_BYTES: usize = 20;
 /// Handshakes that wait for the accept loop; further ones are refused by quinn.
 const INCOMING_MAX: usize = 128;
 
@@ -91,10 +89,10 @@ pub(super) fn reset_secret(key: &PrivateKeyDer<'_>) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&own, b"nethical peer reset 1").as_ref())
 }
 
-/// Binds the socket.
+/// Starts QUIC on the socket. Everything random comes from the scope's dice: ids of connections, keys of tokens, padding.
 pub(super) fn endpoint(
     scope: &Scope,
-    listen: SocketAddr,
+    socket: Arc<dyn AsyncUdpSocket>,
     secret: &hmac::Key,
     mut server: ServerConfig,
     mut client: quinn::ClientConfig,
@@ -104,22 +102,27 @@ pub(super) fn endpoint(
     scope.fill(&mut seed);
     let dice = scope.clone();
     config.rng_seed(Some(seed)).cid_generator(move || Box::new(Ids(dice.fork_dice())));
-    server.transport_config(transport()).max_incoming(INCOMING_MAX).migration(false);
-    client.transport_config(transport());
+    server.transport_config(transport()).max_incoming(INCOMING_MAX).migration(false).token_key(token_key(scope));
+    let dice = scope.clone();
+    client.transport_config(transport()).initial_dst_cid_provider(Arc::new(move || first_id(&dice)));
     let runtime = Arc::new(ScopeRuntime::new(scope.clone()));
-    let mut endpoint = Endpoint::new(config, Some(server), socket(listen)?, runtime)?;
+    let mut endpoint = Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)?;
     endpoint.set_default_client_config(client);
     Ok(endpoint)
 }
 
-fn socket(listen: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind(listen)?;
-    let handle = socket2::SockRef::from(&socket);
-    let larger = handle.set_recv_buffer_size(SOCKET_BUFFER_BYTES).and(handle.set_send_buffer_size(SOCKET_BUFFER_BYTES));
-    if let Err(error) = larger {
-        tracing::warn!(%error, "the peer socket keeps its small buffers");
-    }
-    Ok(socket)
+/// The key of the tokens by which a caller proves that it receives at its address: good for this start of the node.
+fn token_key(scope: &Scope) -> Arc<hkdf::Prk> {
+    let mut secret = [0; 64];
+    scope.fill(&mut secret);
+    Arc::new(hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&secret))
+}
+
+/// What a caller calls the other side by until that names itself.
+fn first_id(scope: &Scope) -> ConnectionId {
+    let mut id = [0; FIRST_ID_BYTES];
+    scope.fill(&mut id);
+    ConnectionId::new(&id)
 }
 
 /// Connection ids from the scope's dice. Unlike quinn's own they carry no key of this process, so that packets of a
