@@ -139,7 +139,7 @@ impl Fleet {
             links,
             network,
             watch,
-            prepared: Arc::default(),
+            prepared: Arc::new(Prepared::with(crate::engine::detectors().clone())),
             scope,
             machines,
             crash_dice,
