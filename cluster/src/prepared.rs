@@ -26,6 +26,11 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// With detectors that were made before.
+    pub fn with(detectors: Detectors) -> Self {
+        Self { detectors, bundles: Mutex::default() }
+    }
+
     /// The bundle of a text: the one that was made before, where its text was the same.
     ///
     /// # Errors

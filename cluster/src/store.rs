@@ -5,13 +5,14 @@
 //! decides nothing about what is committed.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use nethical_audit::note::Signer;
 use nethical_audit::segment::footer::END_BYTES;
 use nethical_audit::segment::{
     ScanEnd, SegmentFooter, SegmentIndex, SegmentMeta, SegmentScan, SegmentWriter, footer_bytes,
@@ -39,6 +40,8 @@ pub struct AuditStore {
     wanted: Mutex<u64>,
     expected: Mutex<Option<(u64, Hash)>>,
     retired: AtomicBool,
+    /// Made for the first checkpoint; none where the zone's key cannot sign under the log's origin.
+    signer: OnceLock<Option<Signer>>,
 }
 
 /// How far segments have come.
@@ -104,6 +107,7 @@ impl AuditStore {
             wanted: Mutex::new(0),
             expected: Mutex::new(None),
             retired: AtomicBool::new(false),
+            signer: OnceLock::new(),
         }))
     }
 
@@ -171,13 +175,8 @@ impl AuditStore {
         let Some((name, span)) = self.place_of(index) else { return Ok(Vec::new()) };
         let file = self.disk.open(&format!("{}/{name}", dir_of(self.log)), false).await?;
         let frame = file.read_at(span.offset, span.length as usize).await?;
-        let mut found = Vec::new();
-        for at in index..end {
-            match span.record(&frame, at) {
-                Some(record) => found.push((record.leaf.to_vec(), record.body.to_vec())),
-                None => break,
-            }
-        }
+        let records = span.records(&frame, index).take_while(|record| record.leaf_index < end);
+        let found: Vec<_> = records.map(|record| (record.leaf.to_vec(), record.body.to_vec())).collect();
         match found.is_empty() {
             true => Err(io::Error::new(io::ErrorKind::InvalidData, format!("leaf {index} in {name} is damaged"))),
             false => Ok(found),

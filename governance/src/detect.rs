@@ -173,7 +173,8 @@ impl Report for Hidden<'_> {
     }
 }
 
-/// All detectors, ready to run. Made once; about a megabyte of tables.
+/// All detectors, ready to run. Made once; about a megabyte of tables, which clones share.
+#[derive(Clone)]
 pub struct Detectors {
     anchors: Anchors,
     hidden: Anchors,

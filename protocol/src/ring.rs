@@ -69,11 +69,20 @@ fn ring_of(owners: impl IntoIterator<Item = u64>) -> HashRing<Point> {
     ring
 }
 
-/// The owners in clockwise order from `key`, each once.
-fn walk(ring: &HashRing<Point>, key: &[u8]) -> Vec<u64> {
-    let mut seen = BTreeSet::new();
-    let all = ring.get_with_replicas(&Raw(key), ring.len().saturating_sub(1)).unwrap_or_default();
-    all.into_iter().filter(|point| seen.insert(point.owner)).map(|point| point.owner).collect()
+/// The owners, of whom there are `count`, in clockwise order from `key`, each once.
+fn walk(ring: &HashRing<Point>, count: usize, key: &[u8]) -> Vec<u64> {
+    // Some points past the first one nearly always name all of them; if not, all points do.
+    let all = ring.len().saturating_sub(1);
+    for points in [(count * 16).min(all), all] {
+        let mut seen = BTreeSet::new();
+        let found = ring.get_with_replicas(&Raw(key), points).unwrap_or_default();
+        let owners: Vec<u64> =
+            found.into_iter().filter(|point| seen.insert(point.owner)).map(|point| point.owner).collect();
+        if owners.len() == count || points == all {
+            return owners;
+        }
+    }
+    Vec::new()
 }
 
 /// The first filling of a zone's slot table: 4,096 slots over partition groups, by consistent hashing.
@@ -110,7 +119,7 @@ pub fn place_groups(
 fn place_on(ring: &HashRing<Point>, group: GroupId, nodes: &[RingNode], replicas: usize) -> Vec<NodeId> {
     let mut key = *b"group0000";
     key[5..].copy_from_slice(&group.0.to_le_bytes());
-    let order = walk(ring, &key);
+    let order = walk(ring, nodes.len(), &key);
     let region_of = |id: u64| nodes.iter().find(|node| node.node.0 == id).map(|node| node.region.as_str());
     let (mut chosen, mut regions) = (Vec::new(), BTreeSet::new());
     for id in &order {

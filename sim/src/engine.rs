@@ -4,10 +4,12 @@
 //! thousandth. Seeding a runtime's dice needs `--cfg tokio_unstable`; a build without refuses to run.
 
 use std::cell::Cell;
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 
 use anyhow::{Context, anyhow};
 use serde_json::Value;
+
+use nethical_governance::detect::Detectors;
 
 use crate::plan::Plan;
 use crate::run::{Report, run};
@@ -37,11 +39,21 @@ pub struct Done {
 pub fn execute(plan: &Plan, keep: bool) -> anyhow::Result<Done> {
     plan.check().context("the plan cannot be run")?;
     anyhow::ensure!(IS_WHOLE, NOT_WHOLE);
+    detectors();
     let plan = plan.clone();
     let name = format!("seed {}", plan.seed);
     let thread = std::thread::Builder::new().name(name.clone()).stack_size(STACK_BYTES);
     let running = thread.spawn(move || on_this_thread(&plan, keep)).context("making a thread")?;
     running.join().map_err(|panic| anyhow!("{name} panicked: {}", words_of(&*panic)))?
+}
+
+/// Detectors as each run gets a copy of them. They are compiled on a thread of their own, because a run's thread counts
+/// the hash maps that it makes: it may not matter whether a run is the first of its process.
+pub fn detectors() -> &'static Detectors {
+    static DETECTORS: OnceLock<Detectors> = OnceLock::new();
+    DETECTORS.get_or_init(|| {
+        std::thread::scope(|scope| scope.spawn(Detectors::new).join()).expect("the tables are part of this program")
+    })
 }
 
 /// What to do where it cannot.

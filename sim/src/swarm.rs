@@ -67,10 +67,14 @@ pub struct Shape {
     pub nodes: Option<usize>,
     /// Partition groups.
     pub partitions: Option<u32>,
+    /// Replicas of each partition group.
+    pub replicas: Option<usize>,
     /// Between heartbeats.
     pub heartbeat_ms: Option<u64>,
     /// Clients.
     pub clients: Option<u32>,
+    /// Most actions in one call.
+    pub batch_max: Option<u32>,
     /// A client's pause between two requests, milliseconds: from, to.
     pub pause_ms: Option<(u64, u64)>,
     /// Faults in ten seconds while there are any: from, to.
@@ -169,7 +173,7 @@ fn draw_fleet(dice: &mut ChaCha12Rng, shape: &Shape) -> FleetSpec {
     FleetSpec {
         regions: (0..nodes).map(|node| REGIONS[region_of(node)].to_owned()).collect(),
         partitions: shape.partitions.unwrap_or_else(|| dice.random_range(2..=6)),
-        replicas: if nodes >= 5 && dice.random_ratio(1, 5) { 5 } else { 3 },
+        replicas: shape.replicas.unwrap_or_else(|| if nodes >= 5 && dice.random_ratio(1, 5) { 5 } else { 3 }),
         heartbeat_ms,
         election_ms: (heartbeat_ms * 3, heartbeat_ms * 9 / 2),
         latency_ms: (0..nodes).map(|from| (0..nodes).map(|to| latency(from, to)).collect()).collect(),
@@ -202,7 +206,7 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
     WorkSpec {
         clients: shape.clients.unwrap_or_else(|| dice.random_range(6..12)),
         pause_ms: shape.pause_ms.unwrap_or_else(|| (10, dice.random_range(60..300))),
-        batch_max: dice.random_range(1..8),
+        batch_max: shape.batch_max.unwrap_or_else(|| dice.random_range(1..8)),
         spread_agents,
         single_agents: dice.random_range(2..6),
         pace,

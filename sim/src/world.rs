@@ -146,7 +146,7 @@ impl Fleet {
             network,
             quic,
             watch,
-            prepared: Arc::default(),
+            prepared: Arc::new(Prepared::with(crate::engine::detectors().clone())),
             scope,
             machines,
             crash_dice,

@@ -50,12 +50,20 @@ impl SegmentIndex {
 impl FrameSpan {
     /// The record of a leaf in the frame's bytes. `None` where it is not (yet) among them or its checksum is wrong.
     pub fn record<'a>(&self, frame: &'a [u8], leaf_index: u64) -> Option<Record<'a>> {
-        let mut rest = frame;
-        for _ in 0..leaf_index.checked_sub(self.first_index)? {
-            let (.., length) = read_record(rest).ok()?;
-            rest = &rest[length..];
-        }
-        let (leaf, body, _) = read_record(rest).ok()?;
-        Some(Record { leaf_index, leaf, body })
+        self.records(frame, leaf_index).next()
+    }
+
+    /// The records of a frame from a leaf on, up to its end or the first one whose checksum is wrong.
+    pub fn records<'a>(&self, frame: &'a [u8], leaf_index: u64) -> impl Iterator<Item = Record<'a>> + use<'a> {
+        let (mut rest, mut next) = (frame, self.first_index);
+        let all = std::iter::from_fn(move || {
+            let (leaf, body, length) = read_record(rest).ok()?;
+            let record = Record { leaf_index: next, leaf, body };
+            (rest, next) = (&rest[length..], next + 1);
+            Some(record)
+        });
+        // A leaf in front of the frame is not in it.
+        let wanted = self.first_index <= leaf_index;
+        all.filter(move |record| wanted && record.leaf_index >= leaf_index)
     }
 }

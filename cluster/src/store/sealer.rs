@@ -239,6 +239,7 @@ fn close(writer: SegmentWriter, at: u64, bytes: &mut Vec<u8>) -> Closed {
 /// A checkpoint over stored leaves, signed with the zone's key under the log's origin.
 pub fn sign(core: &Core, store: &AuditStore, size: u64, root: Hash) -> Option<String> {
     let origin = store.log().origin(&core.shared.options.cluster);
-    let signer = Signer::from_seed(&origin, core.shared.keyring.signing_seed.as_ref()?).ok()?;
-    Some(Checkpoint { origin, size, root }.sign(&signer))
+    let seed = core.shared.keyring.signing_seed.as_ref()?;
+    let signer = store.signer.get_or_init(|| Signer::from_seed(&origin, seed).ok()).as_ref()?;
+    Some(Checkpoint { origin, size, root }.sign(signer))
 }

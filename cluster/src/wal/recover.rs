@@ -280,10 +280,7 @@ fn scan(bytes: &Bytes, head: &SegmentHead) -> Scan {
     }
     let expected = end.map_or(head.base_sequence, |end: End| end.sequence + 1);
     let mut scan = Scan { end, torn_bytes: 0, rot: None };
-    for position in at..bytes.len().saturating_sub(BatchMark::BYTES - 1) {
-        if !BatchMark::may_begin(&bytes[position..]) {
-            continue;
-        }
+    for position in marks_from(at, bytes) {
         let Some(mark) = BatchMark::decode(&bytes.slice(position..), head.seed()) else { continue };
         if position == at && mark.sequence == expected {
             scan.torn_bytes = BatchMark::BYTES as u64 + u64::from(mark.bytes);
@@ -296,6 +293,15 @@ fn scan(bytes: &Bytes, head: &SegmentHead) -> Scan {
         }
     }
     scan
+}
+
+/// Where marks may begin from a position on. Nearly all of what is behind the last batch is zeros, where none does.
+fn marks_from(at: usize, bytes: &Bytes) -> impl Iterator<Item = usize> {
+    const PIECE: usize = 1_024;
+    let end = bytes.len().saturating_sub(BatchMark::BYTES - 1);
+    let pieces = (at..end).step_by(PIECE).map(move |from| from..end.min(from + PIECE));
+    let written = pieces.filter(|piece| bytes[piece.clone()] != [0; PIECE][..piece.len()]);
+    written.flatten().filter(|position| BatchMark::may_begin(&bytes[*position..]))
 }
 
 /// A valid batch.

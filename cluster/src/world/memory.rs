@@ -299,9 +299,9 @@ impl MemoryFile {
                 }
                 Change::SetLen(length) => *length,
             };
-            let used = inner.store.used_bytes();
+            let bound = inner.bytes_max.map(|limit| (limit, inner.store.used_bytes()));
             let file = inner.store.inodes.entry(inode).or_default();
-            if inner.bytes_max.is_some_and(|limit| used + grown.saturating_sub(file.len()) > limit) {
+            if bound.is_some_and(|(limit, used)| used + grown.saturating_sub(file.len()) > limit) {
                 return Err(io::Error::new(io::ErrorKind::StorageFull, "ENOSPC: the simulated disk is full"));
             }
             file.pending.push(Pending { change, dropped: false });

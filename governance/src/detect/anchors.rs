@@ -35,12 +35,14 @@ pub(super) struct Rule {
     pub word: bool,
 }
 
+#[derive(Clone)]
 struct Compiled {
     rule: &'static Rule,
     regex: Regex,
 }
 
 /// All rules of all tables, ready to run.
+#[derive(Clone)]
 pub(super) struct Anchors {
     automaton: AhoCorasick,
     rules: Vec<Compiled>,

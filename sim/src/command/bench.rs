@@ -21,10 +21,12 @@ const SECONDS: u64 = 60;
 const SHAPE: Shape = Shape {
     nodes: Some(5),
     partitions: Some(6),
+    replicas: Some(3),
     heartbeat_ms: Some(500),
-    clients: Some(10),
+    clients: Some(16),
+    batch_max: Some(6),
     pause_ms: Some((10, 200)),
-    faults_per_10_s: Some((26, 36)),
+    faults_per_10_s: Some((28, 38)),
     net: Net::Message,
 };
 
@@ -37,6 +39,12 @@ pub struct BenchArguments {
     /// How many seeds.
     #[arg(long, default_value_t = 20)]
     seeds: u64,
+    #[arg(long, hide = true)]
+    clients: Option<u32>,
+    #[arg(long, hide = true)]
+    batch: Option<u32>,
+    #[arg(long, hide = true)]
+    pause: Option<u64>,
     /// How to print.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -81,7 +89,13 @@ pub fn bench(arguments: &BenchArguments) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(engine::IS_WHOLE, "{}", engine::NOT_WHOLE);
     let seeds = arguments.from..arguments.from + arguments.seeds;
     let bar = progress(arguments.seeds, arguments.output);
-    let campaign = sweep(seeds.clone(), 1, None, &bar, |seed| swarm::draw_within(seed, SECONDS, &SHAPE))?;
+    let shape = Shape {
+        clients: arguments.clients.or(SHAPE.clients),
+        batch_max: arguments.batch.or(SHAPE.batch_max),
+        pause_ms: arguments.pause.map(|most| (10, most)).or(SHAPE.pause_ms),
+        ..SHAPE
+    };
+    let campaign = sweep(seeds.clone(), 1, None, &bar, |seed| swarm::draw_within(seed, SECONDS, &shape))?;
     bar.finish_and_clear();
     let figures = figures(campaign, (seeds.start, seeds.end));
     match arguments.output {

@@ -31,11 +31,21 @@ impl Pages {
         }
     }
 
+    /// As [`Pages::read`], into memory of its own.
+    pub(super) fn copy(&self, at: u64, length: usize) -> Vec<u8> {
+        let mut buffer = Vec::with_capacity(length);
+        for (page, within, part) in spans(at, length) {
+            let source = self.pages.get(&page).map_or(&ZEROS, |page| page.as_ref());
+            buffer.extend_from_slice(&source[within..within + part.len()]);
+        }
+        buffer
+    }
+
     /// Writes `data` at `at` and grows as needed.
     pub(super) fn write(&mut self, at: u64, data: &[u8]) {
         for (page, within, part) in spans(at, data.len()) {
             let data = &data[part];
-            if !self.pages.contains_key(&page) && data.iter().all(|byte| *byte == 0) {
+            if !self.pages.contains_key(&page) && *data == ZEROS[..data.len()] {
                 continue;
             }
             let page = self.pages.entry(page).or_insert_with(|| Arc::new(ZEROS));
@@ -95,6 +105,7 @@ mod tests {
                     plain[at as usize..at as usize + length].fill(byte % 3);
                 }
                 prop_assert_eq!(pages.len() as usize, plain.len());
+                prop_assert_eq!(&pages.copy(0, plain.len()), &plain);
                 let mut read = vec![9; plain.len()];
                 pages.read(0, &mut read);
                 prop_assert_eq!(&read, &plain);

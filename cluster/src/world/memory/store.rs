@@ -51,8 +51,7 @@ impl Inode {
     /// What a running process sees: the durable bytes under the pending ones.
     pub(super) fn read(&self, at: u64, length: usize) -> Bytes {
         let length = length.min(usize::try_from(self.len().saturating_sub(at)).unwrap_or(usize::MAX));
-        let mut buffer = vec![0; length];
-        self.durable.read(at, &mut buffer);
+        let mut buffer = self.durable.copy(at, length);
         let end = at + length as u64;
         for pending in &self.pending {
             match &pending.change {
