@@ -178,7 +178,7 @@ mod tests {
         });
         let keeper = SnapshotKeeper::new(Arc::new(MemoryDisk::new()), Arc::new(NoClock), GroupId(3), barrier);
         let late = keeper.clone();
-        let saving = tokio::spawn(async move { late.save(&of(86), 80).await });
+        let saving = crate::world::Scope::new([1; 32]).spawn(async move { late.save(&of(86), 80).await });
         let installed = of(89);
         keeper.installed(&installed.meta, installed.body).await.expect("it is written");
         sealed.notify_one();
