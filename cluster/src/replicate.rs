@@ -6,6 +6,7 @@
 
 pub mod codec;
 pub mod group;
+pub mod leadership;
 pub mod log_store;
 pub mod machine;
 pub mod network;

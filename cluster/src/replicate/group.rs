@@ -13,7 +13,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ReadPolicy;
-use openraft::{ChangeMembers, Config, Instant, Raft, ServerState};
+use openraft::{ChangeMembers, Config, Instant, Raft};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -23,6 +23,8 @@ use nethical_protocol::limits::SNAPSHOT_BYTES_MAX;
 use nethical_protocol::probe;
 
 use super::codec::{self, AppendAnswerV1, AskVoteV1, ChunkAnswerV1, ChunkV1, TransferV1, VoteAnswerV1};
+pub use super::leadership::Leadership;
+use super::leadership::follow_leadership;
 use super::log_store::LogStore;
 use super::machine::{Adapter, Fault, Machine, Reply};
 use super::network::Network;
@@ -51,17 +53,6 @@ impl Default for Timing {
     fn default() -> Self {
         Self { heartbeat_ms: 200, election_min_ms: 600, election_max_ms: 900 }
     }
-}
-
-/// Who leads a group, as this replica knows it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Leadership {
-    /// The term.
-    pub term: u64,
-    /// The leader's node, where one is known.
-    pub leader: Option<NodeId>,
-    /// True where this replica leads.
-    pub here: bool,
 }
 
 /// Why a proposal brought no reply.
@@ -329,41 +320,6 @@ impl<M: Machine> Group<M> {
     pub async fn stop(&self) {
         let _ = self.inner.raft.shutdown().await;
     }
-}
-
-/// Keeps [`Leadership`] up to date from the core's metrics.
-fn follow_leadership<M: Machine>(
-    scope: &Scope,
-    raft: &Core<M>,
-    id: GroupId,
-    ended: Arc<AtomicBool>,
-) -> watch::Receiver<Leadership> {
-    let mut metrics = raft.server_metrics();
-    let (tx, rx) = watch::channel(Leadership::default());
-    scope.spawn(async move {
-        loop {
-            let now = {
-                let seen = metrics.borrow_and_update();
-                let site = |id: &u64| seen.membership_config.membership().get_node(id).map(|site| NodeId(site.node));
-                Leadership {
-                    term: seen.vote.leader_id.term,
-                    leader: seen.current_leader.as_ref().and_then(site),
-                    here: seen.state == ServerState::Leader,
-                }
-            };
-            let has_changed = tx.send_if_modified(|old| std::mem::replace(old, now) != now);
-            if has_changed && now.here {
-                // Facts: group, term.
-                probe::observe("leader.begun", &[u64::from(id.0), now.term]);
-            }
-            if metrics.changed().await.is_err() {
-                ended.store(true, Ordering::SeqCst);
-                tx.send_replace(Leadership::default());
-                return;
-            }
-        }
-    });
-    rx
 }
 
 /// A replica as the node's service sees it, whatever its machine.
