@@ -277,13 +277,17 @@ async fn every_damaged_byte_is_harmless_or_reported_and_nothing_is_cut_silently(
 }
 
 #[tokio::test]
-async fn damage_that_comes_while_the_log_is_open_is_an_error_of_the_read() {
+async fn damage_that_comes_while_the_log_is_open_is_an_error_of_the_read_and_fatal() {
     let (disk, _) = written_log().await;
-    let (wal, _) = open(&disk, &scope(), small_options()).await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let fatal = told.clone();
+    let on_fatal: OnFatal = Arc::new(move |error| fatal.lock().push(error.to_string()));
+    let (wal, _) = open(&disk, &scope(), WalOptions { on_fatal, ..small_options() }).await;
     let before = wal.read(A, 0..9).await.unwrap();
     assert!(disk.flip("wal/00000000.seg", 400, 1));
     let error = wal.read(A, 0..9).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    assert_eq!(*told.lock(), [error.to_string()], "the next start finds the rot and begins new lives");
     assert_eq!(wal.read(A, 3..9).await.unwrap(), before[3..]);
 }
 
