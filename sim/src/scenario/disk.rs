@@ -18,11 +18,11 @@ const MANGLED: &str = "a durable file was mangled";
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "rot-in-the-log",
-        what: "A durable bit of one node's write-ahead log flips, twice, while the machine is dark.",
+        what: "A durable bit of one node's write-ahead log flips, again and again, while the machine is dark.",
         expected: Expected::Good,
         seen: &[MANGLED, "a start found rot in the log", "a lost replica was replaced under a new id"],
         bounds: LONG,
-        build: |seed| Draft::three(seed).each(4, 8_000, 4_500, 700, |_| rot(2, "wal")).done(),
+        build: |seed| Draft::three(seed).each(7, 8_000, 2_600, 600, |_| rot(2, "wal")).done(),
     },
     Scenario {
         name: "misdirected-write-in-the-log",
@@ -30,7 +30,7 @@ pub const SCENARIOS: &[Scenario] = &[
         expected: Expected::Good,
         seen: &[MANGLED, "a start found rot in the log"],
         bounds: LONG,
-        build: |seed| Draft::three(seed).each(4, 8_000, 4_500, 700, |_| misdirected(1, "wal")).done(),
+        build: |seed| Draft::three(seed).each(7, 8_000, 2_600, 600, |_| misdirected(1, "wal")).done(),
     },
     Scenario {
         name: "rot-in-the-audit-log",
@@ -38,7 +38,7 @@ pub const SCENARIOS: &[Scenario] = &[
         expected: Expected::Good,
         seen: &[MANGLED],
         bounds: LONG,
-        build: |seed| Draft::three(seed).each(3, 9_000, 5_000, 700, |_| rot(3, "audit")).done(),
+        build: |seed| Draft::three(seed).each(6, 9_000, 2_700, 600, |_| rot(3, "audit")).done(),
     },
     Scenario {
         name: "misdirected-write-in-the-audit-log",
@@ -46,7 +46,7 @@ pub const SCENARIOS: &[Scenario] = &[
         expected: Expected::Good,
         seen: &[MANGLED],
         bounds: LONG,
-        build: |seed| Draft::three(seed).each(3, 9_000, 5_000, 700, |_| misdirected(3, "audit")).done(),
+        build: |seed| Draft::three(seed).each(6, 9_000, 2_700, 600, |_| misdirected(3, "audit")).done(),
     },
     Scenario {
         name: "rot-in-a-snapshot",

@@ -144,8 +144,8 @@ pub const SCENARIOS: &[Scenario] = &[
         seen: &["a request needed more than one attempt", "a hold on an agent was enforced"],
         bounds: LONG,
         build: |seed| {
-            let draft =
-                Draft::five(seed).seconds(40).order(9_000, quarantine(1, 9_000)).order(15_000, quarantine(2, 9_000));
+            let held = |draft: Draft, agent| draft.order(8_500 + u64::from(agent) * 500, quarantine(agent, 14_000));
+            let draft = (0..4).fold(Draft::five(seed).seconds(40), held);
             let all: Vec<u64> = (1..=5).collect();
             draft
                 .at(8_000, 18_000, Fault::Loss { from: all.clone(), to: all, permille: 60 })
