@@ -41,7 +41,7 @@ pub const SCENARIOS: &[Scenario] = &[
         build: |seed| Draft::three(seed).each(6, 9_000, 2_700, 600, |_| rot(3, "audit")).done(),
     },
     Scenario {
-        name: "misdirected-write-in-the-audit-log",
+        name: "misdirected-write-in-the-audit",
         what: "Sectors of one node's audit segments are found at another place of them.",
         expected: Expected::Good,
         seen: &[MANGLED],
