@@ -4,6 +4,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this file is the seam to the simulated clock")]
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,43 @@ use nethical_cluster::world::Clock;
 pub const EPOCH_NS: u64 = 1_767_225_600_000_000_000;
 
 const MILLION: i128 = 1_000_000;
+
+thread_local! {
+    /// How the clock of the runtime that runs now stands to that of the run.
+    static ALIGNED: Cell<Option<Aligned>> = const { Cell::new(None) };
+}
+
+/// The same moment on the clocks of two runtimes: each paused clock begins where it likes.
+#[derive(Clone, Copy)]
+pub struct Aligned {
+    /// On the clock of a node's runtime.
+    pub here: Instant,
+    /// On the clock of the run's own runtime.
+    pub there: Instant,
+}
+
+impl Aligned {
+    /// While `work` runs, this thread's time is that of a node's runtime.
+    pub fn during<T>(self, work: impl FnOnce() -> T) -> T {
+        let before = ALIGNED.replace(Some(self));
+        let done = work();
+        ALIGNED.set(before);
+        done
+    }
+
+    /// A moment of the run on the clock of the node's runtime; what is over is now.
+    pub fn of(self, there: Instant) -> Instant {
+        self.here + there.saturating_duration_since(self.there)
+    }
+}
+
+/// Now, on the clock of the run's own runtime.
+pub fn now() -> Instant {
+    match ALIGNED.get() {
+        None => Instant::now(),
+        Some(Aligned { here, there }) => there + (Instant::now() - here),
+    }
+}
 
 /// Time. Must be made inside a runtime whose clock is paused. A clone is the same clock.
 #[derive(Clone)]
@@ -35,17 +73,17 @@ struct Skew {
 }
 
 impl Skew {
-    /// What the machine counts of a span of true time.
+    /// What the machine has counted since the last change. Runtimes in lock-step may be a tick behind that change.
     fn counted(&self, real: Duration) -> Duration {
-        scaled(real, MILLION + i128::from(self.ppm), MILLION)
+        scaled(real.saturating_sub(self.since), MILLION + i128::from(self.ppm), MILLION)
     }
 
     /// Counts what has passed, so that the rate can change.
     fn settle(&mut self, real: Duration) {
-        let passed = self.counted(real - self.since);
+        let passed = self.counted(real);
         self.monotonic += passed;
         self.wall_ns += passed.as_nanos() as u64;
-        self.since = real;
+        self.since = self.since.max(real);
     }
 }
 
@@ -86,17 +124,18 @@ impl SimClock {
 
     /// True time since the start of the run, whatever this clock shows.
     pub fn real(&self) -> Duration {
-        self.start.elapsed()
+        now() - self.start
     }
 
-    /// `at` since the start of the run, as tokio's timers count.
+    /// `at` since the start of the run, as the timers of the runtime that runs now count.
     pub fn instant(&self, at: Duration) -> Instant {
-        self.start + at
+        let there = self.start + at;
+        ALIGNED.get().map_or(there, |aligned| aligned.of(there))
     }
 
     /// Completes at `at` since the start of the run.
     pub async fn reach(&self, at: Duration) {
-        tokio::time::sleep_until(self.start + at).await;
+        tokio::time::sleep_until(self.instant(at)).await;
     }
 }
 
@@ -107,7 +146,7 @@ impl Clock for SimClock {
             None => real,
             Some(skew) => {
                 let skew = skew.lock();
-                skew.monotonic + skew.counted(real - skew.since)
+                skew.monotonic + skew.counted(real)
             }
         }
     }
@@ -118,7 +157,7 @@ impl Clock for SimClock {
             None => EPOCH_NS + real.as_nanos() as u64,
             Some(skew) => {
                 let skew = skew.lock();
-                skew.wall_ns + skew.counted(real - skew.since).as_nanos() as u64
+                skew.wall_ns + skew.counted(real).as_nanos() as u64
             }
         }
     }

@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use nethical_governance::detect::Detectors;
 
-use crate::plan::Plan;
+use crate::plan::{Plan, Runtime};
 use crate::run::{Report, run};
+use crate::runtimes::Lives;
 use crate::trace::Trace;
 use crate::watch::Violation;
 
@@ -63,12 +64,13 @@ pub const NOT_WHOLE: &str = "this simulator was built without `--cfg tokio_unsta
 fn on_this_thread(plan: &Plan, keep: bool) -> anyhow::Result<Done> {
     let begun = cpu_ns();
     hear_panics();
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_time().start_paused(true);
-    seed_dice(&mut builder, plan.seed);
-    let runtime = builder.build().context("making the runtime")?;
-    let trace = Trace::new(keep);
-    let mut report = runtime.block_on(run(plan, trace.clone()));
+    let (runtime, trace) = (runtime(plan.seed).context("making the runtime")?, Trace::new(keep));
+    let lives = (plan.runtime == Runtime::PerNode).then(Lives::default);
+    let running = run(plan, trace.clone(), lives.clone());
+    let mut report = match lives {
+        None => runtime.block_on(running),
+        Some(lives) => lives.block_on(&runtime, running),
+    };
     drop(runtime);
     for panic in PANICS.with(Cell::take) {
         // A core of openraft that finds itself broken is started again (ARCHITECTURE.md, 5); our own code must not panic.
@@ -95,6 +97,14 @@ fn hear_panics() {
             PANICS.with(|held| held.set(panics));
         }));
     });
+}
+
+/// A runtime on this thread, whose clock is paused and whose dice are seeded.
+pub fn runtime(seed: u64) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true);
+    seed_dice(&mut builder, seed);
+    builder.build()
 }
 
 #[cfg(tokio_unstable)]

@@ -22,6 +22,7 @@ pub mod fault;
 pub mod nemesis;
 pub mod plan;
 pub mod run;
+pub mod runtimes;
 pub mod scenario;
 pub mod shrink;
 pub mod swarm;

@@ -89,7 +89,7 @@ impl Links {
             match fault.effect {
                 Effect::Cut(None) => link.is_cut = true,
                 Effect::Cut(Some(period)) => {
-                    let periods = (self.clock.now() - fault.since).as_millis() / period.as_millis().max(1);
+                    let periods = self.clock.now().saturating_sub(fault.since).as_millis() / period.as_millis().max(1);
                     link.is_cut |= periods.is_multiple_of(2);
                 }
                 Effect::Loss(permille) => link.loss_permille = link.loss_permille.max(permille),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use nethical_sim::plan::{Net, Plan, SECONDS_MAX, SECONDS_MIN};
+use nethical_sim::plan::{Net, Plan, Runtime, SECONDS_MAX, SECONDS_MIN};
 
 mod command;
 #[cfg(not(test))]
@@ -78,6 +78,8 @@ enum Command {
         seconds: u64,
         #[arg(long, value_enum, default_value_t = Net::Message)]
         net: Net,
+        #[arg(long, value_enum, default_value_t = Runtime::One)]
+        runtime: Runtime,
         seeds: Vec<u64>,
     },
 }
@@ -129,6 +131,9 @@ struct FuzzArguments {
     /// What carries calls between nodes.
     #[arg(long, value_enum, default_value_t = Net::Message)]
     net: Net,
+    /// What runs the nodes: one runtime for all, or a runtime for each life of a node, as a second opinion.
+    #[arg(long, value_enum, default_value_t = Runtime::One)]
+    runtime: Runtime,
     /// How to print.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -136,7 +141,7 @@ struct FuzzArguments {
 
 impl FuzzArguments {
     fn plan(&self, seed: u64) -> Plan {
-        let shape = nethical_sim::swarm::Shape { net: self.net, ..Default::default() };
+        let shape = nethical_sim::swarm::Shape { net: self.net, runtime: self.runtime, ..Default::default() };
         nethical_sim::swarm::draw_within(seed, self.seconds, &shape)
     }
 
@@ -157,6 +162,9 @@ struct RunArguments {
     /// What carries calls between nodes.
     #[arg(long, value_enum, default_value_t = Net::Message)]
     net: Net,
+    /// What runs the nodes: one runtime for all, or a runtime for each life of a node, as a second opinion.
+    #[arg(long, value_enum, default_value_t = Runtime::One)]
+    runtime: Runtime,
     /// A planted bug to run with; `mutants --list` names them.
     #[arg(long, value_name = "BUG")]
     planted: Option<String>,
@@ -198,9 +206,11 @@ enum Output {
 
 impl RunArguments {
     fn plan(&self) -> anyhow::Result<Plan> {
-        let shape = nethical_sim::swarm::Shape { net: self.net, ..Default::default() };
+        let shape = nethical_sim::swarm::Shape { net: self.net, runtime: self.runtime, ..Default::default() };
         let plan = match &self.scenario {
-            Some(name) => Plan { net: self.net, ..command::scenarios::find(name)?.plan(self.seed) },
+            Some(name) => {
+                Plan { net: self.net, runtime: self.runtime, ..command::scenarios::find(name)?.plan(self.seed) }
+            }
             None => nethical_sim::swarm::draw_within(self.seed, self.seconds, &shape),
         };
         Ok(Plan { planted: self.planted.clone(), ..plan })
@@ -221,7 +231,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::VerifyDeterminism(arguments) => command::verify::verify(&arguments),
         Command::Mutants(arguments) => command::mutants::mutants(&arguments),
         Command::Coverage(arguments) => command::coverage::coverage(&arguments),
-        Command::Digests { seconds, net, seeds } => command::run::digests(seconds, net, &seeds),
+        Command::Digests { seconds, net, runtime, seeds } => command::run::digests(seconds, (net, runtime), &seeds),
         Command::Scenarios(arguments) => command::scenarios::scenarios(&arguments),
         Command::Bench(arguments) => command::bench::bench(&arguments),
     }

@@ -46,6 +46,31 @@ impl Net {
     }
 }
 
+/// What runs the nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Runtime {
+    /// One runtime for all: fast, and time is exact.
+    #[default]
+    One,
+    /// A runtime for each life of a node, in lock-step, dropped with the node.
+    PerNode,
+}
+
+impl Runtime {
+    /// Its name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::One => "one",
+            Self::PerNode => "per-node",
+        }
+    }
+
+    fn is_one(&self) -> bool {
+        *self == Self::One
+    }
+}
+
 /// A run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +82,9 @@ pub struct Plan {
     /// What carries calls.
     #[serde(default)]
     pub net: Net,
+    /// What runs the nodes.
+    #[serde(default, skip_serializing_if = "Runtime::is_one")]
+    pub runtime: Runtime,
     /// Length of the run before convergence is awaited, milliseconds.
     pub length_ms: u64,
     /// The machines.

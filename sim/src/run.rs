@@ -22,6 +22,7 @@ use crate::monitor::{Monitor, leaderships};
 use crate::nemesis::Nemesis;
 use crate::plan::Plan;
 use crate::probes::Meddler;
+use crate::runtimes::Lives;
 use crate::trace::{Field, Trace};
 use crate::watch::{Violation, Watch};
 use crate::workload::Stage;
@@ -80,14 +81,15 @@ pub struct Report {
     pub violations: Vec<Violation>,
 }
 
-/// Runs a plan. Must be called inside a runtime of one thread whose clock is paused and has not moved.
-pub async fn run(plan: &Plan, trace: Trace) -> Report {
+/// Runs a plan. Must be called inside a runtime of one thread whose clock is paused and has not moved. With `lives`, nodes
+/// run in runtimes of their own, and the caller runs those beside this.
+pub async fn run(plan: &Plan, trace: Trace, lives: Option<Lives>) -> Report {
     let tasks_before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let clock = SimClock::begin();
     let watch = Watch::new(clock.clone());
     let meddler = Meddler::new(plan, clock.clone(), trace.clone(), watch.clone());
     meddler.install();
-    let fleet = Fleet::new(plan, clock, trace.clone(), watch);
+    let fleet = Fleet::new(plan, clock, trace.clone(), watch, lives);
     let stage = Stage { fleet, work: plan.work.clone(), history: History::default(), seed: plan.seed };
     let run = Run {
         nemesis: Nemesis::new(plan, stage.fleet.clone(), meddler.clone()),

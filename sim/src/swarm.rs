@@ -12,7 +12,7 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::dice;
 use crate::fault::{Entry, Fault};
-use crate::plan::{CALM, FORMAT, FleetSpec, Net, Order, OrderKind, Plan, SECONDS_MIN, WorkSpec};
+use crate::plan::{CALM, FORMAT, FleetSpec, Net, Order, OrderKind, Plan, Runtime, SECONDS_MIN, WorkSpec};
 
 /// Before that the fleet founds its groups, and only the network is harmed.
 const FOUNDED_BY_MS: u64 = 6_000;
@@ -81,6 +81,8 @@ pub struct Shape {
     pub faults_per_10_s: Option<(u64, u64)>,
     /// What carries calls.
     pub net: Net,
+    /// What runs the nodes.
+    pub runtime: Runtime,
 }
 
 /// The kinds of faults that a seed turns on or off.
@@ -155,7 +157,8 @@ pub fn draw_within(seed: u64, seconds: u64, shape: &Shape) -> Plan {
     (drawing.victim, drawing.late) = (drawing.node(), drawing.node());
     drawing.draw(shape.faults_per_10_s.unwrap_or(FAULTS_PER_10_S));
     let faults = drawing.finish();
-    Plan { format: FORMAT.to_owned(), seed, net: shape.net, length_ms, fleet, work, knobs, planted: None, faults }
+    let (net, runtime) = (shape.net, shape.runtime);
+    Plan { format: FORMAT.to_owned(), seed, net, runtime, length_ms, fleet, work, knobs, planted: None, faults }
 }
 
 fn draw_fleet(dice: &mut ChaCha12Rng, shape: &Shape) -> FleetSpec {

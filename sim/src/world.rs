@@ -31,6 +31,7 @@ use crate::dice;
 use crate::links::Links;
 use crate::plan::{FleetSpec, Net, Plan};
 use crate::quic::QuicNetwork;
+use crate::runtimes::Lives;
 use crate::trace::{Field, Trace};
 use crate::udp::UdpNetwork;
 use crate::watch::Watch;
@@ -97,6 +98,8 @@ struct Inner {
     /// Carries the calls, where the plan wants QUIC.
     quic: Option<QuicNetwork>,
     watch: Watch,
+    /// The nodes' own runtimes, where they have them.
+    lives: Option<Lives>,
     /// One for all nodes and lives of a run. Not one for all runs: a run may not depend on those before it.
     prepared: Arc<Prepared>,
     /// What happens to machines whether they run or not.
@@ -108,7 +111,7 @@ struct Inner {
 
 impl Fleet {
     /// The machines of a plan, without power.
-    pub fn new(plan: &Plan, clock: SimClock, trace: Trace, watch: Watch) -> Self {
+    pub fn new(plan: &Plan, clock: SimClock, trace: Trace, watch: Watch, lives: Option<Lives>) -> Self {
         let (seed, spec) = (plan.seed, plan.fleet.clone());
         let links = Links::new(clock.clone(), latencies(&spec));
         let network = Network::new(clock.clone(), trace.clone(), dice::fork(seed, "wire"), links.clone());
@@ -146,6 +149,7 @@ impl Fleet {
             network,
             quic,
             watch,
+            lives,
             prepared: Arc::new(Prepared::with(crate::engine::detectors().clone())),
             scope,
             machines,
@@ -268,7 +272,7 @@ impl Fleet {
             return;
         }
         self.event(Some(node), "start", &[]);
-        let (world, scope) = self.world(node);
+        let (world, scope) = self.begin(node);
         let fleet = self.clone();
         self.inner.scope.spawn(async move {
             let (watched, told) = (scope.clone(), fleet.clone());
@@ -334,6 +338,7 @@ impl Fleet {
             scope.kill();
         }
         leads.iter().for_each(|lead| lead.end());
+        self.inner.lives.iter().for_each(|lives| lives.end(node));
     }
 
     /// What the death does to the disk.
@@ -363,6 +368,14 @@ impl Fleet {
         self.inner.quic.iter().for_each(QuicNetwork::end);
         self.inner.network.end();
         self.inner.scope.kill();
+    }
+
+    /// A node's next life, in a runtime of its own where nodes have them.
+    fn begin(&self, node: NodeId) -> (World, Scope) {
+        let Some(lives) = &self.inner.lives else { return self.world(node) };
+        let life = self.with(node, |machine| machine.lives);
+        let seed = dice::fork(self.inner.seed, &format!("runtime of node {node} life {life}")).next_u64();
+        lives.begin(node, seed, || self.world(node)).expect("the system gives runtimes")
     }
 
     fn world(&self, node: NodeId) -> (World, Scope) {

@@ -22,7 +22,7 @@ fn what(report: &Report) -> Vec<&str> {
 async fn a_run_finds_no_violation_whatever_the_runtime_rolls() {
     let (at_ms, nodes) = (20_000, vec![1, 2, 3]);
     let plan = calm(1_000).with_faults(vec![Entry { id: 1, at_ms, for_ms: 400, fault: Fault::Power { nodes } }]);
-    let report = run(&plan, Trace::new(false)).await;
+    let report = run(&plan, Trace::new(false), None).await;
     assert_eq!(what(&report), Vec::<&str>::new(), "{:?}", report.violations);
     assert!(report.decided > 200 && report.healed_after_ms.is_some(), "{report:?}");
 }
@@ -31,7 +31,7 @@ async fn a_run_finds_no_violation_whatever_the_runtime_rolls() {
 async fn nor_does_one_over_the_clusters_own_wire() {
     let (at_ms, nodes) = (20_000, vec![1, 2, 3]);
     let plan = calm(1_000).with_faults(vec![Entry { id: 1, at_ms, for_ms: 400, fault: Fault::Power { nodes } }]);
-    let report = run(&Plan { net: Net::Quic, ..plan }, Trace::new(false)).await;
+    let report = run(&Plan { net: Net::Quic, ..plan }, Trace::new(false), None).await;
     assert_eq!(what(&report), Vec::<&str>::new(), "{:?}", report.violations);
     assert!(report.decided > 200 && report.healed_after_ms.is_some(), "{report:?}");
 }
@@ -42,6 +42,6 @@ async fn disks_that_lie_about_their_syncs_are_found_out() {
     let plan = calm(1_000);
     assert!(plan.healed_at() <= Duration::ZERO);
     let plan = plan.with_faults(vec![Entry { id: 1, at_ms: 18_000, for_ms: 1_500, fault: lie }]);
-    let report = run(&plan, Trace::new(false)).await;
+    let report = run(&plan, Trace::new(false), None).await;
     assert!(!report.violations.is_empty(), "acknowledged decisions were lost and nothing has seen it");
 }

@@ -66,6 +66,13 @@ fn a_hundred_seeds_find_nothing() {
 }
 
 #[test]
+fn runs_with_a_runtime_for_each_node_find_nothing_and_are_as_repeatable() {
+    succeeds(&["fuzz", "--runtime", "per-node", "--seeds", "10", "--seconds", "40"]);
+    let said = succeeds(&["verify-determinism", "--runtime", "per-node", "--seeds", "2", "--seconds", "40"]);
+    assert!(said.contains("2 of 2 seeds"));
+}
+
+#[test]
 fn every_scenario_ends_as_expected() {
     succeeds(&["scenarios"]);
 }

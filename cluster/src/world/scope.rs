@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
+use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinHandle};
 
 tokio::task_local! {
@@ -26,6 +27,8 @@ pub struct Scope {
 
 struct Inner {
     label: u64,
+    /// Where its tasks run: the runtime in which it was made, whoever spawns.
+    runtime: Option<Handle>,
     dead: AtomicBool,
     next: AtomicU64,
     tasks: Mutex<BTreeMap<u64, AbortHandle>>,
@@ -34,7 +37,8 @@ struct Inner {
 }
 
 impl Scope {
-    /// A scope whose dice start from `seed`: from the operating system in production, from the plan in simulation.
+    /// A scope whose dice start from `seed`: from the operating system in production, from the plan in simulation. Its
+    /// tasks run on the runtime in which it is made; made outside of any, on that of whoever spawns.
     pub fn new(seed: [u8; 32]) -> Self {
         Self::labelled(seed, 0)
     }
@@ -44,6 +48,7 @@ impl Scope {
         Self {
             inner: Arc::new(Inner {
                 label,
+                runtime: Handle::try_current().ok(),
                 dead: AtomicBool::new(false),
                 next: AtomicU64::new(0),
                 tasks: Mutex::new(BTreeMap::new()),
@@ -80,10 +85,14 @@ impl Scope {
         let guard = Forget { scope: self.clone(), id };
         // The table is held over spawn and insert: a task that ends at once waits for it before it takes itself out.
         let mut tasks = self.inner.tasks.lock();
-        let handle = tokio::spawn(CURRENT.scope(self.clone(), async move {
+        let work = CURRENT.scope(self.clone(), async move {
             let _guard = guard;
             work.await
-        }));
+        });
+        let handle = match &self.inner.runtime {
+            Some(runtime) => runtime.spawn(work),
+            None => tokio::spawn(work),
+        };
         tasks.insert(id, handle.abort_handle());
         drop(tasks);
         if self.is_dead() {

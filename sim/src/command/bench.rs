@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use nethical_sim::engine;
-use nethical_sim::plan::{Net, Plan};
+use nethical_sim::plan::{Net, Plan, Runtime};
 use nethical_sim::run::Report;
 use nethical_sim::swarm::{self, Shape};
 
@@ -29,6 +29,7 @@ const SHAPE: Shape = Shape {
     pause_ms: Some((10, 200)),
     faults_per_10_s: Some((27, 36)),
     net: Net::Message,
+    runtime: Runtime::One,
 };
 
 /// What to measure.

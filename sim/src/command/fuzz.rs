@@ -137,6 +137,9 @@ pub fn replay(plan: &Plan) -> String {
     if plan.net != nethical_sim::plan::Net::Message {
         command += " --net quic";
     }
+    if plan.runtime != nethical_sim::plan::Runtime::One {
+        command += " --runtime per-node";
+    }
     plan.planted.iter().for_each(|bug| command += &format!(" --planted {bug}"));
     command
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use nethical_sim::engine::{self, Done};
 use nethical_sim::html::{self, Page};
-use nethical_sim::plan::{Net, Plan};
+use nethical_sim::plan::{Net, Plan, Runtime};
 use nethical_sim::run::Report;
 use nethical_sim::swarm::{Shape, draw_within};
 
@@ -86,9 +86,9 @@ fn events_of(plan: &Plan, done: &Done) -> Vec<Value> {
 }
 
 /// Prints the digests of some seeds, a line each, in the order given.
-pub fn digests(seconds: u64, net: Net, seeds: &[u64]) -> anyhow::Result<ExitCode> {
+pub fn digests(seconds: u64, (net, runtime): (Net, Runtime), seeds: &[u64]) -> anyhow::Result<ExitCode> {
     for seed in seeds {
-        let shape = Shape { net, ..Shape::default() };
+        let shape = Shape { net, runtime, ..Shape::default() };
         println!("{}", engine::execute(&draw_within(*seed, seconds, &shape), false)?.report.digest);
     }
     Ok(ExitCode::SUCCESS)

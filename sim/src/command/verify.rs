@@ -56,6 +56,7 @@ fn digests(arguments: &FuzzArguments, seeds: &[u64]) -> anyhow::Result<Vec<Strin
     let mut command = Command::new(program);
     command
         .args(["digests", "--seconds", &arguments.seconds.to_string(), "--net", arguments.net.as_str()])
+        .args(["--runtime", arguments.runtime.as_str()])
         .args(&seeds);
     let done = command.output().context("running this program again")?;
     let said = String::from_utf8_lossy(&done.stderr);
@@ -85,10 +86,11 @@ fn trace(arguments: &FuzzArguments, folder: &Path, name: &str, seed: u64) -> any
     let path: PathBuf = folder.join(format!("{seed}-{name}.ndjson"));
     let program = std::env::current_exe().context("finding this program")?;
     let (seed, seconds) = (seed.to_string(), arguments.seconds.to_string());
-    let net = arguments.net.as_str();
+    let (net, runtime) = (arguments.net.as_str(), arguments.runtime.as_str());
     let mut command = Command::new(program);
     command
-        .args(["run", "--seed", &seed, "--seconds", &seconds, "--net", net, "--output", "json", "--trace"])
+        .args(["run", "--seed", &seed, "--seconds", &seconds, "--net", net, "--runtime", runtime])
+        .args(["--output", "json", "--trace"])
         .arg(&path);
     let done = command.output().context("running this program again")?;
     let report: Value = serde_json::from_slice(&done.stdout).with_context(|| {

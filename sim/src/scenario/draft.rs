@@ -12,7 +12,7 @@ use nethical_protocol::ring::{RingNode, place_group};
 
 use crate::dice;
 use crate::fault::{Entry, Fault};
-use crate::plan::{FORMAT, FleetSpec, Net, Order, OrderKind, Plan, WorkSpec};
+use crate::plan::{FORMAT, FleetSpec, Net, Order, OrderKind, Plan, Runtime, WorkSpec};
 
 /// One-way latency within a region and between two, milliseconds.
 const NEAR_MS: u64 = 1;
@@ -55,11 +55,12 @@ impl Draft {
             sync_ms: (1, 4),
             wall_off_ms: (0..nodes as i64).map(|node| node * 8 - 10).collect(),
         };
-        let (net, faults) = (Net::Message, Vec::new());
+        let (net, runtime, faults) = (Net::Message, Runtime::One, Vec::new());
         let plan = Plan {
             format: FORMAT.to_owned(),
             seed,
             net,
+            runtime,
             length_ms: 34_000,
             fleet,
             work: work(),
