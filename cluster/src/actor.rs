@@ -11,6 +11,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
 use nethical_governance::outcome::OutcomeV1;
+use nethical_governance::quota::lease::LeaseAskV1;
 use nethical_protocol::action::Action;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::limits::STALE_RETRIES_MAX;
@@ -28,6 +29,8 @@ pub mod command;
 pub enum Settled {
     /// Applied; the result is at this position of the entry.
     Applied(Arc<AppliedEntry>, usize),
+    /// The group's share of a leased limit is too small for it; the action comes back, to be asked again.
+    Short(Box<(LeaseAskV1, Arc<Tenant>, Action)>),
     /// It did not happen.
     Problem(Problem),
     /// It may have happened.
@@ -55,6 +58,13 @@ impl Ask {
     pub fn settle(self, settled: Settled) {
         self.pending.fetch_sub(1, Ordering::AcqRel);
         let _ = self.reply.send(settled);
+    }
+
+    /// Hands the action back to whoever asked: a greater share is to be had first.
+    fn give_back(self, short: LeaseAskV1) {
+        let Self { action, tenant, reply, pending, .. } = self;
+        pending.fetch_sub(1, Ordering::AcqRel);
+        let _ = reply.send(Settled::Short(Box::new((short, tenant, action))));
     }
 }
 
@@ -108,6 +118,7 @@ impl AgentState {
 /// Settles an ask whose command has landed, or sends it round again.
 fn land(lead: &Lead, actor: ActorRef<Ask>, mut ask: Ask, fate: Fate) {
     match fate {
+        Ok((entry, at)) if let OutcomeV1::LeaseShort(short) = entry.results[at].outcome => ask.give_back(short),
         Ok((entry, at)) if !matches!(entry.results[at].outcome, OutcomeV1::Stale(_)) => {
             ask.settle(Settled::Applied(entry, at));
         }

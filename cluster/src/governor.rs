@@ -12,10 +12,11 @@ use nethical_protocol::action::Action;
 use nethical_protocol::control::{AckState, ControlAck, HoldScope, HoldSpec, LimitSpec, TenantSpec};
 use nethical_protocol::decision::ItemAnswer;
 use nethical_protocol::error::{Code, Problem};
-use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LimitNumber, NodeId};
+use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LimitNumber};
 use nethical_protocol::status::{ClusterStatus, GroupStatus, NodeStatus, ReadyCheck};
 
 use crate::api::*;
+use crate::ask::{self, Question};
 use crate::decide::Decider;
 use crate::message::*;
 use crate::node::Core;
@@ -54,31 +55,8 @@ impl NodeGovernor {
         here: impl Fn(Bytes) -> BoxFuture<'static, Bytes>,
         read: impl Fn(&[u8]) -> Option<Result<T, Option<u64>>>,
     ) -> Result<T, Problem> {
-        let clock = &self.core.shared.world.clock;
-        let (until, own) = (clock.now() + ASK_PATIENCE, self.core.shared.options.node);
-        let mut hint: Option<NodeId> = None;
-        while clock.now() < until {
-            let followed = self.core.partition(group).and_then(|replica| replica.group.leadership().borrow().leader);
-            let to = hint.take().or(followed).or_else(|| self.core.placed(group).first().copied()).unwrap_or(own);
-            let bytes = match to == own {
-                true => here(body.clone()).await,
-                false => self
-                    .core
-                    .shared
-                    .world
-                    .wire
-                    .call(to, Lane::Control, kind, body.clone(), ASK_PATIENCE)
-                    .await
-                    .unwrap_or_default(),
-            };
-            match read(&bytes) {
-                Some(Ok(value)) => return Ok(value),
-                Some(Err(leader)) => hint = leader.map(NodeId),
-                None => {}
-            }
-            clock.sleep(Duration::from_millis(50)).await;
-        }
-        Err(Problem::new(Code::NoQuorum, format!("group {group} has no leader that answers")).retry_after_ms(1_000))
+        let until = self.core.shared.world.clock.now() + ASK_PATIENCE;
+        ask::ask_leader(&self.core, group, Question { kind, body, until }, here, read).await
     }
 
     async fn agent_report(&self, tenant: &str, agent: &str) -> Result<AgentReportV1, Problem> {

@@ -21,6 +21,7 @@ use nethical_protocol::{buggify, probe, sometimes};
 use crate::actor::{AgentActor, Ask, Settled};
 use crate::apply::PartitionMachine;
 use crate::control::view::Tenant;
+use crate::lease::Fetches;
 use crate::propose::Proposer;
 use crate::replicate::group::Group;
 use crate::shared::Shared;
@@ -35,6 +36,8 @@ pub struct Lead {
     proposer: Proposer,
     shared: Arc<Shared>,
     actors: Mutex<BTreeMap<(String, String), Active>>,
+    /// The leases that it is asking for.
+    pub fetches: Fetches,
     ended: AtomicBool,
 }
 
@@ -58,8 +61,8 @@ impl Lead {
         let last_ns = machine.lock().ledger.now_ns();
         let stamp = Stamp::begin(last_ns, base, &*clock)?;
         let proposer = Proposer::start(&shared.world.scope, group.clone(), term, stamp, clock);
-        let (actors, ended) = (Mutex::new(BTreeMap::new()), AtomicBool::new(false));
-        Ok(Arc::new(Self { term, group, machine, proposer, shared, actors, ended }))
+        let (actors, fetches, ended) = (Mutex::new(BTreeMap::new()), Fetches::default(), AtomicBool::new(false));
+        Ok(Arc::new(Self { term, group, machine, proposer, shared, actors, fetches, ended }))
     }
 
     /// Ends the term: nothing is accepted any more and every actor is killed.
@@ -125,6 +128,10 @@ impl Lead {
     ) -> Result<oneshot::Receiver<Settled>, Problem> {
         let now = self.now();
         let mut actors = self.actors.lock();
+        // Looked at under the lock: whoever ends the term kills what is in the table afterwards.
+        if self.has_ended() {
+            return Err(Problem::new(Code::NotLeader, "leadership moved"));
+        }
         let key = (action.tenant.clone(), action.agent.clone());
         if actors.get(&key).is_none_or(|active| !is_alive(&active.actor)) {
             let active = self.activate(&mut actors, now)?;

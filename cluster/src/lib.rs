@@ -7,8 +7,10 @@
 pub mod actor;
 pub mod answer;
 pub mod apply;
+pub mod ask;
 pub mod decide;
 pub mod lead;
+pub mod lease;
 pub mod local;
 pub mod propose;
 pub mod replicate;

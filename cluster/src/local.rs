@@ -18,8 +18,12 @@ use crate::actor::Settled;
 use crate::answer::{Wish, decision_of};
 use crate::decide::Attempt;
 use crate::lead::Lead;
+use crate::lease;
 use crate::node::Core;
 use crate::world::{self, timeout};
+
+/// Times that a greater share is asked for in behalf of one action, which may be under several leased limits.
+const LEASES_ASKED_MAX: u32 = 6;
 
 /// The same problem for every action.
 pub fn all(actions: &[Action], problem: Problem) -> Vec<ItemAnswer> {
@@ -76,31 +80,58 @@ pub fn decide_here(
 }
 
 async fn answer(
-    core: &Core,
-    lead: &Lead,
+    core: &Arc<Core>,
+    lead: &Arc<Lead>,
     request_id: String,
     explain: bool,
     pending: Pending,
     until: Duration,
 ) -> ItemAnswer {
-    let result = match pending {
-        Pending::Refused(problem) => Err(problem),
-        Pending::Waiting(settled) => {
-            let left = until.saturating_sub(lead.now());
-            match timeout(&*core.shared.world.clock, left, settled).await {
-                Some(Ok(Settled::Applied(entry, at))) => {
-                    applied(core, lead, &request_id, explain, &entry.results[at]).await
-                }
-                Some(Ok(Settled::Problem(problem))) => Err(problem),
-                Some(Ok(Settled::Unknown)) => {
-                    Err(Problem::new(Code::OutcomeUnknown, "the entry's fate is not known here"))
-                }
-                Some(Err(_)) => Err(Problem::new(Code::OutcomeUnknown, "the agent's actor ended before it answered")),
-                None => Err(Problem::new(Code::OutcomeUnknown, "the deadline ran out while the entry was on its way")),
+    let result = match see_through(core, lead, pending, until).await {
+        Err(problem) => Err(problem),
+        Ok(settled) => match settled {
+            Some(Ok(Settled::Applied(entry, at))) => {
+                applied(core, lead, &request_id, explain, &entry.results[at]).await
             }
-        }
+            Some(Ok(Settled::Problem(problem))) => Err(problem),
+            Some(Ok(Settled::Short(_))) => {
+                let detail = "the partition's share of a limit was spent by others each time that it had grown";
+                Err(Problem::new(Code::LeaseUnavailable, detail).retry_after_ms(200))
+            }
+            Some(Ok(Settled::Unknown)) => Err(Problem::new(Code::OutcomeUnknown, "the entry's fate is not known here")),
+            Some(Err(_)) => Err(Problem::new(Code::OutcomeUnknown, "the agent's actor ended before it answered")),
+            None => Err(Problem::new(Code::OutcomeUnknown, "the deadline ran out while the entry was on its way")),
+        },
     };
     ItemAnswer { request_id, result }
+}
+
+type Awaited = Option<Result<Settled, oneshot::error::RecvError>>;
+
+/// Waits until an action is settled; where the group's share of a limit is too small, gets a greater one and asks again.
+async fn see_through(
+    core: &Arc<Core>,
+    lead: &Arc<Lead>,
+    pending: Pending,
+    until: Duration,
+) -> Result<Awaited, Problem> {
+    let mut waiting = match pending {
+        Pending::Refused(problem) => return Err(problem),
+        Pending::Waiting(settled) => settled,
+    };
+    let mut rounds = 0;
+    loop {
+        let left = until.saturating_sub(lead.now());
+        let settled = timeout(&*core.shared.world.clock, left, waiting).await;
+        let Some(Ok(Settled::Short(short))) = settled else { return Ok(settled) };
+        if rounds == LEASES_ASKED_MAX {
+            return Ok(Some(Ok(Settled::Short(short))));
+        }
+        rounds += 1;
+        let (ask, tenant, action) = *short;
+        lease::fetch(core, lead, ask).await?;
+        waiting = lead.submit(tenant, action, until)?;
+    }
 }
 
 async fn applied(

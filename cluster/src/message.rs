@@ -9,6 +9,8 @@ use nethical_protocol::decision::{AgentStatus, ItemAnswer};
 use nethical_protocol::error::Problem;
 use nethical_protocol::ids::DecisionId;
 
+use nethical_governance::quota::lease::{LeaseAskV1, LeaseKey};
+
 use crate::control::RevisedEventV1;
 
 /// Door → leader: decide these ([`ForwardV1`] → [`ForwardedV1`]).
@@ -35,6 +37,11 @@ pub const KIND_REPORT: u16 = 57;
 pub const KIND_LEAVES: u16 = 58;
 /// Node → node: the founding record (empty → [`FoundingV1`]).
 pub const KIND_FOUNDING: u16 = 59;
+
+/// Child's leader → parent's leader: a greater share ([`LeaseQuestionV1`] → [`LeaseAnswerV1`]).
+pub const KIND_LEASE: u16 = 60;
+/// Parent's leader → child's leader: give back what you do not use ([`RecallV1`] → [`RecalledV1`]).
+pub const KIND_RECALL: u16 = 61;
 
 /// Makes a type of this module travel.
 macro_rules! message {
@@ -292,6 +299,49 @@ message! {
         pub size: u64,
         /// (canonical leaf, sealed body), in order from the index asked.
         pub records: Vec<(Vec<u8>, Vec<u8>)>,
+    }
+
+    /// A greater share of a leased limit, please.
+    struct LeaseQuestionV1 {
+        /// The parent's group.
+        pub group: u32,
+        /// What for.
+        pub ask: LeaseAskV1,
+    }
+
+    /// The parent's word.
+    enum LeaseAnswerV1 {
+        /// As its log has it.
+        Granted {
+            /// Ever granted to the child.
+            granted: u64,
+            /// Nothing was left, and nobody had anything to give back.
+            refused: bool,
+        },
+        /// It cannot be said now.
+        Unavailable(String),
+        /// Ask that node.
+        NotLeader(Option<u64>),
+    }
+
+    /// Give back what you do not use.
+    struct RecallV1 {
+        /// The child's group.
+        pub group: u32,
+        /// Of this.
+        pub lease: LeaseKey,
+    }
+
+    /// The child's counters.
+    struct RecalledV1 {
+        /// False where the node asked does not lead the group.
+        pub leads: bool,
+        /// Who does.
+        pub hint: Option<u64>,
+        /// Ever received.
+        pub granted: u64,
+        /// Ever given back.
+        pub returned: u64,
     }
 
     /// The zone's founding record: what may never differ between its nodes.

@@ -15,6 +15,7 @@ use nethical_protocol::{buggify, probe, sometimes};
 
 use crate::administer;
 use crate::decide::{Attempt, Decider, observe_forwarded};
+use crate::lease;
 use crate::local::{all, decide_here};
 use crate::message::*;
 use crate::node::Core;
@@ -52,6 +53,8 @@ impl Service for NodeService {
             KIND_JOIN => JoinV1::from_bytes(&body).ok().map(|ask| administer::on_join(core, ask).boxed()),
             KIND_HOLD => HoldV1::from_bytes(&body).ok().map(|ask| administer::on_hold(core, ask).boxed()),
             KIND_AGENT => AskAgentV1::from_bytes(&body).ok().map(|ask| administer::on_agent(core, ask).boxed()),
+            KIND_LEASE => LeaseQuestionV1::from_bytes(&body).ok().map(|ask| lease::on_lease(core, ask).boxed()),
+            KIND_RECALL => RecallV1::from_bytes(&body).ok().map(|ask| lease::on_recall(core, ask).boxed()),
             KIND_REPORT => Some(async move { administer::report(&core).to_bytes() }.boxed()),
             KIND_LEAVES => AskLeavesV1::from_bytes(&body).ok().map(|ask| leaves(core, ask).boxed()),
             KIND_FOUNDING => {

@@ -8,6 +8,8 @@ use nethical_protocol::decision::Verdict;
 use nethical_protocol::ids::{ControlRevision, KeyedId, Slot};
 use nethical_protocol::probe;
 
+use crate::quota::lease::{LeaseAskV1, LeaseKey};
+
 /// The apply rules that this release writes. Kept beside older ones while an entry of theirs may be in a log.
 pub const APPLY_VERSION: u16 = 1;
 
@@ -54,6 +56,23 @@ pub enum HeaderV1 {
     LiftHoldOrder(HoldOrderV1),
     /// Let time pass, so that what is due expires.
     Tick,
+    /// Grant a share of a leased limit to another group, as its parent; notes what that group has given back.
+    LeaseGrant(LeaseAskV1),
+    /// Receive what the parent granted, or its refusal.
+    LeaseTake(LeaseTakeV1),
+    /// Give back what this group has not spent of its share.
+    LeaseReturn(LeaseKey),
+}
+
+/// The parent's word on a lease, on its way into the child's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct LeaseTakeV1 {
+    /// Which.
+    pub lease: LeaseKey,
+    /// Ever granted to this group.
+    pub granted: u64,
+    /// The parent had nothing left when it was asked, and nobody else had anything to give back.
+    pub refused: bool,
 }
 
 /// The idempotency part of a command.

@@ -13,6 +13,7 @@ use crate::agent::{AgentEntry, AgentKey};
 use crate::dedup::{Dedup, Record};
 use crate::ledger::Ledger;
 use crate::quota::bucket::Bucket;
+use crate::quota::lease::{Account, LeaseKey, Share};
 use crate::quota::table::Limit;
 use crate::quota::{BucketKey, Quota};
 
@@ -30,6 +31,8 @@ impl Ledger {
             section(self.agents.iter(), |out, (key, entry)| out.agent(key, entry)),
             section(self.quota.buckets.iter(), |out, (key, bucket)| out.bucket(key, bucket)),
             section(self.dedup.records.iter(), |out, (id, record)| out.record(*id, record)),
+            section(self.quota.leases.shares.iter(), |out, (lease, share)| out.share(lease, share)),
+            section(self.quota.leases.accounts.iter(), |out, (place, account)| out.account(place, account)),
         ] {
             whole.update(section);
         }
@@ -171,6 +174,20 @@ impl Canonical {
             }
             Bucket::Budget { at_ns, spent } => self.byte(1).u64(at_ns).u64(spent),
         };
+    }
+
+    fn lease(&mut self, lease: &LeaseKey) -> &mut Self {
+        let LeaseKey { slot, limit, born, key, window_ns } = lease;
+        self.slot(*slot).u64(u64::from(limit.0)).u64(born.0).id(*key).u64(*window_ns)
+    }
+
+    fn share(&mut self, lease: &LeaseKey, share: &Share) {
+        let Share { granted, returned, spent, refused_until_ns } = share;
+        self.lease(lease).u64(*granted).u64(*returned).u64(*spent).u64(*refused_until_ns);
+    }
+
+    fn account(&mut self, (lease, child): &(LeaseKey, u32), account: &Account) {
+        self.lease(lease).u64(u64::from(*child)).u64(account.granted).u64(account.returned);
     }
 
     fn record(&mut self, id: KeyedId, record: &Record) {

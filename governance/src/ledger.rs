@@ -18,11 +18,13 @@ use crate::command::{APPLY_VERSION, ActorKeys, CommandV1, EntryV1, HeaderV1, Req
 use crate::dedup::{Dedup, DedupBounds};
 use crate::hold::ZoneHolds;
 use crate::outcome::{OutcomeV1, QuotaV1, Stale};
+use crate::quota::lease::{LeaseKey, Share};
 use crate::quota::{Quota, Subject};
 
 mod control;
 mod decide;
 mod expire;
+mod lease;
 mod orders;
 
 use expire::Timer;
@@ -131,6 +133,9 @@ impl Ledger {
             HeaderV1::PlaceHoldOrder(order) => self.place_hold_order(order),
             HeaderV1::LiftHoldOrder(order) => self.lift_hold_order(order),
             HeaderV1::Tick => self.tick(),
+            HeaderV1::LeaseGrant(ask) => self.grant_lease(ask),
+            HeaderV1::LeaseTake(take) => self.take_lease(take),
+            HeaderV1::LeaseReturn(lease) => self.return_lease(lease),
         };
         let leaf_index = outcome.makes_leaf().then(|| {
             let leaf_index = self.next_leaf;
@@ -189,6 +194,11 @@ impl Ledger {
         self.quota.usage(subject, now_ns.max(self.now_ns))
     }
 
+    /// This group's share of a leased limit.
+    pub fn share(&self, lease: &LeaseKey) -> Share {
+        self.quota.leases.share(lease)
+    }
+
     /// Agents that the ledger has entries of.
     pub fn agent_count(&self) -> usize {
         self.agents.len()
@@ -219,6 +229,10 @@ fn request_of(header: &HeaderV1) -> Option<(&RequestKey, &ActorKeys)> {
     match header {
         HeaderV1::Decide(decide) => Some((&decide.request, &decide.actor)),
         HeaderV1::PlaceHoldOrder(order) | HeaderV1::LiftHoldOrder(order) => Some((&order.request, &order.actor)),
-        HeaderV1::ApplyControl(_) | HeaderV1::Tick => None,
+        HeaderV1::ApplyControl(_)
+        | HeaderV1::Tick
+        | HeaderV1::LeaseGrant(_)
+        | HeaderV1::LeaseTake(_)
+        | HeaderV1::LeaseReturn(_) => None,
     }
 }

@@ -3,6 +3,8 @@
 use nethical_protocol::decision::{AgentStatus, Verdict};
 use nethical_protocol::ids::{ControlRevision, LimitNumber};
 
+use crate::quota::lease::LeaseAskV1;
+
 /// The outcome of one command.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum OutcomeV1 {
@@ -43,6 +45,23 @@ pub enum OutcomeV1 {
     },
     /// Nothing changed (a tick, control facts already applied). Makes no leaf.
     NoEffect,
+    /// The action would go ahead, and this group's share of a leased limit is too small: ask the parent for what the ask
+    /// says, then evaluate again. Makes no leaf, charges nothing.
+    LeaseShort(LeaseAskV1),
+    /// The parent's side of a lease after an ask. Makes no leaf.
+    LeaseGranted {
+        /// Ever granted to the child.
+        granted: u64,
+        /// Other groups, of which each may hold some of the rest, with what was granted to each and came back.
+        others: Vec<(u32, u64, u64)>,
+    },
+    /// The child's side of a lease after it took or returned. Makes no leaf.
+    LeaseChanged {
+        /// Ever received.
+        granted: u64,
+        /// Ever given back.
+        returned: u64,
+    },
 }
 
 impl OutcomeV1 {

@@ -9,7 +9,7 @@
 //! - A limit matches only actions that name its unit. A cost of 0 asks and never charges or violates.
 //!
 //! Counters are keyed by slot first and hold absolute log time; whole ones are swept away a few at a time. A limit over
-//! agents of several slots is exact only for tenants placed `single`; the control group refuses others.
+//! agents of several slots is exact for tenants placed `single`; for others it is *leased*, see [`lease`].
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -23,9 +23,11 @@ use crate::command::{ActorKeys, CostV1};
 use crate::outcome::{QuotaV1, ReasonV1};
 
 pub mod bucket;
+pub mod lease;
 pub mod table;
 
 use bucket::{Bucket, Fit};
+use lease::{LeaseKey, Leases, slot_of_lease};
 use table::{Limit, LimitTable};
 
 /// Counters looked at by every decision, so that sweeping costs the same small amount each time.
@@ -77,7 +79,9 @@ impl Subject {
             (Some(only), None) => only,
             (Some(first), Some(second)) => hash_of([first, second].into_iter().chain(parts)),
         };
-        BucketKey { slot: self.actor.slot, limit: limit.fact.number, born: limit.born, key }
+        let number = limit.fact.number;
+        let slot = if limit.is_leased { slot_of_lease(number, key) } else { self.actor.slot };
+        BucketKey { slot, limit: number, born: limit.born, key }
     }
 
     fn falls_under(&self, limit: &Limit) -> bool {
@@ -116,6 +120,8 @@ struct Judged {
     used: u128,
     cost: u64,
     fit: Fit,
+    /// Where the limit is leased.
+    lease: Option<LeaseKey>,
 }
 
 /// All matching limits, judged at one instant; nothing is charged yet.
@@ -129,7 +135,7 @@ impl Judgement {
     /// The limits that refuse the action, by number.
     pub fn refusals(&self) -> impl Iterator<Item = ReasonV1> {
         self.items.iter().filter(|item| !item.shadow).filter_map(|item| match item.fit {
-            Fit::Room => None,
+            Fit::Room | Fit::Short => None,
             Fit::After(_) => Some(ReasonV1::QuotaExceeded(item.key.limit)),
             Fit::Never => Some(ReasonV1::CostAboveCap(item.key.limit)),
         })
@@ -140,12 +146,17 @@ impl Judgement {
         let mut latest_ns = 0;
         for item in self.items.iter().filter(|item| !item.shadow) {
             match item.fit {
-                Fit::Room => {}
+                Fit::Room | Fit::Short => {}
                 Fit::After(wait_ns) => latest_ns = latest_ns.max(wait_ns),
                 Fit::Never => return 0,
             }
         }
         latest_ns
+    }
+
+    /// The first leased limit of which this group's share is too small, and what the action needs of it.
+    pub fn short(&self) -> Option<(LeaseKey, u64)> {
+        self.items.iter().find(|item| item.fit == Fit::Short).and_then(|item| Some((item.lease?, item.cost)))
     }
 }
 
@@ -154,6 +165,8 @@ impl Judgement {
 pub struct Quota {
     pub(crate) limits: LimitTable,
     pub(crate) buckets: BTreeMap<BucketKey, Bucket>,
+    /// Shares of limits that span partitions, of either side.
+    pub(crate) leases: Leases,
     /// Where the last sweep stopped; state, since it decides what is still stored.
     pub(crate) swept_to: Option<BucketKey>,
 }
@@ -167,13 +180,25 @@ impl Quota {
             if !subject.falls_under(limit) {
                 continue;
             }
-            let key = subject.key_of(limit);
-            let used = limit.meter.used(self.buckets.get(&key), now_ns);
-            let fit = limit.meter.fit(used, cost, now_ns);
-            let shadow = limit.fact.mode == LimitMode::Shadow;
-            items.push(Judged { key, meter: limit.meter, shadow, used, cost, fit });
+            items.push(self.judge_one(limit, subject.key_of(limit), cost, now_ns));
         }
         Judgement { now_ns, items }
+    }
+
+    fn judge_one(&self, limit: &Limit, key: BucketKey, cost: u64, now_ns: u64) -> Judged {
+        let (meter, shadow) = (limit.meter, limit.fact.mode == LimitMode::Shadow);
+        let lease = limit.lease_at(key, now_ns);
+        let (used, fit) = match lease {
+            None => {
+                let used = meter.used(self.buckets.get(&key), now_ns);
+                (used, meter.fit(used, cost, now_ns))
+            }
+            Some(lease) => {
+                let share = self.leases.share(&lease);
+                (u128::from(meter.cap().saturating_sub(share.balance())), meter.fit_of(&share, cost, now_ns))
+            }
+        };
+        Judged { key, meter, shadow, used, cost, fit, lease }
     }
 
     /// Charges what was judged where the action goes ahead, nothing otherwise, and reports the limits afterwards, by
@@ -184,6 +209,11 @@ impl Quota {
         let mut made = 0;
         if goes_ahead {
             for item in judgement.items.iter_mut().filter(|item| item.cost > 0 && item.fit == Fit::Room) {
+                if let Some(lease) = item.lease {
+                    self.leases.spend(lease, item.cost);
+                    item.used = item.used.saturating_add(u128::from(item.cost));
+                    continue;
+                }
                 let charged = item.meter.charged(item.used, item.cost, now_ns);
                 item.used = item.meter.used(Some(&charged), now_ns);
                 made += usize::from(self.buckets.insert(item.key, charged).is_none());
@@ -203,14 +233,7 @@ impl Quota {
     /// What the limits of a tenant have left for a subject; parts that it leaves out exclude no limit. Reads only.
     pub fn usage(&self, subject: &Subject, now_ns: u64) -> Vec<QuotaV1> {
         let bound = self.limits.of(subject.actor.tenant).iter().filter(|limit| subject.may_fall_under(limit));
-        bound
-            .map(|limit| {
-                let key = subject.key_of(limit);
-                let used = limit.meter.used(self.buckets.get(&key), now_ns);
-                let shadow = limit.fact.mode == LimitMode::Shadow;
-                report(&Judged { key, meter: limit.meter, shadow, used, cost: 0, fit: Fit::Room }, now_ns)
-            })
-            .collect()
+        bound.map(|limit| report(&self.judge_one(limit, subject.key_of(limit), 0, now_ns), now_ns)).collect()
     }
 
     /// Looks at the next `count` counters, round and round, and drops those that are whole again or whose limit is
@@ -246,7 +269,7 @@ fn report(item: &Judged, now_ns: u64) -> QuotaV1 {
         cap: item.meter.cap(),
         remaining: item.meter.remaining(item.used),
         reset_ns: item.meter.reset_ns(item.used, now_ns),
-        violated: item.fit != Fit::Room,
+        violated: !matches!(item.fit, Fit::Room | Fit::Short),
         shadow: item.shadow,
     }
 }

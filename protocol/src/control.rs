@@ -25,7 +25,7 @@ use crate::ids::{ControlRevision, KeyedId, LimitNumber};
 pub enum Placement {
     /// All agents in one partition: every limit is exact at one log position; the throughput of one group.
     Single,
-    /// Agents over all partitions: limits need the agent in their key until leases exist.
+    /// Agents over all partitions: a limit without the agent in its key is leased to them.
     #[default]
     Spread,
 }
@@ -257,6 +257,13 @@ pub struct LimitFact {
     pub tool: KeyedId,
     /// Only this cohort, or none.
     pub cohort: KeyedId,
+}
+
+impl LimitFact {
+    /// True where it counts agents of several partitions together: each partition then spends a share (ARCHITECTURE 7).
+    pub fn is_leased(&self, placement: Placement) -> bool {
+        placement == Placement::Spread && self.agent.is_none() && !self.key.contains(&KeyPart::Agent)
+    }
 }
 
 /// A tenant-wide or zone-wide hold-order as partitions know it. Fields that are [`KeyedId::NONE`] match everything.

@@ -71,8 +71,8 @@ codes! {
     RequestTooOld = "request-too-old", Unknown, 409, "It may have been decided: look the request up in the audit trail; never send it under a new id blindly.";
     /// The request id's time is ahead of the cluster's.
     RequestFromFuture = "request-from-future", Refused, 400, "Correct the client's clock.";
-    /// A limit would span partitions of a spread tenant.
-    LimitNeedsLeases = "limit-needs-leases", Refused, 422, "Give the limit a key with the agent in it, or place the tenant single.";
+    /// A limit of a spread tenant would span partitions, and is of a kind that cannot be shared out.
+    LimitNeedsLeases = "limit-needs-leases", Refused, 422, "Make it an enforced budget, give it a key with the agent in it, or place the tenant single.";
     /// A limit is not well formed.
     InvalidLimit = "invalid-limit", Refused, 422, "Correct the field that the detail names.";
     /// A policy does not parse or does not fit the schema.
@@ -113,6 +113,8 @@ codes! {
     GroupStopped = "group-stopped", Broken, 500, "A person must look at the node's log; other replicas go on.";
     /// A defect in this release.
     Internal = "internal", Broken, 500, "Report it with the request id.";
+    /// The partition's share of a limit is spent, and the limit's parent could not be asked for more.
+    LeaseUnavailable = "lease-unavailable", Retry, 503, "Wait for Retry-After, then send it again with the same request id; the limit may have room elsewhere.";
 }
 
 impl std::fmt::Display for Code {

@@ -65,6 +65,8 @@ pub const CLIENT_RETRY_MS_MAX: u64 = 60_000;
 pub const LIMITS_PER_TENANT_MAX: usize = 256;
 /// Limits that may match one action.
 pub const LIMITS_MATCHING_MAX: usize = 16;
+/// Leases that a group keeps of either side (about 100 B each); above it none is granted.
+pub const LEASES_MAX: usize = 65_536;
 /// Hold-orders in force per zone.
 pub const HOLDS_MAX: usize = 4_096;
 /// Tenants per zone in this release.

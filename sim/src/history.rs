@@ -60,11 +60,13 @@ pub struct Operation {
     pub attempts: u32,
 }
 
-/// A quarantine, as its administrator saw it.
+/// A hold-order, as its administrator saw it.
 #[derive(Debug, Clone)]
 pub struct Quarantine {
-    /// The agent.
+    /// The agent; empty for the whole tenant.
     pub agent: String,
+    /// Where it lapses by itself: not before this.
+    pub lapses: Option<Duration>,
     /// When it was acknowledged.
     pub placed: Option<Duration>,
     /// When the first call to release began.
@@ -134,10 +136,10 @@ impl History {
         }
     }
 
-    /// A quarantine was acknowledged, or was not; gives its number.
-    pub fn quarantined(&self, agent: String, placed: Option<Duration>) -> usize {
+    /// A hold-order was acknowledged, or was not; gives its number.
+    pub fn quarantined(&self, agent: String, placed: Option<Duration>, lapses: Option<Duration>) -> usize {
         let mut inner = self.inner.lock();
-        inner.quarantines.push(Quarantine { agent, placed, release_called: None });
+        inner.quarantines.push(Quarantine { agent, lapses, placed, release_called: None });
         inner.orders += u64::from(placed.is_some());
         inner.failed_orders += u64::from(placed.is_none());
         inner.quarantines.len() - 1

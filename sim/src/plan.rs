@@ -141,6 +141,9 @@ pub struct WorkSpec {
     pub pace: (u64, u64),
     /// Credits that all agents of the single tenant may spend in a day.
     pub purse: u64,
+    /// Requests that all agents of the spread tenant may make together in each window, and its length in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<(u64, u64)>,
     /// Of a thousand requests, how many are asked again after their answer.
     pub again_permille: u32,
     /// Of a thousand requests, how many carry something that detectors know.
@@ -172,6 +175,13 @@ pub enum OrderKind {
         agent: u32,
         /// How long until it is released, milliseconds.
         for_ms: u64,
+    },
+    /// Block the whole spread tenant for some time.
+    Stop {
+        /// How long until it is released, milliseconds; rounded up to seconds where it lapses.
+        for_ms: u64,
+        /// The order ends by itself, and nobody releases anything.
+        lapses: bool,
     },
     /// Change the pace of the spread tenant's agents. Never above the pace of the [`WorkSpec`].
     Pace {
@@ -302,6 +312,8 @@ impl WorkSpec {
         );
         ensure!(self.spread_agents > 0 && self.single_agents > 0, "both tenants need an agent");
         ensure!(self.pace.0 > 0 && self.pace.1 > 0 && self.purse > 0, "pace and purse must be positive");
+        let fleet = self.fleet.unwrap_or((1, 1));
+        ensure!(fleet.0 > 0 && fleet.1 > 0, "the fleet's budget and its window must be positive");
         for Order { at_ms, order } in &self.orders {
             ensure!(*at_ms < length_ms, "an order at {at_ms} ms is after the end of the run");
             match order {
@@ -315,7 +327,7 @@ impl WorkSpec {
                 OrderKind::Purse { cap } => {
                     ensure!((1..=self.purse).contains(cap), "an order sets a purse of {cap} above {}", self.purse);
                 }
-                OrderKind::Policy { .. } => {}
+                OrderKind::Policy { .. } | OrderKind::Stop { .. } => {}
             }
         }
         Ok(())

@@ -16,6 +16,7 @@ mod crash;
 mod disk;
 mod draft;
 mod gray;
+mod lease;
 mod load;
 mod network;
 mod power;
@@ -148,6 +149,7 @@ pub fn all() -> &'static [Scenario] {
             clock::SCENARIOS,
             control::SCENARIOS,
             load::SCENARIOS,
+            lease::SCENARIOS,
         ];
         themes.concat()
     });

@@ -192,12 +192,13 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
     let mut orders = Vec::new();
     for _ in 0..dice.random_range(2..=2 + length_ms / 15_000) {
         let at_ms = dice.random_range(first..last);
-        let order = match dice.random_range(0..6) {
+        let order = match dice.random_range(0..8) {
             0..=2 => {
                 let agent = dice.random_range(0..spread_agents);
                 OrderKind::Quarantine { agent, for_ms: dice.random_range(1_000..15_000) }
             }
             3 => OrderKind::Pace { rate: dice.random_range(1..=pace.0), burst: dice.random_range(1..=pace.1) },
+            6..8 => OrderKind::Stop { for_ms: dice.random_range(1_000..6_000), lapses: dice.random_bool(0.5) },
             4 => OrderKind::Purse { cap: dice.random_range(1..=purse) },
             _ => OrderKind::Policy { strict: dice.random_bool(0.5) },
         };
@@ -206,6 +207,8 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
     let agent = dice.random_range(0..spread_agents);
     orders.push(Order { at_ms: length_ms / 3, order: OrderKind::Quarantine { agent, for_ms: length_ms / 4 } });
     orders.sort_by_key(|order| order.at_ms);
+    let (a_second, window_s) = (dice.random_range(2..12), dice.random_range(4..20));
+    let fleet = dice.random_bool(0.7).then_some((a_second * window_s, window_s));
     WorkSpec {
         clients: shape.clients.unwrap_or_else(|| dice.random_range(6..12)),
         pause_ms: shape.pause_ms.unwrap_or_else(|| (10, dice.random_range(60..300))),
@@ -214,6 +217,7 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
         single_agents: dice.random_range(2..6),
         pace,
         purse,
+        fleet,
         again_permille: dice.random_range(20..150),
         suspicious_permille: dice.random_range(0..100),
         large_permille: dice.random_range(0..200),

@@ -36,6 +36,8 @@ const DEADLINE: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// An administrator who has no answer by then gives up.
 const ORDER_PATIENCE: Duration = Duration::from_secs(40);
+/// Log time is right to a quarter of a second, of each of two groups; what lapses by it may lapse so much earlier.
+const CLOCK_ERROR: Duration = Duration::from_millis(500);
 /// The rule that a stricter policy adds.
 const STRICTER: &str = "\n@id(\"block-searches\")\n@reason(\"the stricter policy of this run\")\n\
 forbid (principal, action == Action::\"message\", resource);\n";
@@ -213,7 +215,8 @@ impl Stage {
             })
             .await?;
         }
-        for spec in [self.pace(self.work.pace), purse(self.work.purse)] {
+        let specs = [Some(self.pace(self.work.pace)), Some(purse(self.work.purse)), self.work.fleet.map(fleet)];
+        for spec in specs.into_iter().flatten() {
             self.put_limit(dice, spec).await?;
         }
         Ok(())
@@ -261,7 +264,15 @@ impl Stage {
         let mut dice = dice::fork(self.seed, &format!("order {number}"));
         self.fleet.clock().reach(Duration::from_millis(order.at_ms)).await;
         let (kind, what, done) = match order.order {
-            OrderKind::Quarantine { agent, for_ms } => return self.quarantine(agent, for_ms, &mut dice).await,
+            OrderKind::Quarantine { agent, for_ms } => {
+                let spec = hold(HoldScope::Agent { tenant: SPREAD.to_owned(), agent: agent_name(agent) });
+                return self.hold(spec, agent_name(agent), for_ms, &mut dice).await;
+            }
+            OrderKind::Stop { for_ms, lapses } => {
+                let ttl_s = if lapses { for_ms.div_ceil(1_000) } else { 0 };
+                let spec = HoldSpec { ttl_s, ..hold(HoldScope::Tenant { tenant: SPREAD.to_owned() }) };
+                return self.hold(spec, String::new(), for_ms, &mut dice).await;
+            }
             OrderKind::Pace { rate, burst } => {
                 ("limit", format!("pace {rate}/s, {burst}"), self.put_limit(&mut dice, self.pace((rate, burst))).await)
             }
@@ -280,16 +291,21 @@ impl Stage {
         self.fleet.event(None, kind, &[("what", Field::Text(&words))]);
     }
 
-    async fn quarantine(self, agent: u32, for_ms: u64, dice: &mut ChaCha12Rng) {
-        let spec = hold(&agent_name(agent));
-        let (place, lift) = (spec.clone(), spec);
+    /// Places a hold-order, and releases it after a while unless it lapses by itself. `agent` is empty for all.
+    async fn hold(self, spec: HoldSpec, agent: String, for_ms: u64, dice: &mut ChaCha12Rng) {
+        let begun = self.now();
+        let (place, lift) = (spec.clone(), spec.clone());
         let placed = self.administer(dice, move |governor| {
             let spec = place.clone();
-            async move { governor.place_hold(spec).await }
+            async move { governor.place_hold(spec).await.and_then(is_held) }
         });
         let placed = placed.await;
-        self.note_hold("hold", agent, &placed);
-        let number = self.history.quarantined(agent_name(agent), placed.is_ok().then(|| self.now()));
+        self.note_hold("hold", &agent, &placed);
+        let lapses = (spec.ttl_s > 0).then(|| (begun + Duration::from_secs(spec.ttl_s)).saturating_sub(CLOCK_ERROR));
+        let number = self.history.quarantined(agent.clone(), placed.is_ok().then(|| self.now()), lapses);
+        if lapses.is_some() {
+            return;
+        }
         self.fleet.clock().sleep(Duration::from_millis(for_ms)).await;
         self.history.release_called(number, self.now());
         let lifted = self.administer(dice, move |governor| {
@@ -297,16 +313,16 @@ impl Stage {
             async move { governor.lift_hold(spec).await }
         });
         let lifted = lifted.await;
-        self.note_hold("release", agent, &lifted);
+        self.note_hold("release", &agent, &lifted);
         self.history.ordered(lifted.is_ok());
     }
 
-    fn note_hold(&self, kind: &'static str, agent: u32, answer: &Result<HoldView, Problem>) {
+    fn note_hold(&self, kind: &'static str, agent: &str, answer: &Result<HoldView, Problem>) {
         let words = match answer {
             Ok(view) => view.decision_id.map_or_else(String::new, |id| id.to_string()),
             Err(problem) => problem.to_string(),
         };
-        let words = format!("agent-{agent} {words}");
+        let words = format!("{} {words}", if agent.is_empty() { "everybody" } else { agent });
         self.fleet.event(None, kind, &[("what", Field::Text(&words))]);
     }
 
@@ -326,13 +342,17 @@ pub fn agent_name(number: u32) -> String {
     format!("agent-{number}")
 }
 
-fn hold(agent: &str) -> HoldSpec {
-    let scope = HoldScope::Agent { tenant: SPREAD.to_owned(), agent: agent.to_owned() };
+fn hold(scope: HoldScope) -> HoldSpec {
     HoldSpec { scope, effect: HoldEffect::Block, reason: "the drill of this run".to_owned(), ttl_s: 0 }
 }
 
 fn purse(cap: u64) -> LimitSpec {
     limit("purse", SINGLE, "credits", LimitKind::Budget { cap, window_s: 86_400 }, KeyPart::Tenant)
+}
+
+/// A budget that agents of all partitions share: it is leased.
+fn fleet((cap, window_s): (u64, u64)) -> LimitSpec {
+    limit("fleet", SPREAD, "requests", LimitKind::Budget { cap, window_s }, KeyPart::Tenant)
 }
 
 fn limit(id: &str, tenant: &str, unit: &str, kind: LimitKind, key: KeyPart) -> LimitSpec {
@@ -347,6 +367,11 @@ fn limit(id: &str, tenant: &str, unit: &str, kind: LimitKind, key: KeyPart) -> L
         tool: String::new(),
         cohort: String::new(),
     }
+}
+
+/// As [`in_force`], for a hold-order.
+fn is_held(view: HoldView) -> Result<HoldView, Problem> {
+    in_force(view.ack.clone()).map(|()| view)
 }
 
 /// A change that some partition has not confirmed is asked for again: making it twice changes nothing.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use nethical_protocol::control::{HoldScope, HoldSpec, KeyPart, LimitKind, LimitSpec, Placement, TenantSpec};
+use nethical_protocol::control::{
+    HoldScope, HoldSpec, KeyPart, LimitKind, LimitMode, LimitSpec, Placement, TenantSpec,
+};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, LimitNumber};
 use nethical_protocol::limits::{HOLDS_MAX, LIMITS_PER_TENANT_MAX, NAME_BYTES_MAX, POLICY_BYTES_MAX, TENANTS_MAX};
@@ -102,13 +104,7 @@ fn put_limit(state: &ControlState, spec: &LimitSpec) -> Result<Option<EventV1>, 
             format!("there is no tenant {:?}; create it first", spec.tenant),
         ));
     };
-    if placement == Placement::Spread && !spec.key.contains(&KeyPart::Agent) && spec.agent.is_empty() {
-        let detail = format!(
-            "tenant {} is spread over all partitions, and the key of limit {} lacks the agent",
-            spec.tenant, spec.id
-        );
-        return Err(Problem::new(Code::LimitNeedsLeases, detail));
-    }
+    check_leased(spec, placement)?;
     let mut spec = spec.clone();
     spec.key.sort();
     spec.key.dedup();
@@ -122,6 +118,21 @@ fn put_limit(state: &ControlState, spec: &LimitSpec) -> Result<Option<EventV1>, 
         return Err(bad(format!("a tenant has at most {LIMITS_PER_TENANT_MAX} limits")));
     }
     Ok(Some(EventV1::Limit { number, spec }))
+}
+
+/// What agents of several partitions share must be a budget, in force: only those are leased.
+fn check_leased(spec: &LimitSpec, placement: Placement) -> Result<(), Problem> {
+    let is_leased = placement == Placement::Spread && !spec.key.contains(&KeyPart::Agent) && spec.agent.is_empty();
+    let can_be = matches!(spec.kind, LimitKind::Budget { .. }) && spec.mode == LimitMode::Enforce;
+    if !is_leased || can_be {
+        return Ok(());
+    }
+    let detail = format!(
+        "tenant {} is spread over all partitions, the key of limit {} lacks the agent, and only an enforced budget can be \
+         shared by several partitions",
+        spec.tenant, spec.id
+    );
+    Err(Problem::new(Code::LimitNeedsLeases, detail))
 }
 
 /// Bounds that keep the arithmetic of quotas exact in 128 bits.
@@ -242,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_would_span_partitions_is_refused() {
+    fn a_limit_that_spans_partitions_is_an_enforced_budget_or_refused() {
         let mut state = ControlState::default();
         assert_eq!(change(&mut state, tenant("s", Placement::Spread)), Changed::Revision(ControlRevision(1)));
         assert_eq!(change(&mut state, tenant("one", Placement::Single)), Changed::Revision(ControlRevision(2)));
@@ -255,6 +266,14 @@ mod tests {
         assert_eq!(change(&mut state, exact), Changed::Unchanged(ControlRevision(3)), "the same again changes nothing");
         let by_agent = AskV1::PutLimit(limit("s", vec![KeyPart::Tenant, KeyPart::Agent]));
         assert_eq!(change(&mut state, by_agent), Changed::Revision(ControlRevision(4)));
+        let budget = LimitSpec {
+            id: "shared".into(),
+            kind: LimitKind::Budget { cap: 5, window_s: 60 },
+            ..limit("s", vec![KeyPart::Tenant])
+        };
+        let counted = LimitSpec { mode: LimitMode::Shadow, ..budget.clone() };
+        assert!(matches!(change(&mut state, AskV1::PutLimit(counted)), Changed::Refused(_)));
+        assert_eq!(change(&mut state, AskV1::PutLimit(budget)), Changed::Revision(ControlRevision(5)));
     }
 
     #[test]

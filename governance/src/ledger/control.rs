@@ -5,12 +5,15 @@
 
 use nethical_protocol::control::{ControlFact, HoldFact};
 use nethical_protocol::ids::ControlRevision;
-use nethical_protocol::sometimes;
+use nethical_protocol::{probe, sometimes};
 
 use super::expire::Timer;
 use super::{Ledger, PolicyInForce};
 use crate::command::ApplyControlV1;
 use crate::outcome::OutcomeV1;
+
+/// By so much the planted bug `hold-lapses-early` shortens holds.
+const EARLY_NS: u64 = 1_500_000_000;
 
 impl Ledger {
     pub(super) fn apply_control(&mut self, control: &ApplyControlV1) -> OutcomeV1 {
@@ -32,7 +35,10 @@ impl Ledger {
             ControlFact::Tenant(fact) => {
                 self.tenants.entry(fact.tenant).or_insert(fact.placement);
             }
-            ControlFact::Limit(fact) => self.quota.limits.set(fact.clone(), revision),
+            ControlFact::Limit(fact) => {
+                let placement = self.tenants.get(&fact.tenant).copied().unwrap_or_default();
+                self.quota.limits.set(fact.clone(), revision, placement);
+            }
             ControlFact::LimitRemoved(number) => {
                 self.quota.limits.remove(*number);
             }
@@ -45,10 +51,12 @@ impl Ledger {
 
     fn place_zone_hold(&mut self, fact: &HoldFact) {
         self.lift_zone_hold(fact.id);
-        let lapsed = fact.until_ns != 0 && fact.until_ns <= self.now_ns;
+        let early_ns = if probe::planted("hold-lapses-early") { EARLY_NS } else { 0 };
+        let until_ns = fact.until_ns.saturating_sub(early_ns);
+        let lapsed = fact.until_ns != 0 && until_ns <= self.now_ns;
         if !lapsed {
-            self.arm(fact.until_ns, Timer::Zone(fact.id));
-            self.holds.place(fact.clone());
+            self.arm(until_ns, Timer::Zone(fact.id));
+            self.holds.place(HoldFact { until_ns, ..fact.clone() });
         }
     }
 

@@ -48,18 +48,22 @@ impl Ledger {
             sometimes!(true, "the agent changed while its action was evaluated");
             return OutcomeV1::Stale(Stale::Agent);
         }
-        OutcomeV1::Decided(self.execute(decide, agent))
+        self.execute(decide, agent)
     }
 
-    fn execute(&mut self, decide: &DecideV1, mut agent: AgentEntry) -> DecidedV1 {
+    fn execute(&mut self, decide: &DecideV1, mut agent: AgentEntry) -> OutcomeV1 {
         let assessment = agent.risk.assess(self.now_ns, &decide.evaluation);
         let judgement = self.quota.judge(&subject_of(decide), &decide.costs, self.now_ns);
         let (verdict, reasons) = self.compose(decide, &agent, &assessment, &judgement);
+        // What is refused for another reason needs no share.
+        if let Some((lease, need)) = judgement.short().filter(|_| verdict.is_allowed()) {
+            return self.lease_short(lease, need);
+        }
         self.update(decide, &mut agent, &assessment, verdict);
         let retry_after_ns = judgement.retry_after_ns();
         let quota = self.quota.settle(judgement, verdict.is_allowed());
         self.sweep_agents(SWEPT_PER_DECISION);
-        DecidedV1 {
+        OutcomeV1::Decided(DecidedV1 {
             verdict,
             reasons,
             status: agent.status,
@@ -70,7 +74,7 @@ impl Ledger {
             quota,
             retry_after_ns,
             control_rev: self.control_rev,
-        }
+        })
     }
 
     /// Everybody with a say raises the verdict and leaves a reason; the most severe ones are kept.

@@ -12,6 +12,8 @@
 use nethical_protocol::control::LimitKind;
 use nethical_protocol::{probe, sometimes};
 
+use super::lease::Share;
+
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// A limit's kind, ready for arithmetic in nanoseconds.
@@ -65,6 +67,8 @@ pub enum Fit {
     After(u64),
     /// It is more than the limit could ever give.
     Never,
+    /// It is more than this group's share of a leased limit; its parent may have more.
+    Short,
 }
 
 impl Meter {
@@ -124,6 +128,36 @@ impl Meter {
             Self::Rate { amount, .. } => nanoseconds_to_leak(used - room, amount),
             Self::Budget { window_ns, .. } => window_left_ns(now_ns, window_ns),
         })
+    }
+
+    /// As [`Meter::fit`] for a leased budget, of which this group has a share. Only the parent may say that none is left.
+    pub fn fit_of(&self, share: &Share, cost: u64, now_ns: u64) -> Fit {
+        match *self {
+            _ if cost == 0 => Fit::Room,
+            _ if cost > self.cap() => Fit::Never,
+            _ if cost <= share.balance() => Fit::Room,
+            Self::Budget { window_ns, .. } if share.refused_until_ns > now_ns => {
+                sometimes!(true, "a leased budget ran out");
+                Fit::After(window_left_ns(now_ns, window_ns))
+            }
+            _ => Fit::Short,
+        }
+    }
+
+    /// When the calendar window of an instant begins; `None` for a rate.
+    pub fn window_of(&self, now_ns: u64) -> Option<u64> {
+        match *self {
+            Self::Rate { .. } => None,
+            Self::Budget { window_ns, .. } => Some(window_start(now_ns, window_ns)),
+        }
+    }
+
+    /// True where a window lies so far back that nobody may speak of it any more.
+    pub fn is_past(&self, window_at_ns: u64, now_ns: u64) -> bool {
+        match *self {
+            Self::Rate { .. } => true,
+            Self::Budget { window_ns, .. } => window_at_ns.saturating_add(window_ns.saturating_mul(2)) <= now_ns,
+        }
     }
 
     /// The counter after charging a cost that fits.

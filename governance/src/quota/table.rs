@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 
-use nethical_protocol::control::LimitFact;
+use nethical_protocol::control::{LimitFact, Placement};
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 
+use super::BucketKey;
 use super::bucket::Meter;
+use super::lease::LeaseKey;
 
 /// A limit in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,16 @@ pub struct Limit {
     pub born: ControlRevision,
     /// Its arithmetic.
     pub meter: Meter,
+    /// It counts agents of several partitions, so each of them spends a share of its own.
+    pub is_leased: bool,
+}
+
+impl Limit {
+    /// The lease that a counter's spending falls under; `None` where the limit is exact here.
+    pub fn lease_at(&self, key: BucketKey, now_ns: u64) -> Option<LeaseKey> {
+        let window_ns = self.meter.window_of(now_ns).filter(|_| self.is_leased)?;
+        Some(LeaseKey::of(key, window_ns))
+    }
 }
 
 /// All limits of the zone that bind this group's tenants; at most `LIMITS_PER_TENANT_MAX` a tenant, by the control group.
@@ -29,20 +41,20 @@ pub struct LimitTable {
 }
 
 impl LimitTable {
-    /// Sets a limit. One of the same number is replaced and its counters go on, unless they counted something else
+    /// Sets a limit of a tenant placed so. One of the same number is replaced and its counters go on, unless they counted something else
     /// (another tenant, another unit, a rate instead of a budget).
-    pub fn set(&mut self, fact: LimitFact, revision: ControlRevision) {
+    pub fn set(&mut self, fact: LimitFact, revision: ControlRevision, placement: Placement) {
         let old = self.remove(fact.number).filter(|old| counts_alike(&old.fact, &fact));
-        self.restore(fact, old.map_or(revision, |old| old.born));
+        self.restore(fact, old.map_or(revision, |old| old.born), placement);
     }
 
     /// Puts a limit in with a known beginning.
-    pub(crate) fn restore(&mut self, fact: LimitFact, born: ControlRevision) {
-        let meter = Meter::of(&fact.kind);
+    pub(crate) fn restore(&mut self, fact: LimitFact, born: ControlRevision, placement: Placement) {
+        let (meter, is_leased) = (Meter::of(&fact.kind), fact.is_leased(placement));
         self.tenant_of.insert(fact.number, fact.tenant);
         let limits = self.by_tenant.entry(fact.tenant).or_default();
         let at = limits.partition_point(|limit| limit.fact.number < fact.number);
-        limits.insert(at, Limit { fact, born, meter });
+        limits.insert(at, Limit { fact, born, meter, is_leased });
     }
 
     /// Removes a limit. Its counters are never found again and swept in time.

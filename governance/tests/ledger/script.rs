@@ -7,15 +7,18 @@ use std::fmt::Write as _;
 
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use nethical_governance::agent::AgentFacts;
-use nethical_governance::command::{CostV1, DecideV1, DetectionV1, HeaderV1, HoldOrderV1, RequestKey, VerdictWord};
+use nethical_governance::command::{
+    CostV1, DecideV1, DetectionV1, HeaderV1, HoldOrderV1, LeaseTakeV1, RequestKey, VerdictWord,
+};
 use nethical_governance::dedup::DedupBounds;
 use nethical_governance::ledger::{Applied, Ledger};
 use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1};
+use nethical_governance::quota::lease::{LeaseAskV1, LeaseKey, slot_of_lease};
 use nethical_protocol::control::{
     ControlFact, HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Placement, TenantFact,
 };
 use nethical_protocol::decision::Verdict;
-use nethical_protocol::ids::{ControlRevision, LimitNumber};
+use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 
 use crate::bench::{Bench, SECOND_NS, START_NS, actor, command, control, entry, id, limit, request, subject};
 
@@ -61,6 +64,7 @@ impl Runner for Script {
             "lift" => self.order(&mut words, HeaderV1::LiftHoldOrder)?,
             "tick" => self.apply(HeaderV1::Tick),
             "control" => self.control(&mut words)?,
+            "grant" | "take" | "return" => self.lease(&command.name, &mut words)?,
             "agent" => view(&self.bench.ledger.agent_view(&actor("t", words.next()?))),
             "usage" => self.usage(&mut words)?,
             "state" => self.state(),
@@ -86,6 +90,25 @@ impl Script {
         assert_eq!(twin.apply_entry(self.log_term, &entry).expect("our own apply version").remove(0), applied);
         assert_eq!(twin.digest(), self.bench.ledger.digest());
         show(&applied)
+    }
+
+    /// The lease of a limit of the whole tenant that began at control revision 3, in the window of now.
+    fn lease(&mut self, name: &str, words: &mut Words<'_>) -> Result<String, Failure> {
+        let number = LimitNumber(words.next()?.parse()?);
+        let window: u64 = nanoseconds(words.key("window").ok_or("window=")?)?;
+        let mut count = |name: &str| words.key(name).unwrap_or("0").parse::<u64>();
+        let (granted, returned, need, want) = (count("granted")?, count("returned")?, count("need")?, count("want")?);
+        let child = count("child")? as u32;
+        let born = ControlRevision(count("born")?.max(3));
+        let at_ns = count("windows")? * window + self.bench.now_ns;
+        let key = KeyedId::NONE;
+        let lease =
+            LeaseKey { slot: slot_of_lease(number, key), limit: number, born, key, window_ns: at_ns - at_ns % window };
+        Ok(self.apply(match name {
+            "grant" => HeaderV1::LeaseGrant(LeaseAskV1 { lease, child, granted, returned, need, want }),
+            "take" => HeaderV1::LeaseTake(LeaseTakeV1 { lease, granted, refused: count("refused")? > 0 }),
+            _ => HeaderV1::LeaseReturn(lease),
+        }))
     }
 
     fn set_time(&mut self, words: &mut Words<'_>) -> Result<String, Failure> {
@@ -202,7 +225,11 @@ impl Script {
 /// Facts that are commands of their own: each becomes the next control revision.
 fn fact(name: &str, words: &mut Words<'_>) -> Result<ControlFact, Failure> {
     Ok(match name {
-        "tenant" => ControlFact::Tenant(TenantFact { tenant: id(words.next()?), placement: Placement::Single }),
+        "tenant" => {
+            let spread = words.key("placement") == Some("spread");
+            let placement = if spread { Placement::Spread } else { Placement::Single };
+            ControlFact::Tenant(TenantFact { tenant: id(words.next()?), placement })
+        }
         "policy" => ControlFact::Policy { digest: [words.next()?.len() as u8; 32] },
         "limit" => ControlFact::Limit(limit_fact(words)?),
         "unlimit" => ControlFact::LimitRemoved(LimitNumber(words.next()?.parse()?)),
@@ -311,6 +338,12 @@ fn show(applied: &Applied) -> String {
         OutcomeV1::HoldChanged { status, epoch } => format!("{} epoch={epoch}", status.as_str()),
         OutcomeV1::ControlApplied { revision } => format!("revision {revision}"),
         OutcomeV1::NoEffect => "no effect".to_owned(),
+        OutcomeV1::LeaseShort(ask) => format!(
+            "short of limit {}: needs {}, wants {}; granted={} returned={}",
+            ask.lease.limit, ask.need, ask.want, ask.granted, ask.returned
+        ),
+        OutcomeV1::LeaseGranted { granted, others } => format!("granted={granted} others={others:?}"),
+        OutcomeV1::LeaseChanged { granted, returned } => format!("granted={granted} returned={returned}"),
     };
     if let Some(leaf_index) = applied.leaf_index {
         text = format!("leaf {leaf_index}: {text}");

@@ -230,4 +230,4 @@ fn the_digest_of_a_known_history_is_pinned() {
     assert_eq!(hex::encode(bench.ledger.digest()), PINNED_DIGEST);
 }
 
-const PINNED_DIGEST: &str = "526dca60f6edba1715b2f3acf88190c075234bab9cf470f5466b247592336acc";
+const PINNED_DIGEST: &str = "a2cd6a0afd732b9104354597b71f6a3b0a2fe77fd7c7c265fe6f7efcbdbfece5";

@@ -14,7 +14,7 @@ use crate::output::{self, Format};
 pub enum TenantCommand {
     /// Create a tenant. Creating it again with the same placement changes nothing.
     #[command(after_help = "Single: all agents in one partition, every limit exact, the throughput of one group.\n\
-        Spread: agents over all partitions; limits need the agent in their key.\n\n\
+        Spread: agents over all partitions; budgets are leased to them, rates need the agent in their key.\n\n\
         Examples:\n  nethical tenant put airline\n  nethical tenant put bank --placement single")]
     Put(PutArgs),
     /// List all tenants.

@@ -1,5 +1,5 @@
 //! Zero over-admission (SPEC, guarantee 2): in no span of log time was an agent allowed more than its rate and burst, and
-//! a budget was never overspent. The bounds are the greatest that were ever in force in the run.
+//! a budget was never overspent, not even one that is shared out to all partitions. The bounds are the greatest that were ever in force in the run.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,15 @@ const SECOND_NS: u128 = 1_000_000_000;
 /// Limits that let too much through.
 pub fn check(findings: &Findings<'_>) -> Vec<String> {
     let (mut times, mut spent): (BTreeMap<String, Vec<u64>>, u64) = (BTreeMap::new(), 0);
+    let mut shared: BTreeMap<u64, u64> = BTreeMap::new();
+    let fleet = findings.plan.work.fleet;
     for log in findings.longest().into_values() {
         for recorded in findings.decisions(log).filter(|recorded| recorded.decision.verdict < 2) {
             let Some(operation) = recorded.operation else { continue };
             if operation.tenant == SPREAD {
+                if let Some((_, window_s)) = fleet {
+                    *shared.entry(recorded.leaf.now_ns / (window_s * SECOND_NS as u64)).or_default() += 1;
+                }
                 times.entry(operation.agent.clone()).or_default().push(recorded.leaf.now_ns);
             }
             if operation.tenant == SINGLE {
@@ -27,6 +32,12 @@ pub fn check(findings: &Findings<'_>) -> Vec<String> {
     let purse = findings.plan.work.purse;
     if spent > purse {
         found.push(format!("{spent} credits were allowed of a budget of {purse}"));
+    }
+    if let Some((cap, window_s)) = fleet {
+        for (window, count) in shared.into_iter().filter(|(_, count)| *count > cap) {
+            let at_s = window * window_s;
+            found.push(format!("{count} requests were allowed of {cap} that all partitions share from {at_s} s on"));
+        }
     }
     found
 }

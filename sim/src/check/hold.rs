@@ -23,9 +23,10 @@ pub fn check(findings: &Findings<'_>) -> Vec<String> {
 
 fn in_real_time(findings: &Findings<'_>, quarantine: &Quarantine, all: &[Quarantine]) -> Vec<String> {
     let Some(placed) = quarantine.placed else { return Vec::new() };
-    // Whoever releases the agent first ends every hold on it.
+    // Whoever releases the agent first ends every hold on it; one that lapses ends at its time at the latest.
     let releases = all.iter().filter(|other| other.agent == quarantine.agent).filter_map(|other| other.release_called);
     let until = releases.filter(|released| *released >= placed).min().unwrap_or(Duration::MAX);
+    let until = until.min(quarantine.lapses.unwrap_or(Duration::MAX));
     // A release that was under way when the hold was placed may come after it.
     let is_disputed = all.iter().any(|other| {
         other.agent == quarantine.agent
@@ -36,12 +37,13 @@ fn in_real_time(findings: &Findings<'_>, quarantine: &Quarantine, all: &[Quarant
         return Vec::new();
     }
     let held = findings.operations.iter().filter(|(_, operation)| {
-        operation.tenant == SPREAD && operation.agent == quarantine.agent && operation.invoked >= placed
+        let is_held = quarantine.agent.is_empty() || operation.agent == quarantine.agent;
+        operation.tenant == SPREAD && is_held && operation.invoked >= placed
     });
     held.filter_map(|(request, operation)| {
         let (told, answered) = (operation.told.as_ref()?, operation.answered?);
         let wrongly = told.verdict.is_allowed() && answered <= until;
-        wrongly.then(|| format!("{request} of {} was allowed as {} during its quarantine", quarantine.agent, told.id))
+        wrongly.then(|| format!("{request} of {} was allowed as {} during a hold", operation.agent, told.id))
     })
     .collect()
 }

@@ -7,9 +7,10 @@ use nethical_protocol::decision::Verdict;
 use super::Findings;
 
 /// Goals beside those that production code counts itself through `sometimes!`.
-pub const GOALS: [&str; 8] = [
+pub const GOALS: [&str; 9] = [
     "the rate limit refused something",
     "the budget ran out",
+    "the budget that all partitions share ran out",
     "a quarantine stopped something",
     "a quarantine was released",
     "something was restricted",
@@ -35,6 +36,7 @@ pub fn seen(findings: &Findings<'_>) -> BTreeMap<&'static str, u64> {
     let counts = [
         refused_by("pace"),
         refused_by("purse"),
+        refused_by("fleet"),
         stopped.count(),
         released.count(),
         with(Verdict::Restrict),

@@ -183,6 +183,7 @@ fn work() -> WorkSpec {
         single_agents: 4,
         pace: (3, 6),
         purse: 2_000,
+        fleet: None,
         again_permille: 60,
         suspicious_permille: 10,
         large_permille: 50,

@@ -1,0 +1,194 @@
+//! Leases between partitions: a leader whose group's share of a limit is too small asks the leader of the limit's parent,
+//! which may have other groups give back what they do not use (ARCHITECTURE 7).
+//!
+//! All that is decided is decided in apply, on either side; nothing here counts. A message that is lost costs time: the
+//! ask is told again with the same counters and answered with the same grant.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::join_all;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use nethical_governance::command::{HeaderV1, LeaseTakeV1};
+use nethical_governance::outcome::OutcomeV1;
+use nethical_governance::quota::lease::{LeaseAskV1, LeaseKey};
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::GroupId;
+use nethical_protocol::sometimes;
+
+use crate::administer::lead_of;
+use crate::ask::{Question, ask_leader};
+use crate::lead::Lead;
+use crate::message::{KIND_LEASE, KIND_RECALL, LeaseAnswerV1, LeaseQuestionV1, RecallV1, RecalledV1};
+use crate::meta;
+use crate::node::Core;
+use crate::replica::PartitionReplica;
+
+/// A child waits so long for its parent.
+const PARENT_PATIENCE: Duration = Duration::from_millis(1_500);
+/// A parent waits so long for what other children give back.
+const RECALL_PATIENCE: Duration = Duration::from_millis(600);
+/// An entry of one's own log.
+const PROPOSE_PATIENCE: Duration = Duration::from_millis(1_000);
+/// When to come back after a parent could not be asked.
+const RETRY_MS: u64 = 500;
+
+type Fetched = Option<Result<(), Problem>>;
+
+/// The leases that a leader is asking for: one ask at a time for each, whoever needs it.
+#[derive(Default)]
+pub struct Fetches {
+    under_way: Mutex<BTreeMap<LeaseKey, watch::Receiver<Fetched>>>,
+}
+
+/// Gets a greater share from the parent, or its refusal, into the group's own log. Several callers share one ask, so one
+/// may find afterwards that another has spent it.
+///
+/// # Errors
+/// `lease-unavailable` where the parent could not be asked in time; nothing is decided then.
+pub async fn fetch(core: &Arc<Core>, lead: &Arc<Lead>, ask: LeaseAskV1) -> Result<(), Problem> {
+    let mut told = {
+        let mut under_way = lead.fetches.under_way.lock();
+        match under_way.get(&ask.lease) {
+            Some(told) => told.clone(),
+            None => {
+                let (tell, told) = watch::channel(None);
+                under_way.insert(ask.lease, told.clone());
+                core.shared.world.scope.spawn(fetch_and_tell(core.clone(), lead.clone(), ask, tell));
+                told
+            }
+        }
+    };
+    let answer = told.wait_for(Option::is_some).await.map(|fetched| fetched.clone());
+    answer.ok().flatten().unwrap_or_else(|| Err(unavailable("this leader ended")))
+}
+
+async fn fetch_and_tell(core: Arc<Core>, lead: Arc<Lead>, ask: LeaseAskV1, tell: watch::Sender<Fetched>) {
+    let fetched = fetch_once(&core, &lead, ask).await;
+    sometimes!(fetched.is_err(), "a lease was not to be had");
+    lead.fetches.under_way.lock().remove(&ask.lease);
+    tell.send_replace(Some(fetched));
+}
+
+async fn fetch_once(core: &Arc<Core>, lead: &Lead, ask: LeaseAskV1) -> Result<(), Problem> {
+    let founding = core.founding().ok_or_else(|| unavailable("this node has not joined its zone yet"))?;
+    let parent = meta::group_of(&founding, ask.lease.slot);
+    let question = LeaseQuestionV1 { group: parent.0, ask };
+    let until = core.shared.world.clock.now() + PARENT_PATIENCE;
+    let body = Question { kind: KIND_LEASE, body: question.to_bytes(), until };
+    let here = core.clone();
+    let here = move |_| on_lease(here.clone(), question.clone()).boxed();
+    let read = |bytes: &[u8]| match LeaseAnswerV1::from_bytes(bytes).ok()? {
+        LeaseAnswerV1::Granted { granted, refused } => Some(Ok(Ok((granted, refused)))),
+        LeaseAnswerV1::Unavailable(why) => Some(Ok(Err(why))),
+        LeaseAnswerV1::NotLeader(hint) => Some(Err(hint)),
+    };
+    let answer = ask_leader(core, parent, body, here, read).await.map_err(|problem| unavailable(&problem.detail))?;
+    let (granted, refused) = answer.map_err(|why| unavailable(&why))?;
+    let replica = core.partition(lead.group()).ok_or_else(|| unavailable("the group has no replica here"))?;
+    let take = HeaderV1::LeaseTake(LeaseTakeV1 { lease: ask.lease, granted, refused });
+    replica.propose(lead, take, Vec::new(), PROPOSE_PATIENCE).await.map_err(|problem| unavailable(&problem.detail))?;
+    Ok(())
+}
+
+fn unavailable(why: &str) -> Problem {
+    let detail = format!("this partition's share of a limit is spent, and its parent could not be asked: {why}");
+    Problem::new(Code::LeaseUnavailable, detail).retry_after_ms(RETRY_MS)
+}
+
+/// The parent's side, where this node leads it.
+pub async fn on_lease(core: Arc<Core>, question: LeaseQuestionV1) -> Bytes {
+    let answer = match lead_of(&core, GroupId(question.group)) {
+        Ok((replica, lead)) => grant(&core, &replica, &lead, question.ask).await,
+        Err(hint) => LeaseAnswerV1::NotLeader(hint),
+    };
+    answer.to_bytes()
+}
+
+/// Grants from what is left; where that is too little, has the others give back what they do not use, and tries again.
+async fn grant(core: &Arc<Core>, replica: &PartitionReplica, lead: &Lead, ask: LeaseAskV1) -> LeaseAnswerV1 {
+    let (granted, others) = match granted_in(replica, lead, ask).await {
+        Ok(found) => found,
+        Err(why) => return LeaseAnswerV1::Unavailable(why),
+    };
+    if granted > ask.granted {
+        return LeaseAnswerV1::Granted { granted, refused: false };
+    }
+    let recalls = others.iter().map(|(child, ..)| recall(core, *child, ask.lease));
+    let (mut everybody, mut came_back) = (true, false);
+    for ((child, _, before), told) in others.iter().zip(join_all(recalls).await) {
+        let Ok(told) = told else {
+            everybody = false;
+            continue;
+        };
+        if told.returned > *before {
+            came_back = true;
+            let ask =
+                LeaseAskV1 { child: *child, granted: told.granted, returned: told.returned, need: 0, want: 0, ..ask };
+            everybody &= granted_in(replica, lead, ask).await.is_ok();
+        }
+    }
+    let again = if came_back { granted_in(replica, lead, ask).await.map(|found| found.0) } else { Ok(granted) };
+    match again {
+        Ok(granted) if granted > ask.granted => LeaseAnswerV1::Granted { granted, refused: false },
+        // Only where everybody has answered is it certain that nobody had anything left.
+        Ok(granted) if everybody => LeaseAnswerV1::Granted { granted, refused: true },
+        Ok(_) => LeaseAnswerV1::Unavailable("a partition that may hold some of the limit does not answer".to_owned()),
+        Err(why) => LeaseAnswerV1::Unavailable(why),
+    }
+}
+
+type Others = Vec<(u32, u64, u64)>;
+
+/// One ask through the parent's log.
+async fn granted_in(replica: &PartitionReplica, lead: &Lead, ask: LeaseAskV1) -> Result<(u64, Others), String> {
+    let proposed = replica.propose(lead, HeaderV1::LeaseGrant(ask), Vec::new(), PROPOSE_PATIENCE).await;
+    let (entry, at) = proposed.map_err(|problem| problem.detail)?;
+    match &entry.results[at].outcome {
+        OutcomeV1::LeaseGranted { granted, others } => Ok((*granted, others.clone())),
+        _ => Err("the limit's parent does not know the limit or its window yet".to_owned()),
+    }
+}
+
+/// Has a child give back what it does not use.
+async fn recall(core: &Arc<Core>, child: u32, lease: LeaseKey) -> Result<RecalledV1, Problem> {
+    let message = RecallV1 { group: child, lease };
+    let until = core.shared.world.clock.now() + RECALL_PATIENCE;
+    let question = Question { kind: KIND_RECALL, body: message.to_bytes(), until };
+    let here = core.clone();
+    let here = move |_| on_recall(here.clone(), message.clone()).boxed();
+    let read = |bytes: &[u8]| {
+        let told = RecalledV1::from_bytes(bytes).ok()?;
+        Some(if told.leads { Ok(told) } else { Err(told.hint) })
+    };
+    ask_leader(core, GroupId(child), question, here, read).await
+}
+
+/// The child's side of a recall, where this node leads it.
+pub async fn on_recall(core: Arc<Core>, message: RecallV1) -> Bytes {
+    let told = match lead_of(&core, GroupId(message.group)) {
+        Ok((replica, lead)) => give_back(&replica, &lead, message.lease).await,
+        Err(hint) => Some(RecalledV1 { leads: false, hint, granted: 0, returned: 0 }),
+    };
+    told.map(|told| told.to_bytes()).unwrap_or_default()
+}
+
+/// What has been given back is told only once it is in the log. A child that has nothing to give says so at once.
+async fn give_back(replica: &PartitionReplica, lead: &Lead, lease: LeaseKey) -> Option<RecalledV1> {
+    let told = |granted, returned| RecalledV1 { leads: true, hint: None, granted, returned };
+    let share = replica.machine.lock().ledger.share(&lease);
+    if share.balance() == 0 {
+        return Some(told(share.granted, share.returned));
+    }
+    let proposed = replica.propose(lead, HeaderV1::LeaseReturn(lease), Vec::new(), PROPOSE_PATIENCE).await;
+    let (entry, at) = proposed.ok()?;
+    match entry.results[at].outcome {
+        OutcomeV1::LeaseChanged { granted, returned } => Some(told(granted, returned)),
+        _ => None,
+    }
+}
