@@ -112,11 +112,17 @@ impl Lead {
         if self.has_ended() {
             return Err(Problem::new(Code::NotLeader, "leadership moved"));
         }
-        self.shared.contact.check(self.now())?;
+        self.check_contact()?;
         match self.machine.lock().trail().is_lagging() {
             true => Err(Problem::new(Code::Overloaded, "the audit sealer is behind").retry_after_ms(500)),
             false => Ok(()),
         }
+    }
+
+    /// Whether the control group was reached lately in behalf of this group, which has applied what it was told then.
+    pub fn check_contact(&self) -> Result<(), Problem> {
+        let applied = self.machine.lock().ledger.control_revision();
+        self.shared.contact.check_group(self.group(), applied, self.now())
     }
 
     /// Hands an action to its agent's actor. The order of calls is the order of the agent's decisions.

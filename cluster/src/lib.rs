@@ -19,6 +19,7 @@ pub mod replicate;
 pub mod administer;
 pub mod api;
 pub mod body;
+pub mod contact;
 pub mod control;
 pub mod governor;
 pub mod identity;

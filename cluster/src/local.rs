@@ -143,7 +143,7 @@ async fn applied(
 ) -> Result<Decision, Problem> {
     world::pass(&*core.shared.world.clock, "reply.before").await;
     // A verdict that would leave after the revocation bound must not leave (ARCHITECTURE 2).
-    if core.shared.contact.check(lead.now()).is_err() {
+    if lead.check_contact().is_err() {
         sometimes!(true, "a verdict was withheld because contact to the control group was lost");
         return Err(Problem::new(Code::OutcomeUnknown, "contact to the control group was lost while it was decided"));
     }

@@ -122,6 +122,7 @@ impl PartitionReplica {
         let lead = Lead::begin(self.shared.clone(), self.group.clone(), self.machine.clone(), term);
         let lead = lead.map_err(|problem| tracing::warn!(group = %self.group.id(), %problem, "cannot lead yet"))?;
         *self.lead.write() = Some(lead);
+        self.shared.contact.wanted.notify_one();
         Ok(())
     }
 

@@ -41,34 +41,48 @@ const FACTS_MAX: usize = 256;
 /// What the control leader has heard of the partitions. In memory: a new leader hears it again within a second.
 #[derive(Default)]
 pub struct Heard {
-    applied: Mutex<BTreeMap<GroupId, (u64, Duration)>>,
+    told: Mutex<Told>,
     changed: Notify,
 }
 
+/// What was told in one term of the control group.
+#[derive(Default)]
+struct Told {
+    term: u64,
+    /// When this node noticed that it leads; silence counts from here at the earliest. What a group told an earlier leader
+    /// is not known here, and what it told this node in an earlier term may have been followed by words to another.
+    since: Duration,
+    applied: BTreeMap<GroupId, (u64, Duration)>,
+}
+
+impl Told {
+    fn enter(&mut self, term: u64, now: Duration) {
+        if self.term != term {
+            *self = Self { term, since: now, applied: BTreeMap::new() };
+        }
+    }
+}
+
 impl Heard {
-    fn note(&self, applied: &[(u32, u64)], now: Duration) {
-        let mut held = self.applied.lock();
+    fn note(&self, term: u64, applied: &[(u32, u64)], now: Duration) {
+        let mut held = self.told.lock();
+        held.enter(term, now);
         for (group, revision) in applied {
-            held.insert(GroupId(*group), (*revision, now));
+            held.applied.insert(GroupId(*group), (*revision, now));
         }
         drop(held);
         self.changed.notify_waiters();
     }
 
     /// The partitions that neither have applied `revision` nor have been silent past the revocation bound.
-    fn awaiting(
-        &self,
-        revision: u64,
-        partitions: impl Iterator<Item = GroupId>,
-        now: Duration,
-        begun: Duration,
-    ) -> Vec<u32> {
+    fn awaiting(&self, term: u64, revision: u64, partitions: impl Iterator<Item = GroupId>, now: Duration) -> Vec<u32> {
         let silent_after = Duration::from_millis(REVOCATION_BOUND_MS + CLOCK_ERROR_MS_MAX);
-        let held = self.applied.lock();
-        let open = partitions.filter(|group| match held.get(group) {
+        let mut held = self.told.lock();
+        held.enter(term, now);
+        let open = partitions.filter(|group| match held.applied.get(group) {
             Some((applied, _)) if *applied >= revision => false,
             Some((_, heard)) => now.saturating_sub(*heard) < silent_after,
-            None => now.saturating_sub(begun) < silent_after,
+            None => now.saturating_sub(held.since) < silent_after,
         });
         open.map(|group| group.0).collect()
     }
@@ -107,7 +121,8 @@ pub async fn on_fetch(core: Arc<Core>, ask: FetchV1) -> Bytes {
         Ok(control) => control,
         Err(hint) => return FetchedV1::NotLeader(hint).to_bytes(),
     };
-    core.heard.note(&ask.applied, core.shared.world.clock.now());
+    let term = control.group.leadership().borrow().term;
+    core.heard.note(term, &ask.applied, core.shared.world.clock.now());
     let machine = control.machine.lock();
     let events = machine.state.events_after(ControlRevision(ask.after), FETCH_BYTES_MAX);
     FetchedV1::Events { events, latest: machine.state.revision().0 }.to_bytes()
@@ -139,7 +154,7 @@ async fn propose_here(core: &Arc<Core>, control: &Plain<ControlMachine>, change:
         Some(Ok(reply)) => match reply.get::<Changed>().as_deref() {
             Some(Changed::Refused(problem)) => RulesChangedV1::Problem(problem.clone()),
             Some(Changed::Revision(revision) | Changed::Unchanged(revision)) => {
-                RulesChangedV1::Ack(acknowledge(core, *revision).await)
+                RulesChangedV1::Ack(acknowledge(core, control, *revision).await)
             }
             None => unknown(),
         },
@@ -173,14 +188,15 @@ fn fresh_wrapped_key(core: &Core) -> Result<Vec<u8>, Problem> {
 }
 
 /// Nudges every node and waits until the change is in force everywhere, or reports who is awaited.
-async fn acknowledge(core: &Arc<Core>, revision: ControlRevision) -> ControlAck {
+async fn acknowledge(core: &Arc<Core>, control: &Plain<ControlMachine>, revision: ControlRevision) -> ControlAck {
     let clock = &core.shared.world.clock;
     let begun = clock.now();
     nudge(core);
     loop {
         let told = core.heard.changed.notified();
         let partitions = core.groups().filter(|group| group.is_partition());
-        let awaiting = core.heard.awaiting(revision.0, partitions, clock.now(), begun);
+        let term = control.group.leadership().borrow().term;
+        let awaiting = core.heard.awaiting(term, revision.0, partitions, clock.now());
         if awaiting.is_empty() {
             return ControlAck { revision, state: AckState::Acknowledged, awaiting };
         }
@@ -245,7 +261,14 @@ pub async fn pump(core: Arc<Core>) {
         let more = fetch_once(&core).await.unwrap_or(false);
         let behind = carry_all(&core).await;
         if !more && !behind {
-            let _ = timeout(&*core.shared.world.clock, FETCH_EVERY, core.nudged.notified()).await;
+            let wanted = async {
+                tokio::select! {
+                    biased;
+                    () = core.nudged.notified() => {}
+                    () = core.shared.contact.wanted.notified() => {}
+                }
+            };
+            let _ = timeout(&*core.shared.world.clock, FETCH_EVERY, wanted).await;
         } else if behind {
             core.shared.world.clock.sleep(Duration::from_millis(10)).await;
         }
@@ -261,7 +284,9 @@ fn applied_here(core: &Core) -> Vec<(u32, u64)> {
 async fn fetch_once(core: &Arc<Core>) -> Option<bool> {
     let clock = &core.shared.world.clock;
     let after = core.shared.view().revision();
-    let ask = FetchV1 { node: core.shared.options.node.0, after: after.0, applied: applied_here(core) };
+    let applied = applied_here(core);
+    let led: Vec<GroupId> = applied.iter().map(|(group, _)| GroupId(*group)).collect();
+    let ask = FetchV1 { node: core.shared.options.node.0, after: after.0, applied };
     let sent = clock.now();
     let answer = match control_leader(core) {
         Some(leader) if leader == core.shared.options.node => on_fetch(core.clone(), ask).await,
@@ -275,7 +300,7 @@ async fn fetch_once(core: &Arc<Core>) -> Option<bool> {
     };
     match FetchedV1::from_bytes(&answer).ok()? {
         FetchedV1::Events { events, latest } => {
-            core.shared.contact.confirmed(sent);
+            core.shared.contact.confirmed(sent, ControlRevision(latest), led.into_iter());
             let taken = core.shared.take_in(&events).map_err(|error| tracing::error!(%error, "control events")).ok()?;
             Some(taken.0 < latest)
         }

@@ -2,19 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use nethical_audit::body::{COMMAND_ID_BYTES, command_id};
 use nethical_audit::keys::Keyring;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, NodeId};
-use nethical_protocol::limits::REVOCATION_BOUND_MS;
 use nethical_protocol::ring::RingNode;
-use nethical_protocol::sometimes;
 
+use crate::contact::Contact;
 use crate::control::RevisedEventV1;
 use crate::control::view::{ControlView, ViewError};
 use crate::replicate::group::Timing;
@@ -134,36 +132,5 @@ impl Shared {
     pub fn region(&self) -> &str {
         let own = |node: &&RingNode| node.node == self.options.node;
         self.options.nodes.iter().find(own).map_or("", |node| node.region.as_str())
-    }
-}
-
-/// Quorum-confirmed contact to the control group (ARCHITECTURE 2): without it for the revocation bound, a leader
-/// refuses decisions, so that a hold-order can be acknowledged although this node is silent.
-#[derive(Default)]
-pub struct Contact {
-    confirmed: Mutex<Option<Duration>>,
-}
-
-impl Contact {
-    /// Notes a confirmed answer to a request that was *sent* at this monotonic time.
-    pub fn confirmed(&self, sent: Duration) {
-        let mut confirmed = self.confirmed.lock();
-        *confirmed = (*confirmed).max(Some(sent));
-    }
-
-    /// Refuses where the last confirmed contact is too old, or there was none.
-    pub fn check(&self, now: Duration) -> Result<(), Problem> {
-        let bound = Duration::from_millis(REVOCATION_BOUND_MS);
-        match *self.confirmed.lock() {
-            Some(sent) if now.saturating_sub(sent) < bound => Ok(()),
-            Some(_) => {
-                sometimes!(true, "a node had not reached the control group for too long");
-                Err(Problem::new(Code::ControlStale, "the control group has not been reached for too long")
-                    .retry_after_ms(1_000))
-            }
-            None => {
-                Err(Problem::new(Code::ControlStale, "the control group has not been reached yet").retry_after_ms(200))
-            }
-        }
     }
 }

@@ -13,6 +13,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("over-grant-by-one", "Every limit has room for one unit more than its cap or burst."),
     ("holds-not-in-snapshot", "A snapshot leaves out hold-orders on tenants and the zone."),
     ("hold-lapses-early", "A hold-order on a tenant or the zone ends a second and a half too early."),
+    ("contact-of-the-node-counts", "A new leader decides on contact that its node made before it led."),
     ("lease-granted-twice", "A parent forgets what it granted to other partitions."),
     ("lease-returned-and-kept", "A partition spends what it has given back to the parent."),
     ("acknowledge-before-sync", "The log's writer tells everybody that a batch is durable and only then syncs it."),

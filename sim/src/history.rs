@@ -128,6 +128,11 @@ impl History {
         }
     }
 
+    /// True where a request has had its decision.
+    pub fn is_told(&self, request_id: &str) -> bool {
+        self.inner.lock().operations.get(request_id).is_some_and(|operation| operation.told.is_some())
+    }
+
     /// A refusal came back that another attempt would not change.
     pub fn refused(&self, request_id: &str, code: Code) {
         // An earlier attempt without an answer may have happened all the same, and be refused as its own repetition.

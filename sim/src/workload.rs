@@ -149,6 +149,9 @@ impl Stage {
                 actions = vec![action];
             }
             former = actions.first().cloned();
+            if again && dice.random_ratio(1, 8) {
+                actions.iter_mut().filter(|action| self.history.is_told(&action.request_id)).for_each(change);
+            }
             self.settle(number, actions, &mut dice).await;
             self.fleet.clock().sleep(Duration::from_millis(dice.random_range(least..=most))).await;
         }
@@ -380,6 +383,11 @@ fn in_force(ack: ControlAck) -> Result<(), Problem> {
         AckState::Acknowledged => Ok(()),
         AckState::Pending => Err(Problem::new(Code::NotReady, format!("groups {:?} are awaited", ack.awaiting))),
     }
+}
+
+/// Makes another request of it under the same id, which must be refused.
+fn change(action: &mut Action) {
+    action.args_json = "{\"page\":-1}".to_owned();
 }
 
 /// True where the same request may bring another answer.

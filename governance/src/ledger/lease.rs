@@ -13,7 +13,7 @@ use crate::quota::lease::{LeaseAskV1, LeaseKey};
 use crate::quota::table::Limit;
 
 /// A share is asked for in pieces of at least this part of the cap.
-const PIECES: u64 = 64;
+const PIECES: u64 = 16;
 /// And of at least this part of what was spent in the window so far.
 const OF_SPENT: u64 = 4;
 

@@ -18,7 +18,7 @@ pub const SCENARIOS: &[Scenario] = &[
         expected: Expected::Good,
         seen: &[GRANTED, RETURNED, REFUSED, "the budget that all partitions share ran out"],
         bounds: Bounds { healed_ms_max: 3_000, ..USUAL },
-        build: |seed| shared(Draft::five(seed), 40, 5).done(),
+        build: |seed| shared(Draft::five(seed), 200, 5).done(),
     },
     Scenario {
         name: "shared-budget-of-one",
