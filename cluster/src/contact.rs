@@ -84,8 +84,13 @@ impl Contact {
     }
 }
 
+/// How long a leader may decide after the last contact that counts.
+pub fn revocation_bound() -> Duration {
+    Duration::from_millis(probe::knob("control.revocation-ms", REVOCATION_BOUND_MS))
+}
+
 fn within_bound(contact: Option<Duration>, now: Duration) -> Result<(), Problem> {
-    let bound = Duration::from_millis(REVOCATION_BOUND_MS);
+    let bound = revocation_bound();
     let stale = |detail: &str| Problem::new(Code::ControlStale, detail);
     match contact {
         Some(sent) if now.saturating_sub(sent) < bound => Ok(()),

@@ -19,8 +19,9 @@ use nethical_governance::command::{ApplyControlV1, HeaderV1};
 use nethical_protocol::control::{AckState, ControlAck, RevisedFact, TenantSpec};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, GroupId, NodeId};
-use nethical_protocol::limits::{CLOCK_ERROR_MS_MAX, REVOCATION_BOUND_MS};
+use nethical_protocol::limits::CLOCK_ERROR_MS_MAX;
 
+use crate::contact::revocation_bound;
 use crate::control::{AskV1, ChangeV1, Changed, ControlMachine};
 use crate::message::*;
 use crate::node::{Core, Plain};
@@ -76,7 +77,7 @@ impl Heard {
 
     /// The partitions that neither have applied `revision` nor have been silent past the revocation bound.
     fn awaiting(&self, term: u64, revision: u64, partitions: impl Iterator<Item = GroupId>, now: Duration) -> Vec<u32> {
-        let silent_after = Duration::from_millis(REVOCATION_BOUND_MS + CLOCK_ERROR_MS_MAX);
+        let silent_after = revocation_bound() + Duration::from_millis(CLOCK_ERROR_MS_MAX);
         let mut held = self.told.lock();
         held.enter(term, now);
         let open = partitions.filter(|group| match held.applied.get(group) {

@@ -65,6 +65,7 @@ pub const KNOBS: &[(&str, &str)] = &[
     ("snapshot.pinned-segments", "log segments that a group may pin before it is snapshotted"),
     ("snapshot.every-ms", "least time between two snapshots of a group"),
     ("snapshot.keep-entries", "entries kept in the log behind a snapshot"),
+    ("control.revocation-ms", "contact to the control group that a leader lives on, milliseconds"),
     ("actor.idle-ms", "idle time after which an agent's actor is passivated"),
     ("seal.leaves", "leaves of an audit segment, a multiple of 256 up to 65,536"),
     ("seal.sync-ms", "time between two syncs of audit segments"),
