@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use nethical_audit::{body, keys};
 use nethical_governance::command::{ApplyControlV1, HeaderV1};
+use nethical_governance::policy::Bundle;
 use nethical_protocol::control::{AckState, ControlAck, RevisedFact, TenantSpec};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, GroupId, NodeId};
@@ -154,13 +155,20 @@ fn complete(core: &Core, ask: ChangeRulesV1) -> Result<AskV1, Problem> {
         ChangeRulesV1::PutLimit(spec) => AskV1::PutLimit(spec),
         ChangeRulesV1::RemoveLimit { tenant, id } => AskV1::RemoveLimit { tenant, id },
         ChangeRulesV1::PutPolicy(text) => {
-            let parsed = core.shared.world.prepared.bundle(&text);
-            parsed.map_err(|error| Problem::new(Code::InvalidPolicy, error.to_string()))?;
+            check_policy(core, &text)?;
             AskV1::PutPolicy { digest: Sha256::digest(&text).into(), text }
         }
         ChangeRulesV1::PlaceHold(spec) => AskV1::PlaceHold(spec),
         ChangeRulesV1::LiftHold(spec) => AskV1::LiftHold(spec),
     })
+}
+
+/// Refuses a bundle that does not parse, before anything is proposed: the one in force stays in force.
+fn check_policy(core: &Core, text: &str) -> Result<(), Problem> {
+    let Err(first) = core.shared.world.prepared.bundle(text) else { return Ok(()) };
+    let rest = Bundle::check(text).map_or_else(|problems| problems.len().saturating_sub(1), |_| 0);
+    let more = if rest == 0 { String::new() } else { format!("; {rest} more: `nethical policy validate FILE`") };
+    Err(Problem::new(Code::InvalidPolicy, format!("{first}{more}")))
 }
 
 fn fresh_wrapped_key(core: &Core) -> Result<Vec<u8>, Problem> {

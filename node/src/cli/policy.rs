@@ -1,4 +1,6 @@
-//! `nethical policy`: put a Cedar bundle in force, show the one in force, check one without a cluster.
+//! `nethical policy`: the life of a Cedar bundle, from its first check to the cluster that enforces it.
+//!
+//! Nothing here judges a policy: that is governance's code, the same that runs in the cluster.
 #![allow(clippy::disallowed_methods, reason = "the command line reads the policy file that its user names")]
 
 use std::path::{Path, PathBuf};
@@ -14,18 +16,29 @@ use super::EndpointArgs;
 use super::tenant::report;
 use crate::output::{self, Exit, Format, stop};
 
-/// Put policy in force, show it, check it.
+pub mod diff;
+pub mod validate;
+
+/// Validate, compare, try out and put policy in force.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
+    /// Validate a bundle here, without a cluster: every problem at once.
+    #[command(
+        alias = "check",
+        after_help = "Exits 1 where the bundle has problems.\n\n\
+            Examples:\n  nethical policy validate airline.cedar\n  nethical policy validate airline.cedar -o json"
+    )]
+    Validate(validate::ValidateArgs),
+    /// Show which rules two bundles add, remove and change.
+    #[command(after_help = "Rules are compared by @id and by meaning: spaces and comments are no change.\n\n\
+        Examples:\n  nethical policy diff active airline.cedar\n  nethical policy diff old.cedar new.cedar -o json")]
+    Diff(diff::DiffArgs),
     /// Validate a bundle on the cluster and put it in force.
     #[command(after_help = "Example:\n  nethical policy put airline.cedar")]
     Put(PutArgs),
     /// Show the bundle in force.
     #[command(after_help = "Examples:\n  nethical policy show > current.cedar\n  nethical policy show -o json")]
     Show(EndpointArgs),
-    /// Validate a bundle here, without a cluster.
-    #[command(after_help = "Example:\n  nethical policy check airline.cedar")]
-    Check(CheckArgs),
 }
 
 #[derive(Debug, Args)]
@@ -37,54 +50,37 @@ pub struct PutArgs {
     pub endpoint: EndpointArgs,
 }
 
-#[derive(Debug, Args)]
-pub struct CheckArgs {
-    /// Cedar policies.
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-}
-
-fn read(path: &Path) -> anyhow::Result<String> {
+/// The text of a bundle's file, within the bound.
+pub fn read(path: &Path) -> anyhow::Result<String> {
     let usage = |what: String| stop(Exit::Usage, format!("{}: {what}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| usage(error.to_string()))?;
-    if text.len() > POLICY_BYTES_MAX {
-        return Err(usage(format!("has {} bytes; at most {POLICY_BYTES_MAX} are accepted", text.len())));
+    let bytes = std::fs::metadata(path).map_err(|error| usage(error.to_string()))?.len();
+    if bytes > POLICY_BYTES_MAX as u64 {
+        return Err(usage(format!("has {bytes} bytes; at most {POLICY_BYTES_MAX} are accepted")));
     }
-    Ok(text)
+    std::fs::read_to_string(path).map_err(|error| usage(error.to_string()))
 }
 
-/// Carries out the commands that talk to a cluster.
+/// Carries out a command.
 pub async fn run(command: PolicyCommand, format: Format) -> anyhow::Result<()> {
     match command {
-        PolicyCommand::Put(args) => {
-            let request = args.endpoint.connect()?.request(Method::PUT, &["v1", "policy"], &[]);
-            let ack: ControlAck = request.text_body(read(&args.file)?).json().await?;
-            report(&ack, "policy", format)
-        }
-        PolicyCommand::Show(endpoint) => {
-            let view: PolicyView = endpoint.connect()?.get(&["v1", "policy"], &[]).await?;
-            if format == Format::Json {
-                return output::print_json(&view);
-            }
-            output::remark(&format!("revision {}, {} policies, SHA-256 {}", view.revision, view.policies, view.digest));
-            output::print_line(view.text.trim_end())
-        }
-        PolicyCommand::Check(args) => check(args, format),
+        PolicyCommand::Validate(args) => validate::run(&args, format),
+        PolicyCommand::Diff(args) => diff::run(args, format).await,
+        PolicyCommand::Put(args) => put(args, format).await,
+        PolicyCommand::Show(endpoint) => show(endpoint, format).await,
     }
 }
 
-/// Validates a bundle with the same code that the cluster uses.
-pub fn check(args: CheckArgs, format: Format) -> anyhow::Result<()> {
-    let text = read(&args.file)?;
-    let checked = nethical_governance::policy::Bundle::parse(&text);
-    let (ok, detail) = match &checked {
-        Ok(_) => (true, String::new()),
-        Err(error) => (false, error.to_string()),
-    };
+async fn put(args: PutArgs, format: Format) -> anyhow::Result<()> {
+    let request = args.endpoint.connect()?.request(Method::PUT, &["v1", "policy"], &[]);
+    let ack: ControlAck = request.text_body(read(&args.file)?).json().await?;
+    report(&ack, "policy", format)
+}
+
+async fn show(endpoint: EndpointArgs, format: Format) -> anyhow::Result<()> {
+    let view: PolicyView = endpoint.connect()?.get(&["v1", "policy"], &[]).await?;
     if format == Format::Json {
-        output::print_json(&serde_json::json!({ "ok": ok, "detail": detail }))?;
-    } else if ok {
-        output::print_line(&format!("{}: valid", args.file.display()))?;
+        return output::print_json(&view);
     }
-    if ok { Ok(()) } else { Err(stop(Exit::Failed, format!("{}: {detail}", args.file.display()))) }
+    output::remark(&format!("revision {}, {} policies, SHA-256 {}", view.revision, view.policies, view.digest));
+    output::print_line(view.text.trim_end())
 }
