@@ -38,6 +38,18 @@ pub trait Governor: Send + Sync + 'static {
     fn put_policy(&self, text: String) -> Answer<'_, ControlAck>;
     /// The bundle in force.
     fn policy(&self) -> Answer<'_, PolicyView>;
+    /// Validates a Cedar bundle and keeps it under its digest, without putting it in force.
+    fn store_policy(&self, text: String) -> Answer<'_, StoredPolicy>;
+    /// All bundles that the zone keeps.
+    fn policies(&self) -> Answer<'_, PolicyList>;
+    /// A kept bundle; its revision is the one that stored it.
+    fn kept_policy(&self, digest: [u8; 32]) -> Answer<'_, PolicyView>;
+    /// Puts a kept bundle in force.
+    fn activate_policy(&self, digest: [u8; 32]) -> Answer<'_, ControlAck>;
+    /// Puts the bundle in force that was in force before.
+    fn rollback_policy(&self) -> Answer<'_, ControlAck>;
+    /// Lets a bundle go that is neither in force nor the one before nor the shadow.
+    fn remove_policy(&self, digest: [u8; 32]) -> Answer<'_, ControlAck>;
     /// Places a hold-order.
     fn place_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView>;
     /// Lifts a hold-order by its scope (release).
@@ -86,6 +98,37 @@ pub struct PolicyView {
     pub policies: usize,
     /// The bundle.
     pub text: String,
+}
+
+/// A bundle that was stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredPolicy {
+    /// SHA-256 of the text, lower-case hex.
+    pub digest: String,
+    /// `acknowledged` or `pending`; nothing is in force because of it.
+    pub ack: ControlAck,
+}
+
+/// All bundles of the zone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyList {
+    /// The one in force first, then the shadow, the one before, and the others, each sort newest first.
+    pub bundles: Vec<KeptPolicy>,
+}
+
+/// A kept bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptPolicy {
+    /// SHA-256 of the text, lower-case hex.
+    pub digest: String,
+    /// Rules in the bundle.
+    pub rules: usize,
+    /// Bytes of the text.
+    pub bytes: usize,
+    /// `active`, `shadow`, `previous` or `stored`.
+    pub state: String,
+    /// The control revision that made it active or the shadow; of others the one that stored it.
+    pub since: u64,
 }
 
 /// A hold-order's state.

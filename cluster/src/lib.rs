@@ -17,6 +17,7 @@ pub mod replicate;
 pub mod administer;
 pub mod api;
 pub mod body;
+pub mod bundles;
 pub mod control;
 pub mod governor;
 pub mod identity;

@@ -121,6 +121,16 @@ message! {
         PlaceHold(HoldSpec),
         /// Lift it.
         LiftHold(HoldSpec),
+        /// Keep a bundle.
+        StoreBundle(String),
+        /// Put a kept bundle in force.
+        ActivateBundle([u8; 32]),
+        /// Put the bundle in force that was in force before.
+        RollbackPolicy,
+        /// Let a bundle go.
+        RemoveBundle([u8; 32]),
+        /// Evaluate a kept bundle beside the one in force, or none.
+        ShadowPolicy(Option<[u8; 32]>),
     }
 
     /// What became of it.

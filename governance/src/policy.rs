@@ -65,6 +65,11 @@ pub fn digest_of(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
+/// Statements in a bundle's text: its rules, where it is a valid one.
+pub fn rule_count(text: &str) -> usize {
+    text::statements(text).len()
+}
+
 /// The bundle that a new zone starts with.
 pub fn default_bundle_text() -> &'static str {
     include_str!("../../config/policies/default.cedar")

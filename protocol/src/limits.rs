@@ -71,6 +71,10 @@ pub const HOLDS_MAX: usize = 4_096;
 pub const TENANTS_MAX: usize = 10_000;
 /// A policy bundle's text.
 pub const POLICY_BYTES_MAX: usize = 512 * 1024;
+/// Bundles that a zone keeps …
+pub const POLICY_BUNDLES_MAX: usize = 32;
+/// … and bytes of all their texts; each node holds about twice that.
+pub const POLICY_STORE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A leaf: canonical header and outcome.
 pub const LEAF_BYTES_MAX: usize = 1_024;
 /// Reasons that an outcome carries.

@@ -3,19 +3,17 @@
 //! Nothing here judges a policy: that is governance's code, the same that runs in the cluster.
 #![allow(clippy::disallowed_methods, reason = "the command line reads the policy file that its user names")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::{Args, Subcommand};
-use reqwest::Method;
+use clap::Subcommand;
 
-use nethical_cluster::api::PolicyView;
-use nethical_protocol::control::ControlAck;
 use nethical_protocol::limits::POLICY_BYTES_MAX;
 
 use super::EndpointArgs;
-use super::tenant::report;
-use crate::output::{self, Exit, Format, stop};
+use crate::output::{Exit, Format, stop};
 
+pub mod bundles;
+pub mod cases;
 pub mod diff;
 pub mod validate;
 
@@ -33,29 +31,43 @@ pub enum PolicyCommand {
     #[command(after_help = "Rules are compared by @id and by meaning: spaces and comments are no change.\n\n\
         Examples:\n  nethical policy diff active airline.cedar\n  nethical policy diff old.cedar new.cedar -o json")]
     Diff(diff::DiffArgs),
-    /// Validate a bundle on the cluster and put it in force.
-    #[command(after_help = "Example:\n  nethical policy put airline.cedar")]
-    Put(PutArgs),
-    /// Show the bundle in force.
-    #[command(after_help = "Examples:\n  nethical policy show > current.cedar\n  nethical policy show -o json")]
-    Show(EndpointArgs),
-}
-
-#[derive(Debug, Args)]
-pub struct PutArgs {
-    /// Cedar policies.
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    #[command(flatten)]
-    pub endpoint: EndpointArgs,
+    /// Try a bundle out on actions with known answers, without a cluster.
+    #[command(after_help = cases::HELP)]
+    Test(cases::TestArgs),
+    /// Validate a bundle on the cluster and keep it there, without putting it in force.
+    #[command(after_help = "A zone keeps up to 32 bundles of 4 MiB in all, under the SHA-256 of their text.\n\n\
+        Examples:\n  nethical policy put airline.cedar\n  nethical policy put airline.cedar --activate")]
+    Put(bundles::PutArgs),
+    /// Put a kept bundle in force.
+    #[command(after_help = "Example:\n  nethical policy activate 3fa9c1d2")]
+    Activate(bundles::DigestArgs),
+    /// Put the bundle in force that was in force before; twice in a row leads back.
+    #[command(after_help = "Example:\n  nethical policy rollback")]
+    Rollback(EndpointArgs),
+    /// List the bundles that the cluster keeps.
+    #[command(after_help = "Examples:\n  nethical policy list\n  nethical policy list -o json")]
+    List(EndpointArgs),
+    /// Let a bundle go that is neither in force nor the one before nor the shadow.
+    #[command(after_help = "Example:\n  nethical policy remove 3fa9c1d2")]
+    Remove(bundles::DigestArgs),
+    /// Show the bundle in force, or a kept one.
+    #[command(
+        after_help = "Examples:\n  nethical policy show > current.cedar\n  nethical policy show 3fa9c1d2 -o json"
+    )]
+    Show(bundles::ShowArgs),
 }
 
 /// The text of a bundle's file, within the bound.
 pub fn read(path: &Path) -> anyhow::Result<String> {
+    read_within(path, POLICY_BYTES_MAX)
+}
+
+/// The text of a file of at most so many bytes.
+pub fn read_within(path: &Path, bytes_max: usize) -> anyhow::Result<String> {
     let usage = |what: String| stop(Exit::Usage, format!("{}: {what}", path.display()));
     let bytes = std::fs::metadata(path).map_err(|error| usage(error.to_string()))?.len();
-    if bytes > POLICY_BYTES_MAX as u64 {
-        return Err(usage(format!("has {bytes} bytes; at most {POLICY_BYTES_MAX} are accepted")));
+    if bytes > bytes_max as u64 {
+        return Err(usage(format!("has {bytes} bytes; at most {bytes_max} are accepted")));
     }
     std::fs::read_to_string(path).map_err(|error| usage(error.to_string()))
 }
@@ -65,22 +77,12 @@ pub async fn run(command: PolicyCommand, format: Format) -> anyhow::Result<()> {
     match command {
         PolicyCommand::Validate(args) => validate::run(&args, format),
         PolicyCommand::Diff(args) => diff::run(args, format).await,
-        PolicyCommand::Put(args) => put(args, format).await,
-        PolicyCommand::Show(endpoint) => show(endpoint, format).await,
+        PolicyCommand::Test(args) => cases::run(&args, format),
+        PolicyCommand::Put(args) => bundles::put(args, format).await,
+        PolicyCommand::Activate(args) => bundles::activate(args, format).await,
+        PolicyCommand::Rollback(endpoint) => bundles::rollback(endpoint, format).await,
+        PolicyCommand::List(endpoint) => bundles::list(endpoint, format).await,
+        PolicyCommand::Remove(args) => bundles::remove(args, format).await,
+        PolicyCommand::Show(args) => bundles::show(args, format).await,
     }
-}
-
-async fn put(args: PutArgs, format: Format) -> anyhow::Result<()> {
-    let request = args.endpoint.connect()?.request(Method::PUT, &["v1", "policy"], &[]);
-    let ack: ControlAck = request.text_body(read(&args.file)?).json().await?;
-    report(&ack, "policy", format)
-}
-
-async fn show(endpoint: EndpointArgs, format: Format) -> anyhow::Result<()> {
-    let view: PolicyView = endpoint.connect()?.get(&["v1", "policy"], &[]).await?;
-    if format == Format::Json {
-        return output::print_json(&view);
-    }
-    output::remark(&format!("revision {}, {} policies, SHA-256 {}", view.revision, view.policies, view.digest));
-    output::print_line(view.text.trim_end())
 }

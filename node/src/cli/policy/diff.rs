@@ -4,15 +4,15 @@ use clap::Args;
 use serde::Serialize;
 
 use nethical_cluster::api::PolicyView;
-use nethical_governance::policy::{BundleDiff, DiffError, PolicyError, RuleView, diff, digest_of};
+use nethical_governance::policy::{BundleDiff, DiffError, RuleView, diff, digest_of};
 
-use super::validate;
+use super::{bundles, validate};
 use crate::cli::EndpointArgs;
-use crate::output::{self, Exit, Format, stop};
+use crate::output::{self, Format};
 
 #[derive(Debug, Args)]
 pub struct DiffArgs {
-    /// The bundle to start from: a file, or `active` for the one in force on the cluster.
+    /// The bundle to start from: a file, `active` for the one in force on the cluster, or the digest of a kept one.
     #[arg(value_name = "OLD")]
     pub old: String,
     /// The bundle to arrive at, likewise.
@@ -42,8 +42,8 @@ pub async fn run(args: DiffArgs, format: Format) -> anyhow::Result<()> {
     let old = text_of(&args.old, &args.endpoint).await?;
     let new = text_of(&args.new, &args.endpoint).await?;
     let found = diff(&old, &new).map_err(|error| match error {
-        DiffError::Old(problems) => invalid(&args.old, &problems),
-        DiffError::New(problems) => invalid(&args.new, &problems),
+        DiffError::Old(problems) => validate::refusal(&args.old, &problems),
+        DiffError::New(problems) => validate::refusal(&args.new, &problems),
     })?;
     if format == Format::Json {
         let side = |source: String, text: &str| Side { source, digest: hex::encode(digest_of(text)) };
@@ -60,15 +60,9 @@ pub async fn text_of(named: &str, endpoint: &EndpointArgs) -> anyhow::Result<Str
             let view: PolicyView = endpoint.connect()?.get(&["v1", "policy"], &[]).await?;
             Ok(view.text)
         }
+        _ if !path.exists() && bundles::is_digest(named) => Ok(bundles::kept(&endpoint.connect()?, named).await?.text),
         _ => super::read(path),
     }
-}
-
-fn invalid(named: &str, problems: &[PolicyError]) -> anyhow::Error {
-    let first = problems.first().map_or_else(String::new, |problem| validate::line(named, problem));
-    let rest = problems.len().saturating_sub(1);
-    let more = if rest == 0 { String::new() } else { format!("\n{rest} more: `nethical policy validate {named}`") };
-    stop(Exit::Failed, format!("{first}{more}"))
 }
 
 fn print(found: &BundleDiff) -> anyhow::Result<()> {

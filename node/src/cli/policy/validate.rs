@@ -67,6 +67,14 @@ pub fn line(file: &str, problem: &PolicyError) -> String {
     format!("{file}:{}:{}: {rule}{}{help}", problem.line, problem.column, problem.message)
 }
 
+/// The error of a command that needs a valid bundle and has none: the first problem, and how many there are.
+pub fn refusal(file: &str, problems: &[PolicyError]) -> anyhow::Error {
+    let first = problems.first().map_or_else(String::new, |problem| line(file, problem));
+    let rest = problems.len().saturating_sub(1);
+    let more = if rest == 0 { String::new() } else { format!("\n{rest} more: `nethical policy validate {file}`") };
+    stop(Exit::Failed, format!("{first}{more}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

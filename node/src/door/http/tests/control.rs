@@ -11,6 +11,8 @@ async fn every_control_route_makes_its_call() {
         "id": "per-minute", "tenant": "t", "kind": "rate", "amount": 60, "period_s": 60, "burst": 10, "key": ["agent"]
     });
     let hold = json!({ "scope": "cohort", "tenant": "t", "cohort": "c", "reason": "drill", "ttl_s": 60 });
+    let kept = &*format!("/v1/policies/{}", "ab".repeat(32));
+    let activate = &*format!("{kept}/activate");
     let cases = [
         (
             "PUT",
@@ -30,6 +32,12 @@ async fn every_control_route_makes_its_call() {
         ("DELETE", "/v1/limits/t/per%2Fminute", Value::Null, "remove_limit t per/minute"),
         ("GET", "/v1/limits/usage?tenant=t&agent=a", Value::Null, "limit_usage t a"),
         ("GET", "/v1/policy", Value::Null, "policy"),
+        ("POST", "/v1/policy/rollback", Value::Null, "rollback_policy"),
+        ("GET", "/v1/policies", Value::Null, "policies"),
+        ("POST", "/v1/policies", json!("permit"), "store_policy \"permit\""),
+        ("GET", kept, Value::Null, "kept_policy abab"),
+        ("DELETE", kept, Value::Null, "remove_policy abab"),
+        ("POST", activate, Value::Null, "activate_policy abab"),
         (
             "POST",
             "/v1/holds",
@@ -104,6 +112,8 @@ async fn malformed_control_requests_are_refused_before_the_governor() {
         ("PUT", "/v1/tenants/t".to_owned(), json!({ "tenant": "u" }), 422),
         ("PUT", format!("/v1/tenants/{long}"), json!({}), 413),
         ("PUT", "/v1/tenants/t".into(), json!({ "placement": "moon" }), 400),
+        ("DELETE", "/v1/policies/abc".into(), Value::Null, 400),
+        ("POST", format!("/v1/policies/{}/activate", "zz".repeat(32)), Value::Null, 400),
         ("PUT", "/v1/limits".into(), json!({ "id": "x" }), 400),
         (
             "PUT",
