@@ -21,7 +21,7 @@ use crate::decide::Decider;
 use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
-use crate::{administer, bundles, inspect, rules};
+use crate::{administer, bundles, inspect, replay, rules};
 
 /// How long a question to another node may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
@@ -261,7 +261,12 @@ impl Governor for NodeGovernor {
     }
 
     fn policies(&self) -> Answer<'_, PolicyList> {
-        bundles::list(&self.core).map(Ok).boxed()
+        async move {
+            let view = self.core.shared.view();
+            let reports = if view.shadow().is_some() { self.reports().await } else { Vec::new() };
+            Ok(bundles::list(&view, &reports))
+        }
+        .boxed()
     }
 
     fn kept_policy(&self, digest: [u8; 32]) -> Answer<'_, PolicyView> {
@@ -275,6 +280,14 @@ impl Governor for NodeGovernor {
 
     fn rollback_policy(&self) -> Answer<'_, ControlAck> {
         self.change(ChangeRulesV1::RollbackPolicy).boxed()
+    }
+
+    fn shadow_policy(&self, digest: Option<[u8; 32]>) -> Answer<'_, ControlAck> {
+        self.change(ChangeRulesV1::ShadowPolicy(digest)).boxed()
+    }
+
+    fn replay_policy(&self, query: ReplayQuery, text: String) -> Answer<'_, ReplayPage> {
+        replay::replay(self.core.clone(), query, text).boxed()
     }
 
     fn remove_policy(&self, digest: [u8; 32]) -> Answer<'_, ControlAck> {

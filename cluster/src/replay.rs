@@ -33,7 +33,13 @@ pub async fn replay(core: Arc<Core>, query: ReplayQuery, text: String) -> Result
     let bundle = prepared.map_err(|error| Problem::new(Code::InvalidPolicy, error.to_string()))?;
     let groups: Vec<GroupId> = core.groups().filter(|group| group.is_partition()).collect();
     let start = place_of(query.cursor.as_deref(), &groups)?;
-    let mut page = Page { view: core.shared.view(), bundle, tenants: BTreeMap::new(), out: ReplayPage::default(), is_broken: false };
+    let mut page = Page {
+        view: core.shared.view(),
+        bundle,
+        tenants: BTreeMap::new(),
+        out: ReplayPage::default(),
+        is_broken: false,
+    };
     let mut looked_at = 0;
     for group in groups.iter().filter(|group| **group >= start.0) {
         let mut at = match start {
@@ -75,6 +81,9 @@ fn place_of(cursor: Option<&str>, groups: &[GroupId]) -> Result<Place, Problem> 
 
 /// The first leaf of a group at or after a time. Log time never falls, so halving finds it.
 async fn first_at(core: &Core, group: GroupId, from_ns: u64) -> Result<u64, Problem> {
+    if from_ns == 0 {
+        return Ok(0);
+    }
     let mut high = core.leaves(group, u64::MAX - 1, 1).await?.size;
     let mut low = 0;
     while low < high {

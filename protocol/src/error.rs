@@ -77,8 +77,6 @@ codes! {
     InvalidLimit = "invalid-limit", Refused, 422, "Correct the field that the detail names.";
     /// A policy does not parse or does not fit the schema.
     InvalidPolicy = "invalid-policy", Refused, 422, "Correct the policy at the line and column that the detail names.";
-    /// The zone keeps as many policy bundles as it may.
-    PolicyStoreFull = "policy-store-full", Refused, 422, "Remove a bundle that nobody needs: `nethical policy list`, then `nethical policy remove DIGEST`.";
     /// A hold-order, tenant or other control change is not well formed.
     InvalidControl = "invalid-control", Refused, 422, "Correct the field that the detail names.";
     /// An action that costs more than the limit's cap can never pass.
@@ -115,6 +113,8 @@ codes! {
     GroupStopped = "group-stopped", Broken, 500, "A person must look at the node's log; other replicas go on.";
     /// A defect in this release.
     Internal = "internal", Broken, 500, "Report it with the request id.";
+    /// The zone keeps as many policy bundles as it may.
+    PolicyStoreFull = "policy-store-full", Refused, 422, "Remove a bundle that nobody needs: `nethical policy list`, then `nethical policy remove DIGEST`.";
 }
 
 impl std::fmt::Display for Code {

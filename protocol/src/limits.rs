@@ -105,6 +105,8 @@ pub const SEGMENT_RAW_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const SEAL_LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 const _: () = {
+    // The bundle in force, the one before, the shadow and a new one always have room.
+    assert!(POLICY_BUNDLES_MAX >= 4 && POLICY_STORE_BYTES_MAX >= 4 * POLICY_BYTES_MAX);
     assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
     assert!(BODY_BYTES_MAX < FRAME_BYTES_MAX);
     assert!(ACTION_BYTES_MAX < BODY_BYTES_DEFAULT);

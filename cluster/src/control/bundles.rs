@@ -150,7 +150,10 @@ impl Bundles {
     pub fn check_removal(&self, digest: &BundleDigest) -> Result<(), Problem> {
         self.check_kept(digest)?;
         match self.is_needed(digest) {
-            true => Err(super::invalid(format!("the bundle is {}: it cannot be removed", self.standing(digest).0))),
+            true => Err(super::invalid(format!(
+                "the bundle is needed ({}); only others are removed",
+                self.standing(digest).0
+            ))),
             false => Ok(()),
         }
     }

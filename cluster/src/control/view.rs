@@ -83,7 +83,7 @@ impl ControlView {
             EventV1::BundleStored { .. } | EventV1::BundleRemoved { .. } => self.store.fold(event),
             EventV1::PolicyShadowed { .. } => {
                 self.store.fold(event);
-                self.cast_shadow(prepared).map_err(refuse)?;
+                self.cast_shadow(prepared);
             }
             EventV1::Hold { spec, .. } => {
                 self.holds.insert(event.revision, spec.clone());
@@ -107,13 +107,14 @@ impl ControlView {
         while self.bundles.len() > BUNDLES_KEPT_MAX {
             self.bundles.pop_first();
         }
-        self.cast_shadow(prepared)
+        self.cast_shadow(prepared);
+        Ok(())
     }
 
-    fn cast_shadow(&mut self, prepared: &Prepared) -> Result<(), String> {
+    /// A candidate that does not parse in this release is not evaluated here; that is no reason to stop taking rules in.
+    fn cast_shadow(&mut self, prepared: &Prepared) {
         let digest = self.store.shadow();
-        self.shadow = digest.map_or(Ok(None), |digest| self.parsed(&digest, prepared))?;
-        Ok(())
+        self.shadow = digest.and_then(|digest| self.parsed(&digest, prepared).ok().flatten());
     }
 
     fn parsed(&self, digest: &[u8; 32], prepared: &Prepared) -> Result<Option<Arc<Bundle>>, String> {

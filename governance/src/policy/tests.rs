@@ -139,7 +139,7 @@ fn every_problem_is_told_at_once_also_behind_one_that_does_not_parse() {
 when { context.agent.tear == "x" && context.detect.nonsense };
 "#;
     let told = |text: &str| -> Vec<(usize, usize, String)> {
-        let problems = Bundle::check(text).err().expect("refused");
+        let problems = Bundle::check(text).expect_err("refused");
         assert!(problems.iter().all(|problem| !problem.message.is_empty()));
         problems.into_iter().map(|problem| (problem.line, problem.column, problem.rule)).collect()
     };

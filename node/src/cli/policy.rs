@@ -15,6 +15,7 @@ use crate::output::{Exit, Format, stop};
 pub mod bundles;
 pub mod cases;
 pub mod diff;
+pub mod replay;
 pub mod validate;
 
 /// Validate, compare, try out and put policy in force.
@@ -47,6 +48,15 @@ pub enum PolicyCommand {
     /// List the bundles that the cluster keeps.
     #[command(after_help = "Examples:\n  nethical policy list\n  nethical policy list -o json")]
     List(EndpointArgs),
+    /// Evaluate a kept bundle beside the one in force, without changing an answer; `off` ends it.
+    #[command(
+        after_help = "How the two agree: `nethical policy list`, and nethical_shadow_verdicts_total in the metrics.\n\n\
+        Examples:\n  nethical policy shadow 3fa9c1d2\n  nethical policy shadow off"
+    )]
+    Shadow(bundles::ShadowArgs),
+    /// List the recorded verdicts that a candidate would change.
+    #[command(after_help = replay::HELP)]
+    Replay(replay::ReplayArgs),
     /// Let a bundle go that is neither in force nor the one before nor the shadow.
     #[command(after_help = "Example:\n  nethical policy remove 3fa9c1d2")]
     Remove(bundles::DigestArgs),
@@ -82,6 +92,8 @@ pub async fn run(command: PolicyCommand, format: Format) -> anyhow::Result<()> {
         PolicyCommand::Activate(args) => bundles::activate(args, format).await,
         PolicyCommand::Rollback(endpoint) => bundles::rollback(endpoint, format).await,
         PolicyCommand::List(endpoint) => bundles::list(endpoint, format).await,
+        PolicyCommand::Shadow(args) => bundles::shadow(args, format).await,
+        PolicyCommand::Replay(args) => replay::run(args, format).await,
         PolicyCommand::Remove(args) => bundles::remove(args, format).await,
         PolicyCommand::Show(args) => bundles::show(args, format).await,
     }

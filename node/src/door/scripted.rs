@@ -219,6 +219,14 @@ impl Governor for Scripted {
         self.answer("rollback_policy".into(), self.ack())
     }
 
+    fn shadow_policy(&self, digest: Option<[u8; 32]>) -> Answer<'_, ControlAck> {
+        self.answer(format!("shadow_policy {:?}", digest.map(hex::encode)), self.ack())
+    }
+
+    fn replay_policy(&self, query: ReplayQuery, text: String) -> Answer<'_, ReplayPage> {
+        self.answer(format!("replay_policy {query:?} {text}"), ReplayPage::default())
+    }
+
     fn remove_policy(&self, digest: [u8; 32]) -> Answer<'_, ControlAck> {
         self.answer(format!("remove_policy {}", hex::encode(digest)), self.ack())
     }

@@ -1,11 +1,11 @@
-//! `nethical policy put, activate, rollback, list, remove, show`: the bundles that a cluster keeps under their digests.
+//! `nethical policy put, activate, rollback, shadow, list, remove, show`: the bundles that a cluster keeps under their digests.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use reqwest::Method;
 
-use nethical_cluster::api::{KeptPolicy, PolicyList, PolicyView, StoredPolicy};
+use nethical_cluster::api::{Agreement, KeptPolicy, PolicyList, PolicyView, StoredPolicy};
 use nethical_protocol::control::ControlAck;
 
 use crate::cli::EndpointArgs;
@@ -44,6 +44,15 @@ pub struct ShowArgs {
     /// SHA-256 of a kept bundle, or the beginning of it; the bundle in force where left out.
     #[arg(value_name = "DIGEST")]
     pub digest: Option<String>,
+    #[command(flatten)]
+    pub endpoint: EndpointArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ShadowArgs {
+    /// SHA-256 of a kept bundle, or the beginning of it; `off` for none.
+    #[arg(value_name = "DIGEST|off")]
+    pub digest: String,
     #[command(flatten)]
     pub endpoint: EndpointArgs,
 }
@@ -88,6 +97,18 @@ pub async fn remove(args: DigestArgs, format: Format) -> anyhow::Result<()> {
     }
 }
 
+pub async fn shadow(args: ShadowArgs, format: Format) -> anyhow::Result<()> {
+    let admin = args.endpoint.connect()?;
+    let digest = match args.digest.as_str() {
+        "off" => None,
+        digest => Some(full(&admin, digest).await?),
+    };
+    let body = serde_json::json!({ "digest": digest });
+    let ack: ControlAck = admin.send(Method::PUT, &["v1", "policy", "shadow"], &body).await?;
+    let what = digest.map_or_else(|| "no shadow".to_owned(), |digest| format!("shadow {}", short(&digest)));
+    report(&ack, &what, format)
+}
+
 pub async fn list(endpoint: EndpointArgs, format: Format) -> anyhow::Result<()> {
     let list = fetch(&endpoint.connect()?).await?;
     if format == Format::Json {
@@ -97,7 +118,18 @@ pub async fn list(endpoint: EndpointArgs, format: Format) -> anyhow::Result<()> 
     for KeptPolicy { digest, rules, bytes, state, since } in &list.bundles {
         table.add_row([short(digest), state, &since.to_string(), &rules.to_string(), &bytes.to_string()]);
     }
-    output::print_table(&table, "no bundles yet; keep one with `nethical policy put FILE`")
+    output::print_table(&table, "no bundles yet; keep one with `nethical policy put FILE`")?;
+    list.agreement.as_ref().map_or(Ok(()), print_agreement)
+}
+
+fn print_agreement(found: &Agreement) -> anyhow::Result<()> {
+    let Agreement { digest, decisions, agreed, pairs } = found;
+    output::print_line(&format!("\nshadow {}: agrees in {agreed} of {decisions} decisions", short(digest)))?;
+    let mut table = output::table(&["IN FORCE", "SHADOW", "DECISIONS"]);
+    for pair in pairs {
+        table.add_row([pair.enforced.as_str(), pair.shadow.as_str(), &pair.count.to_string()]);
+    }
+    output::print_table(&table, "nothing was decided yet since it was set")
 }
 
 pub async fn show(args: ShowArgs, format: Format) -> anyhow::Result<()> {
@@ -167,7 +199,8 @@ mod tests {
             state: "stored".to_owned(),
             since: 1,
         };
-        let list = PolicyList { bundles: vec![bundle("abcd11"), bundle("abcd22"), bundle("ef0011")] };
+        let bundles = vec![bundle("abcd11"), bundle("abcd22"), bundle("ef0011")];
+        let list = PolicyList { bundles, agreement: None };
         assert_eq!(one_of(&list, "ef00").expect("one"), "ef0011");
         assert!(one_of(&list, "abcd").expect_err("two").to_string().contains("several"));
         assert!(one_of(&list, "9999").expect_err("none").to_string().contains("policy list"));

@@ -1,10 +1,19 @@
-//! Administration of policy: bundles stored, put in force, rolled back, let go. Bounds what comes in, then asks the governor.
+//! Administration of policy: bundles stored, put in force, compared, rolled back, let go. Bounds what comes in, then asks the governor.
+
+use serde::Deserialize;
 
 use nethical_protocol::error::{Code, Problem};
 
 use super::admin::{acknowledged, with_ack_status};
 use super::call::{Call, Handled};
 use super::routes::ok;
+
+/// Which bundle to evaluate beside the one in force; null for none. It must be named, so that no slip ends a shadow.
+#[derive(Deserialize)]
+struct ShadowBody {
+    #[serde(deserialize_with = "Option::deserialize")]
+    digest: Option<String>,
+}
 
 /// `GET /v1/policy`
 pub async fn active(call: Call) -> Handled {
@@ -50,6 +59,20 @@ pub async fn remove(call: Call) -> Handled {
 pub async fn activate(call: Call) -> Handled {
     let digest = digest_from(call.param("digest"))?;
     acknowledged(call.door.governor.activate_policy(digest).await)
+}
+
+/// `PUT /v1/policy/shadow`
+pub async fn shadow(call: Call) -> Handled {
+    let ShadowBody { digest } = call.json()?;
+    let digest = digest.as_deref().map(digest_from).transpose()?;
+    acknowledged(call.door.governor.shadow_policy(digest).await)
+}
+
+/// `POST /v1/policy/replay?from_ns=&to_ns=&cursor=`, Cedar text
+pub async fn replay(call: Call) -> Handled {
+    check_text(&call)?;
+    let query = call.query()?;
+    ok(call.door.governor.replay_policy(query, call.body).await)
 }
 
 fn check_text(call: &Call) -> Result<(), Problem> {

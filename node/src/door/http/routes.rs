@@ -68,6 +68,8 @@ table! {
     GET    "/v1/policy"                                Admin Takes::Nothing => policy::active;
     PUT    "/v1/policy"                                Admin Takes::Text(POLICY_BYTES_MAX) => policy::put;
     POST   "/v1/policy/rollback"                       Admin Takes::Nothing => policy::rollback;
+    PUT    "/v1/policy/shadow"                         Admin Takes::Json    => policy::shadow;
+    POST   "/v1/policy/replay"                         Admin Takes::Text(POLICY_BYTES_MAX) => policy::replay;
     GET    "/v1/policies"                              Admin Takes::Nothing => policy::list;
     POST   "/v1/policies"                              Admin Takes::Text(POLICY_BYTES_MAX) => policy::store;
     GET    "/v1/policies/{digest}"                     Admin Takes::Nothing => policy::kept;
