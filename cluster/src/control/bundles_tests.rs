@@ -127,3 +127,40 @@ fn a_shadow_is_another_bundle_and_ends_when_it_is_put_in_force() {
     assert_eq!(bundles(&state).shadow(), None);
     assert_eq!(ask(&mut state, shadow(None)), Changed::Unchanged(ControlRevision(4)));
 }
+
+fn real(number: usize) -> (BundleDigest, String) {
+    let text = format!("@id(\"rule-{number}\") permit(principal, action, resource);");
+    (nethical_governance::policy::digest_of(&text), text)
+}
+
+/// What a node knows that takes the whole history in, as one with an empty disk does.
+fn view(state: &ControlState) -> crate::control::view::ControlView {
+    let (ring, prepared) = (nethical_audit::keys::Keyring::default(), crate::prepared::Prepared::default());
+    let mut view = crate::control::view::ControlView::default();
+    for event in state.events() {
+        view.fold(event, &ring, &prepared).expect("every event is taken in");
+    }
+    view
+}
+
+#[test]
+fn a_node_that_comes_late_knows_the_bundles_in_force_and_in_the_shadow_though_older_texts_are_gone() {
+    let mut state = ControlState::default();
+    for number in 0..=POLICY_BUNDLES_MAX + 3 {
+        let (digest, text) = real(number);
+        assert_eq!(code(ask(&mut state, AskV1::PutPolicy { digest, text })), None);
+    }
+    assert!(state.events()[0].event.text().is_empty(), "the oldest text has left the history");
+    let (candidate, text) = real(1_000);
+    ask(&mut state, AskV1::StoreBundle { digest: candidate, text });
+    ask(&mut state, AskV1::ShadowPolicy { digest: Some(candidate) });
+    ask(&mut state, AskV1::RollbackPolicy);
+    let (known, in_force) = (view(&state), real(POLICY_BUNDLES_MAX + 2));
+    let (revision, bundle) = known.policy().expect("a policy");
+    assert_eq!((revision, bundle.digest(), known.policy_text()), (state.revision(), in_force.0, &*in_force.1));
+    assert_eq!(known.shadow().map(|bundle| bundle.digest()), Some(candidate));
+    assert_eq!(*known.store(), bundles(&state), "state and views fold alike");
+    ask(&mut state, AskV1::ActivateBundle { digest: candidate });
+    assert!(view(&state).shadow().is_none());
+    assert_eq!(view(&state).facts_after(ControlRevision(0), usize::MAX).len() as u64, state.revision().0);
+}

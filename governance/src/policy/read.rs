@@ -47,20 +47,19 @@ pub(super) fn read(text: &str) -> Result<Vec<Statement>, Vec<PolicyError>> {
     let rules = rules_of(text, &parsed, &mut problems);
     problems.extend(validate(text, &parsed));
     if !problems.is_empty() {
-        return Err(in_order(problems));
+        sort(&mut problems);
+        problems.truncate(PROBLEMS_MAX);
+        return Err(problems);
     }
     let statement = |(parsed, rule): (Parsed, RuleText)| Statement { policy: parsed.policy, rule, range: parsed.range };
     Ok(parsed.into_iter().zip(rules).map(statement).collect())
 }
 
-/// At one place, what gives advice comes first and the rest is dropped: Cedar says such things in several ways.
-fn in_order(mut problems: Vec<PolicyError>) -> Vec<PolicyError> {
+/// By place; at one place, what gives advice comes first.
+fn sort(problems: &mut [PolicyError]) {
     problems.sort_by_key(|problem| {
         (problem.line, problem.column, problem.help.is_empty(), problem.message.clone(), problem.rule.clone())
     });
-    problems.dedup_by_key(|problem| (problem.line, problem.column));
-    problems.truncate(PROBLEMS_MAX);
-    problems
 }
 
 fn parse(text: &str, ranges: Vec<Range<usize>>) -> (Vec<Parsed>, Vec<PolicyError>) {
@@ -145,5 +144,9 @@ fn validate(text: &str, parsed: &[Parsed]) -> Vec<PolicyError> {
     let errors = result.validation_errors().map(|error| problem(DetailedError::from(error), error.policy_id()));
     let warnings = result.validation_warnings().filter(|warning| !faulty.contains(warning.policy_id()));
     let warnings = warnings.map(|warning| problem(DetailedError::from(warning), warning.policy_id()));
-    errors.chain(warnings).collect()
+    // Cedar says some things in several ways, and in no fixed order: of each place, the one that gives advice is kept.
+    let mut problems: Vec<PolicyError> = errors.chain(warnings).collect();
+    sort(&mut problems);
+    problems.dedup_by_key(|problem| (problem.line, problem.column));
+    problems
 }

@@ -150,6 +150,8 @@ when { context.agent.tear == "x" && context.detect.nonsense };
     assert_eq!(found[3..], rest, "{:?}", Bundle::check(text).err());
     let closed = text.replace("resource;", "resource);");
     assert_eq!(told(&closed)[2..], rest, "the same whether or not the whole text parses");
+    let bare = "permit(principal, action, resource == Resource::\"a/b\");";
+    assert_eq!(told(bare), [at(1, 1, ""), at(1, 1, "")], "no id, and no tool: two things at one place");
 }
 
 #[test]
