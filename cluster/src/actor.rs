@@ -22,6 +22,7 @@ use crate::control::view::Tenant;
 use crate::lead::Lead;
 use crate::propose::{Fate, Proposal};
 use crate::replicate::group::ProposeError;
+use crate::shadow::Pair;
 
 pub mod command;
 
@@ -101,17 +102,30 @@ impl AgentState {
             let detail = "the deadline ran out before anything was proposed";
             return ask.settle(Settled::Problem(Problem::new(Code::DeadlineBeforeProposal, detail)));
         }
-        let command = match self.builder.build(&self.lead, &ask) {
-            Ok(command) => command,
+        let (command, shadow) = match self.builder.build(&self.lead, &ask) {
+            Ok(built) => built,
             Err(problem) => return ask.settle(Settled::Problem(problem)),
         };
         let lead = self.lead.clone();
         // The ask travels with the proposal and comes back to this actor if the evaluation was stale.
-        let proposal = Proposal { command, done: Box::new(move |fate| land(&lead, myself, ask, fate)) };
+        let done = move |fate: Fate| {
+            note(&lead, shadow, &fate);
+            land(&lead, myself, ask, fate);
+        };
+        let proposal = Proposal { command, done: Box::new(done) };
         if let Err(refused) = self.lead.proposer().propose(proposal) {
             let full = "the group's queue is full";
             (refused.done)(Err(ProposeError::Refused(Problem::new(Code::Overloaded, full).retry_after_ms(200))));
         }
+    }
+}
+
+/// Counts what the candidate in the shadow said of an action that was decided now, not of a repeat.
+fn note(lead: &Lead, shadow: Option<Pair>, fate: &Fate) {
+    if let (Some(pair), Ok((entry, at))) = (shadow, fate)
+        && matches!(entry.results[*at].outcome, OutcomeV1::Decided(_))
+    {
+        lead.shared().shadow.note(pair);
     }
 }
 

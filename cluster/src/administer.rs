@@ -224,7 +224,8 @@ pub fn report(core: &Core) -> NodeReportV1 {
         let leaves = replica.machine.lock().tree().0;
         groups.push(group_report(&replica.group, leaves));
     }
-    NodeReportV1 { node: core.shared.options.node.0, pid: core.shared.options.pid, ready: core.is_ready(), groups }
+    let (node, pid) = (core.shared.options.node.0, core.shared.options.pid);
+    NodeReportV1 { node, pid, ready: core.is_ready(), groups, shadow: core.shared.shadow.report() }
 }
 
 fn group_report<M: Machine>(group: &Group<M>, leaves: u64) -> GroupReportV1 {

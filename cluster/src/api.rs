@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use nethical_protocol::action::Action;
 use nethical_protocol::control::{ControlAck, HoldSpec, LimitSpec, TenantSpec};
-use nethical_protocol::decision::{AgentStatus, Decision, ItemAnswer};
+use nethical_protocol::decision::{AgentStatus, Decision, ItemAnswer, Verdict};
 use nethical_protocol::error::Problem;
 use nethical_protocol::ids::{DecisionId, GroupId};
 use nethical_protocol::status::{ClusterStatus, ReadyCheck};
@@ -38,6 +38,22 @@ pub trait Governor: Send + Sync + 'static {
     fn put_policy(&self, text: String) -> Answer<'_, ControlAck>;
     /// The bundle in force.
     fn policy(&self) -> Answer<'_, PolicyView>;
+    /// Validates a Cedar bundle and keeps it under its digest, without putting it in force.
+    fn store_policy(&self, text: String) -> Answer<'_, StoredPolicy>;
+    /// All bundles that the zone keeps.
+    fn policies(&self) -> Answer<'_, PolicyList>;
+    /// A kept bundle; its revision is the one that stored it.
+    fn kept_policy(&self, digest: [u8; 32]) -> Answer<'_, PolicyView>;
+    /// Puts a kept bundle in force.
+    fn activate_policy(&self, digest: [u8; 32]) -> Answer<'_, ControlAck>;
+    /// Puts the bundle in force that was in force before.
+    fn rollback_policy(&self) -> Answer<'_, ControlAck>;
+    /// Evaluates a kept bundle beside the one in force, or none.
+    fn shadow_policy(&self, digest: Option<[u8; 32]>) -> Answer<'_, ControlAck>;
+    /// One page of recorded decisions, each judged again by a candidate. Changes nothing.
+    fn replay_policy(&self, query: ReplayQuery, text: String) -> Answer<'_, ReplayPage>;
+    /// Lets a bundle go that is neither in force nor the one before nor the shadow.
+    fn remove_policy(&self, digest: [u8; 32]) -> Answer<'_, ControlAck>;
     /// Places a hold-order.
     fn place_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView>;
     /// Lifts a hold-order by its scope (release).
@@ -86,6 +102,134 @@ pub struct PolicyView {
     pub policies: usize,
     /// The bundle.
     pub text: String,
+}
+
+/// A bundle that was stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredPolicy {
+    /// SHA-256 of the text, lower-case hex.
+    pub digest: String,
+    /// `acknowledged` or `pending`; nothing is in force because of it.
+    pub ack: ControlAck,
+}
+
+/// All bundles of the zone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyList {
+    /// The one in force first, then the shadow, the one before, and the others, each sort newest first.
+    pub bundles: Vec<KeptPolicy>,
+    /// How the shadow compares with the bundle in force; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<Agreement>,
+}
+
+/// How a candidate in the shadow compares with the bundle in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// The candidate.
+    pub digest: String,
+    /// Decisions that were counted by nodes that answered now, since each of them started: a lower bound.
+    pub decisions: u64,
+    /// Of those, with the same verdict by policy.
+    pub agreed: u64,
+    /// Decisions by pair of verdicts, in order of severity.
+    pub pairs: Vec<VerdictPair>,
+}
+
+/// Decisions with these two verdicts by policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictPair {
+    /// By the bundle in force.
+    pub enforced: Verdict,
+    /// By the candidate.
+    pub shadow: Verdict,
+    /// How many.
+    pub count: u64,
+}
+
+/// A kept bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptPolicy {
+    /// SHA-256 of the text, lower-case hex.
+    pub digest: String,
+    /// Rules in the bundle.
+    pub rules: usize,
+    /// Bytes of the text.
+    pub bytes: usize,
+    /// `active`, `shadow`, `previous` or `stored`.
+    pub state: String,
+    /// The control revision that made it active or the shadow; of others the one that stored it.
+    pub since: u64,
+}
+
+/// Which decisions to judge again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReplayQuery {
+    /// From this log time on, nanoseconds since 1970.
+    pub from_ns: u64,
+    /// Up to this log time, itself included.
+    pub to_ns: u64,
+    /// What the page before gave.
+    pub cursor: Option<String>,
+}
+
+impl Default for ReplayQuery {
+    fn default() -> Self {
+        Self { from_ns: 0, to_ns: u64::MAX, cursor: None }
+    }
+}
+
+/// One page of a replay.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayPage {
+    /// Leaves that were looked at.
+    pub leaves: u64,
+    /// Decisions among them.
+    pub decisions: u64,
+    /// Of those, with the same verdict by policy.
+    pub same: u64,
+    /// With another one.
+    pub flips: Vec<Flip>,
+    /// Such as could not be judged.
+    pub lacking: Vec<Lacking>,
+    /// Pass it as `cursor` for the next page: the group and leaf at which it begins. Absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// A decision to which a candidate gives another verdict by policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flip {
+    /// Where it stands.
+    pub decision_id: DecisionId,
+    /// Log time, nanoseconds since 1970.
+    pub at_ns: u64,
+    /// Its tenant.
+    pub tenant: String,
+    /// Its agent.
+    pub agent: String,
+    /// The action's name.
+    pub action: String,
+    /// The control revision of the policy in force then.
+    pub policy: u64,
+    /// What policy said then.
+    pub recorded: Verdict,
+    /// What the candidate says.
+    pub candidate: Verdict,
+    /// The candidate's rules that determine it.
+    pub rules: Vec<String>,
+    /// The final verdict then, with holds, limits and risk.
+    pub decided: Verdict,
+}
+
+/// A decision that could not be judged again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lacking {
+    /// Where it stands.
+    pub decision_id: DecisionId,
+    /// What its body lacks.
+    pub why: String,
 }
 
 /// A hold-order's state.

@@ -3,8 +3,11 @@
 //! rkyv inside the protocol's frame, so that old bodies stay readable: kind and version are checked first.
 
 use nethical_governance::command::EvaluationV1;
+use nethical_governance::outcome::RiskTier;
+use nethical_governance::policy::AgentFacts;
 use nethical_protocol::action::Action;
 use nethical_protocol::control::HoldSpec;
+use nethical_protocol::decision::{AgentStatus, Verdict};
 use nethical_protocol::frame;
 use rkyv::rancor::Error;
 
@@ -21,9 +24,41 @@ pub enum BodyV1 {
         action: Action,
         /// As the actor found it.
         evaluation: EvaluationV1,
+        /// What policy could see of the agent.
+        seen: SeenV1,
+        /// What the candidate in the shadow said; `None` where there was none.
+        shadow: Option<ShadowV1>,
     },
     /// A hold-order with its reason.
     Hold(HoldSpec),
+}
+
+/// What policy could see of an agent when its action was evaluated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SeenV1 {
+    /// Where it stood.
+    pub status: AgentStatus,
+    /// Its risk tier.
+    pub tier: RiskTier,
+    /// Raised by every change of state.
+    pub epoch: u64,
+}
+
+impl From<SeenV1> for AgentFacts {
+    fn from(seen: SeenV1) -> Self {
+        Self { status: seen.status, tier: seen.tier, epoch: seen.epoch }
+    }
+}
+
+/// What a candidate bundle said beside the policy in force.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ShadowV1 {
+    /// SHA-256 of the candidate's text.
+    pub digest: [u8; 32],
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// The rules that determined it, as in an evaluation.
+    pub rules: Vec<[u8; 8]>,
 }
 
 impl BodyV1 {
@@ -46,7 +81,7 @@ impl BodyV1 {
     pub fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Hold(spec) => serde_json::to_value(spec).unwrap_or_default(),
-            Self::Decision { action, .. } => serde_json::json!({
+            Self::Decision { action, shadow, .. } => serde_json::json!({
                 "request_id": action.request_id,
                 "tenant": action.tenant,
                 "agent": action.agent,
@@ -59,7 +94,45 @@ impl BodyV1 {
                 "args": serde_json::from_str::<serde_json::Value>(&action.args_json).unwrap_or_default(),
                 "context": serde_json::from_str::<serde_json::Value>(&action.context_json).unwrap_or_default(),
                 "cost": action.cost,
+                "shadow": shadow.as_ref().map(|shadow| serde_json::json!({
+                    "digest": hex::encode(shadow.digest),
+                    "verdict": shadow.verdict.as_str(),
+                    "rules": shadow.rules.iter().map(hex::encode).collect::<Vec<_>>(),
+                })),
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_keeps_all_that_policy_saw_and_what_the_shadow_said() {
+        let action = Action {
+            request_id: "r".into(),
+            client_chosen: true,
+            issued_at_ms: 1,
+            tenant: "t".into(),
+            agent: "a".into(),
+            session: String::new(),
+            cohort: String::new(),
+            region: String::new(),
+            kind: nethical_protocol::action::ActionKind::Message,
+            name: "reply".into(),
+            resource_type: String::new(),
+            resource_id: String::new(),
+            args_json: "{}".into(),
+            context_json: "{}".into(),
+            cost: Vec::new(),
+            explain: false,
+        };
+        let seen = SeenV1 { status: AgentStatus::Restricted, tier: RiskTier::High, epoch: 7 };
+        let shadow = ShadowV1 { digest: [1; 32], verdict: Verdict::Escalate, rules: vec![[2; 8]] };
+        let body = BodyV1::Decision { action, evaluation: EvaluationV1::default(), seen, shadow: Some(shadow) };
+        assert_eq!(BodyV1::from_bytes(&body.to_bytes()), Ok(body.clone()));
+        assert_eq!(body.to_json()["shadow"]["verdict"], "escalate");
+        assert!(BodyV1::from_bytes(&body.to_bytes()[..40]).is_err());
     }
 }

@@ -13,6 +13,7 @@ use nethical_protocol::ids::{ControlRevision, LimitNumber};
 
 use crate::replicate::machine::{Fault, Machine, Reply};
 
+pub mod bundles;
 pub mod check;
 pub mod view;
 
@@ -42,11 +43,11 @@ pub enum EventV1 {
         /// Its id.
         id: String,
     },
-    /// A bundle is in force.
+    /// A bundle is kept and in force.
     Policy {
         /// SHA-256 of the text.
         digest: [u8; 32],
-        /// The bundle.
+        /// The bundle; emptied once it is let go.
         text: String,
     },
     /// A tenant-wide or zone-wide hold-order.
@@ -61,6 +62,38 @@ pub enum EventV1 {
         /// The revision that placed it.
         id: ControlRevision,
     },
+    /// A bundle is kept, and not in force.
+    BundleStored {
+        /// SHA-256 of the text.
+        digest: [u8; 32],
+        /// The bundle; emptied once it is let go.
+        text: String,
+    },
+    /// A kept bundle is in force.
+    PolicyActivated {
+        /// Which.
+        digest: [u8; 32],
+    },
+    /// A bundle is let go, and its text with it.
+    BundleRemoved {
+        /// Which.
+        digest: [u8; 32],
+    },
+    /// A kept bundle is evaluated beside the one in force, or none is any more.
+    PolicyShadowed {
+        /// Which.
+        digest: Option<[u8; 32]>,
+    },
+}
+
+impl EventV1 {
+    /// The text of a bundle that the event carries; empty for others and for bundles that were let go.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Policy { text, .. } | Self::BundleStored { text, .. } => text,
+            _ => "",
+        }
+    }
 }
 
 /// An event with its revision.
@@ -118,6 +151,30 @@ pub enum AskV1 {
         /// The bundle, validated by the proposer.
         text: String,
     },
+    /// Keep a bundle.
+    StoreBundle {
+        /// SHA-256 of the text.
+        digest: [u8; 32],
+        /// The bundle, validated by the proposer.
+        text: String,
+    },
+    /// Put a kept bundle in force.
+    ActivateBundle {
+        /// Which.
+        digest: [u8; 32],
+    },
+    /// Put the bundle in force that was in force before.
+    RollbackPolicy,
+    /// Let a bundle go.
+    RemoveBundle {
+        /// Which.
+        digest: [u8; 32],
+    },
+    /// Evaluate a kept bundle beside the one in force, or none.
+    ShadowPolicy {
+        /// Which.
+        digest: Option<[u8; 32]>,
+    },
 }
 
 /// What became of a change. Equal on every replica.
@@ -157,10 +214,7 @@ impl ControlState {
         let start = (after.0 as usize).min(self.events.len());
         let mut bytes = 0;
         let fits = |event: &&RevisedEventV1| {
-            bytes += match &event.event {
-                EventV1::Policy { text, .. } => text.len(),
-                _ => 512,
-            };
+            bytes += 512 + event.event.text().len();
             bytes <= bytes_max
         };
         let taken: Vec<_> = self.events[start..].iter().take_while(fits).cloned().collect();
@@ -181,14 +235,36 @@ impl ControlState {
         if let EventV1::Limit { number, .. } = &event {
             self.limits_numbered = self.limits_numbered.max(number.0);
         }
+        self.make_room(event.text().len());
+        self.push(event);
+        Changed::Revision(self.revision())
+    }
+
+    /// Lets go of bundles that give way to a new one, each by an event of its own.
+    fn make_room(&mut self, bytes: usize) {
+        if bytes > 0 {
+            let leaving = bundles::Bundles::of(&self.events).room_for(bytes).unwrap_or_default();
+            leaving.into_iter().for_each(|digest| self.push(EventV1::BundleRemoved { digest }));
+        }
+    }
+
+    /// Appends an event. What is let go leaves the history too, or that would grow by every bundle there ever was.
+    fn push(&mut self, event: EventV1) {
+        if let EventV1::BundleRemoved { digest: leaving } = &event {
+            self.events.iter_mut().for_each(|held| match &mut held.event {
+                EventV1::Policy { digest, text } | EventV1::BundleStored { digest, text } if digest == leaving => {
+                    *text = String::new();
+                }
+                _ => {}
+            });
+        }
         let revision = ControlRevision(self.revision().0 + 1);
         self.events.push(RevisedEventV1 { revision, event });
-        Changed::Revision(revision)
     }
 
     /// True once any bundle has been put in force.
     pub fn has_had_policy(&self) -> bool {
-        self.events.iter().any(|event| matches!(event.event, EventV1::Policy { .. }))
+        self.events.iter().any(|event| matches!(event.event, EventV1::Policy { .. } | EventV1::PolicyActivated { .. }))
     }
 
     /// All events in order.

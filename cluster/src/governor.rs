@@ -8,6 +8,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 
 use nethical_governance::outcome::RiskTier;
+use nethical_governance::policy::digest_of;
 use nethical_protocol::action::Action;
 use nethical_protocol::control::{AckState, ControlAck, HoldScope, HoldSpec, LimitSpec, TenantSpec};
 use nethical_protocol::decision::ItemAnswer;
@@ -21,7 +22,7 @@ use crate::decide::Decider;
 use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
-use crate::{administer, inspect, rules};
+use crate::{administer, bundles, inspect, replay, rules};
 
 /// How long a question to another node may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
@@ -226,6 +227,49 @@ impl Governor for NodeGovernor {
             Ok(PolicyView { revision: revision.0, digest, policies, text })
         }
         .boxed()
+    }
+
+    fn store_policy(&self, text: String) -> Answer<'_, StoredPolicy> {
+        async move {
+            let digest = hex::encode(digest_of(&text));
+            let ack = self.change(ChangeRulesV1::StoreBundle(text)).await?;
+            Ok(StoredPolicy { digest, ack })
+        }
+        .boxed()
+    }
+
+    fn policies(&self) -> Answer<'_, PolicyList> {
+        async move {
+            let view = self.core.shared.view();
+            let reports = if view.shadow().is_some() { self.reports().await } else { Vec::new() };
+            Ok(bundles::list(&view, &reports))
+        }
+        .boxed()
+    }
+
+    fn kept_policy(&self, digest: [u8; 32]) -> Answer<'_, PolicyView> {
+        let view = self.core.shared.view();
+        async move { bundles::kept(&view, &digest) }.boxed()
+    }
+
+    fn activate_policy(&self, digest: [u8; 32]) -> Answer<'_, ControlAck> {
+        self.change(ChangeRulesV1::ActivateBundle(digest)).boxed()
+    }
+
+    fn rollback_policy(&self) -> Answer<'_, ControlAck> {
+        self.change(ChangeRulesV1::RollbackPolicy).boxed()
+    }
+
+    fn shadow_policy(&self, digest: Option<[u8; 32]>) -> Answer<'_, ControlAck> {
+        self.change(ChangeRulesV1::ShadowPolicy(digest)).boxed()
+    }
+
+    fn replay_policy(&self, query: ReplayQuery, text: String) -> Answer<'_, ReplayPage> {
+        replay::replay(self.core.clone(), query, text).boxed()
+    }
+
+    fn remove_policy(&self, digest: [u8; 32]) -> Answer<'_, ControlAck> {
+        self.change(ChangeRulesV1::RemoveBundle(digest)).boxed()
     }
 
     fn place_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView> {

@@ -5,7 +5,7 @@ use rkyv::rancor::Error;
 
 use nethical_protocol::action::Action;
 use nethical_protocol::control::{ControlAck, HoldSpec, LimitSpec, TenantSpec};
-use nethical_protocol::decision::{AgentStatus, ItemAnswer};
+use nethical_protocol::decision::{AgentStatus, ItemAnswer, Verdict};
 use nethical_protocol::error::Problem;
 use nethical_protocol::ids::DecisionId;
 
@@ -128,6 +128,16 @@ message! {
         PlaceHold(HoldSpec),
         /// Lift it.
         LiftHold(HoldSpec),
+        /// Keep a bundle.
+        StoreBundle(String),
+        /// Put a kept bundle in force.
+        ActivateBundle([u8; 32]),
+        /// Put the bundle in force that was in force before.
+        RollbackPolicy,
+        /// Let a bundle go.
+        RemoveBundle([u8; 32]),
+        /// Evaluate a kept bundle beside the one in force, or none.
+        ShadowPolicy(Option<[u8; 32]>),
     }
 
     /// What became of it.
@@ -263,6 +273,26 @@ message! {
         pub ready: bool,
         /// Its replicas.
         pub groups: Vec<GroupReportV1>,
+        /// What it has counted of the candidate in the shadow.
+        pub shadow: Option<ShadowReportV1>,
+    }
+
+    /// How a candidate compares with the policy in force, on one node since it started.
+    struct ShadowReportV1 {
+        /// The candidate.
+        pub digest: [u8; 32],
+        /// Pairs that came at least once.
+        pub pairs: Vec<PairV1>,
+    }
+
+    /// Decisions with these two verdicts by policy.
+    struct PairV1 {
+        /// By the policy in force.
+        pub enforced: Verdict,
+        /// By the candidate.
+        pub shadow: Verdict,
+        /// How many.
+        pub count: u64,
     }
 
     /// How a replica is.

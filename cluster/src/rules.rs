@@ -16,15 +16,18 @@ use tokio::sync::Notify;
 
 use nethical_audit::{body, keys};
 use nethical_governance::command::{ApplyControlV1, HeaderV1};
+use nethical_governance::policy::Bundle;
 use nethical_protocol::control::{AckState, ControlAck, RevisedFact, TenantSpec};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, GroupId, NodeId};
 use nethical_protocol::limits::CLOCK_ERROR_MS_MAX;
 
 use crate::contact::revocation_bound;
+use crate::control::bundles::Bundles;
 use crate::control::{AskV1, ChangeV1, Changed, ControlMachine};
 use crate::message::*;
 use crate::node::{Core, Plain};
+use crate::prepared::Prepared;
 use crate::replica::PartitionReplica;
 use crate::world::{Lane, timeout};
 
@@ -139,7 +142,7 @@ async fn change_here(core: &Arc<Core>, ask: ChangeRulesV1) -> RulesChangedV1 {
         Ok(control) => control,
         Err(hint) => return RulesChangedV1::NotLeader(hint),
     };
-    match complete(core, ask) {
+    match complete(core, &control, ask) {
         Ok(change) => propose_here(core, &control, change).await,
         Err(problem) => RulesChangedV1::Problem(problem),
     }
@@ -164,19 +167,47 @@ async fn propose_here(core: &Arc<Core>, control: &Plain<ControlMachine>, change:
 }
 
 /// Adds to a change what only a leader has: fresh keys, and the check that a bundle parses.
-fn complete(core: &Core, ask: ChangeRulesV1) -> Result<AskV1, Problem> {
+fn complete(core: &Core, control: &Plain<ControlMachine>, ask: ChangeRulesV1) -> Result<AskV1, Problem> {
+    let prepared = &core.shared.world.prepared;
     Ok(match ask {
         ChangeRulesV1::PutTenant(spec) => AskV1::PutTenant { spec, wrapped_key: fresh_wrapped_key(core)? },
         ChangeRulesV1::PutLimit(spec) => AskV1::PutLimit(spec),
         ChangeRulesV1::RemoveLimit { tenant, id } => AskV1::RemoveLimit { tenant, id },
         ChangeRulesV1::PutPolicy(text) => {
-            let parsed = core.shared.world.prepared.bundle(&text);
-            parsed.map_err(|error| Problem::new(Code::InvalidPolicy, error.to_string()))?;
+            check_policy(prepared, &text)?;
             AskV1::PutPolicy { digest: Sha256::digest(&text).into(), text }
         }
         ChangeRulesV1::PlaceHold(spec) => AskV1::PlaceHold(spec),
         ChangeRulesV1::LiftHold(spec) => AskV1::LiftHold(spec),
+        ChangeRulesV1::StoreBundle(text) => {
+            check_policy(prepared, &text)?;
+            AskV1::StoreBundle { digest: Sha256::digest(&text).into(), text }
+        }
+        ChangeRulesV1::ActivateBundle(digest) => {
+            check_kept(prepared, control, &digest)?;
+            AskV1::ActivateBundle { digest }
+        }
+        ChangeRulesV1::RollbackPolicy => AskV1::RollbackPolicy,
+        ChangeRulesV1::RemoveBundle(digest) => AskV1::RemoveBundle { digest },
+        ChangeRulesV1::ShadowPolicy(digest) => {
+            digest.map_or(Ok(()), |digest| check_kept(prepared, control, &digest))?;
+            AskV1::ShadowPolicy { digest }
+        }
     })
+}
+
+/// Refuses a bundle that does not parse, before anything is proposed: the one in force stays in force.
+fn check_policy(prepared: &Prepared, text: &str) -> Result<(), Problem> {
+    let Err(first) = prepared.bundle(text) else { return Ok(()) };
+    let rest = Bundle::check(text).map_or_else(|problems| problems.len().saturating_sub(1), |_| 0);
+    let more = if rest == 0 { String::new() } else { format!("; {rest} more: `nethical policy validate FILE`") };
+    Err(Problem::new(Code::InvalidPolicy, format!("{first}{more}")))
+}
+
+/// Refuses a kept bundle that an older release accepted and this one does not. Whether it is kept is judged in apply.
+fn check_kept(prepared: &Prepared, control: &Plain<ControlMachine>, digest: &[u8; 32]) -> Result<(), Problem> {
+    let kept = Bundles::of(control.machine.lock().state.events()).get(digest).cloned();
+    kept.map_or(Ok(()), |kept| check_policy(prepared, &kept.text))
 }
 
 fn fresh_wrapped_key(core: &Core) -> Result<Vec<u8>, Problem> {
@@ -374,5 +405,21 @@ async fn give_first_policy(core: &Arc<Core>) {
     let Ok(control) = confirmed_leader(core).await else { return };
     if lacks(&control) {
         propose_here(core, &control, AskV1::FirstPolicy { digest: Sha256::digest(&text).into(), text }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nethical_governance::policy::default_bundle_text;
+
+    #[test]
+    fn a_bad_bundle_is_refused_with_a_code_and_the_number_of_problems_before_anything_is_proposed() {
+        let prepared = Prepared::default();
+        assert_eq!(check_policy(&prepared, default_bundle_text()), Ok(()));
+        let bad = "@id(\"a\") @verdict(\"no\") forbid(principal, action, resource);\nforbid(";
+        let problem = check_policy(&prepared, bad).expect_err("it is no bundle");
+        assert_eq!(problem.code, Code::InvalidPolicy);
+        assert!(problem.detail.starts_with("1:10: @verdict(\"no\")") && problem.detail.contains("1 more"), "{problem}");
     }
 }

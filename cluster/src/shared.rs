@@ -16,6 +16,7 @@ use crate::contact::Contact;
 use crate::control::RevisedEventV1;
 use crate::control::view::{ControlView, ViewError};
 use crate::replicate::group::Timing;
+use crate::shadow::ShadowCounts;
 use crate::timekeeper::Timekeeper;
 use crate::wal::OnFatal;
 use crate::world::World;
@@ -61,6 +62,8 @@ pub struct Shared {
     pub timekeeper: Timekeeper,
     /// When the control group was last reached.
     pub contact: Contact,
+    /// How often the candidate in the shadow agrees.
+    pub shadow: ShadowCounts,
     process_random: u64,
     sealed_bodies: AtomicU64,
     /// The newest log time of all groups here. Read by the planted bug `apply-reads-other-group` alone.
@@ -84,6 +87,7 @@ impl Shared {
             on_fatal,
             timekeeper: Timekeeper::default(),
             contact: Contact::default(),
+            shadow: ShadowCounts::default(),
             view: RwLock::new(Arc::new(ControlView::default())),
             revision: watch::channel(ControlRevision(0)).0,
         })

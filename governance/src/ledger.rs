@@ -21,12 +21,14 @@ use crate::outcome::{OutcomeV1, QuotaV1, Stale};
 use crate::quota::lease::{LeaseKey, Share};
 use crate::quota::{Quota, Subject};
 
+mod alone;
 mod control;
 mod decide;
 mod expire;
 mod lease;
 mod orders;
 
+pub use alone::decide_alone;
 use expire::Timer;
 
 /// Leaf 0 of a fresh log says that its era was opened; whoever opens the log makes it.

@@ -19,12 +19,15 @@
 
 mod action;
 mod compose;
+mod diff;
 mod error;
 mod memo;
+mod read;
 mod reads;
 mod request;
 mod rule;
 mod slice;
+mod text;
 
 #[cfg(test)]
 mod measured;
@@ -34,22 +37,17 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cedar_policy::ffi::DetailedError;
-use cedar_policy::{
-    AuthorizationError, Authorizer, Effect, Entities, Policy, PolicyId, PolicySet, Request, Schema, ValidationMode,
-    Validator,
-};
+use cedar_policy::{AuthorizationError, Authorizer, Effect, Entities, PolicyId, PolicySet, Request};
 use nethical_protocol::action::ActionKind;
 use nethical_protocol::decision::{AgentStatus, Verdict};
-use nethical_protocol::limits::POLICY_BYTES_MAX;
 use sha2::{Digest, Sha256};
 
 pub use action::{AgentFacts, Evaluated, evaluate_action};
+pub use diff::{BundleDiff, DiffError, RuleChange, RuleView, diff};
 pub use error::PolicyError;
 pub use rule::{DEFAULT_DENY, RuleText, rule_hash};
 
 use crate::command::DetectionV1;
-use crate::normalise::boundary_before;
 use crate::outcome::RiskTier;
 use compose::compose;
 use memo::Memo;
@@ -61,6 +59,16 @@ use slice::{Slice, Slices};
 pub const POLICIES_MAX: usize = 4_096;
 
 const SCHEMA: &str = include_str!("policy/schema.cedarschema");
+
+/// SHA-256 of a bundle's text, by which it is known everywhere.
+pub fn digest_of(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+/// Statements in a bundle's text: its rules, where it is a valid one.
+pub fn rule_count(text: &str) -> usize {
+    text::statements(text).len()
+}
 
 /// The bundle that a new zone starts with.
 pub fn default_bundle_text() -> &'static str {
@@ -139,33 +147,25 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Parses a bundle, checks it against the schema and reads its annotations. Warnings are errors: a policy that can
-    /// never match is a hole, not a detail.
+    /// Parses a bundle, checks it against the schema and reads its annotations.
+    ///
+    /// # Errors
+    /// The first of what [`Bundle::check`] tells.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        if text.len() > POLICY_BYTES_MAX {
-            let message = format!("the bundle has {} bytes; at most {POLICY_BYTES_MAX} are accepted", text.len());
-            return Err(PolicyError::at(text, 0, message));
-        }
-        let set: PolicySet =
-            text.parse().map_err(|error| PolicyError::from_cedar(text, &DetailedError::from(&error), 0))?;
-        let policies = in_text_order(text, &set)?;
-        let mut rules = Vec::with_capacity(policies.len());
-        let mut by_hash = BTreeMap::new();
-        for (number, (offset, policy)) in policies.iter().enumerate() {
-            let rule = RuleText::read(policy).map_err(|message| PolicyError::at(text, *offset, message))?;
-            if by_hash.insert(rule.hash(), number).is_some() {
-                return Err(PolicyError::at(text, *offset, format!("another policy has the id {:?}", rule.id)));
-            }
-            rules.push(rule);
-        }
-        validate(text, &set, &policies)?;
-        let each = || policies.iter().map(|(_, policy)| policy);
+        Self::check(text).map_err(|problems| problems.into_iter().next().expect("a bundle is refused for a reason"))
+    }
+
+    /// As [`Bundle::parse`], and tells everything that is wrong, in order of line and column; at most 256 problems.
+    pub fn check(text: &str) -> Result<Self, Vec<PolicyError>> {
+        let statements = read::read(text)?;
+        let each = || statements.iter().map(|statement| &statement.policy);
+        let rules: Vec<RuleText> = statements.iter().map(|statement| statement.rule.clone()).collect();
         Ok(Self {
-            digest: Sha256::digest(text.as_bytes()).into(),
+            digest: digest_of(text),
+            by_hash: rules.iter().enumerate().map(|(number, rule)| (rule.hash(), number)).collect(),
             rules,
             forbids: each().map(|policy| policy.effect() == Effect::Forbid).collect(),
             default_deny: RuleText::default_deny(),
-            by_hash,
             slices: Slices::new(each()),
             reads: Reads::of(each()),
             vocabulary: Vocabulary::new(),
@@ -234,48 +234,4 @@ impl Bundle {
 fn number_of(id: &PolicyId) -> Option<usize> {
     let name: &str = id.as_ref();
     name.strip_prefix("policy")?.parse().ok()
-}
-
-/// The policies in the order of the text, each with its offset there.
-fn in_text_order(text: &str, set: &PolicySet) -> Result<Vec<(usize, Policy)>, PolicyError> {
-    if set.num_of_templates() > 0 {
-        return Err(PolicyError::at(
-            text,
-            text.find('?').unwrap_or(0),
-            "templates (?principal, ?resource) are not supported",
-        ));
-    }
-    let numbered: BTreeMap<usize, &Policy> =
-        set.policies().filter_map(|policy| number_of(policy.id()).map(|number| (number, policy))).collect();
-    if numbered.is_empty() || numbered.len() > POLICIES_MAX {
-        return Err(PolicyError::at(
-            text,
-            0,
-            format!("a bundle holds 1 to {POLICIES_MAX} policies, this one {}", numbered.len()),
-        ));
-    }
-    let mut from = 0;
-    let placed = numbered.into_values().map(|policy| {
-        let source = policy.to_cedar().unwrap_or_default();
-        let offset = text[from..].find(&source).map_or(from, |found| from + found);
-        from = (offset + source.len()).min(text.len());
-        (boundary_before(text, offset), policy.clone())
-    });
-    Ok(placed.collect())
-}
-
-fn validate(text: &str, set: &PolicySet, policies: &[(usize, Policy)]) -> Result<(), PolicyError> {
-    let (schema, _) = Schema::from_cedarschema_str(SCHEMA).expect("the schema is part of this program and tested");
-    let result = Validator::new(schema).validate(set, ValidationMode::Strict);
-    let place = |id: &PolicyId| number_of(id).and_then(|number| policies.get(number)).map_or(0, |(offset, _)| *offset);
-    let refusal =
-        |(detail, at): (DetailedError, usize)| (PolicyError::from_cedar(text, &detail, at), detail.help.is_none());
-    let errors = result.validation_errors().map(|error| (DetailedError::from(error), place(error.policy_id())));
-    let warnings =
-        result.validation_warnings().map(|warning| (DetailedError::from(warning), place(warning.policy_id())));
-    // Cedar names them in no fixed order: the first place counts, there what gives advice, then the message, so that
-    // every node says the same. An error tells more than the warning that follows from it, so warnings come second.
-    let order = |(error, bare): &(PolicyError, bool)| (error.line, error.column, *bare, error.message.clone());
-    let first = errors.map(refusal).min_by_key(order).or_else(|| warnings.map(refusal).min_by_key(order));
-    first.map_or(Ok(()), |(error, _)| Err(error))
 }

@@ -66,7 +66,7 @@ enum Command {
     /// Set, list and remove limits, and see what they have left.
     #[command(subcommand)]
     Limit(limit::LimitCommand),
-    /// Put policy in force, show it, check it.
+    /// Validate, compare, try out and put policy in force.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Read, prove and verify the audit trail.
@@ -84,7 +84,6 @@ impl Cli {
         match self.command {
             Command::Node(args) => node::run(args),
             Command::Config(command) => config::run(command, format),
-            Command::Policy(policy::PolicyCommand::Check(args)) => policy::check(args, format),
             Command::Dev(args) => block_on(dev::run(args, format)),
             Command::Demo(args) => block_on(demo::run(args, format)),
             Command::Submit(args) => block_on(submit::run(args, format)),

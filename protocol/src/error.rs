@@ -115,6 +115,8 @@ codes! {
     Internal = "internal", Broken, 500, "Report it with the request id.";
     /// The partition's share of a limit is spent, and the limit's parent could not be asked for more.
     LeaseUnavailable = "lease-unavailable", Retry, 503, "Wait for Retry-After, then send it again with the same request id; the limit may have room elsewhere.";
+    /// The zone keeps as many policy bundles as it may.
+    PolicyStoreFull = "policy-store-full", Refused, 422, "Remove a bundle that nobody needs: `nethical policy list`, then `nethical policy remove DIGEST`.";
 }
 
 impl std::fmt::Display for Code {

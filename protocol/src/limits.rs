@@ -73,6 +73,10 @@ pub const HOLDS_MAX: usize = 4_096;
 pub const TENANTS_MAX: usize = 10_000;
 /// A policy bundle's text.
 pub const POLICY_BYTES_MAX: usize = 512 * 1024;
+/// Bundles that a zone keeps …
+pub const POLICY_BUNDLES_MAX: usize = 32;
+/// … and bytes of all their texts; each node holds about twice that.
+pub const POLICY_STORE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A leaf: canonical header and outcome.
 pub const LEAF_BYTES_MAX: usize = 1_024;
 /// Reasons that an outcome carries.
@@ -103,6 +107,8 @@ pub const SEGMENT_RAW_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const SEAL_LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 const _: () = {
+    // The bundle in force, the one before, the shadow and a new one always have room.
+    assert!(POLICY_BUNDLES_MAX >= 4 && POLICY_STORE_BYTES_MAX >= 4 * POLICY_BYTES_MAX);
     assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
     assert!(BODY_BYTES_MAX < FRAME_BYTES_MAX);
     assert!(ACTION_BYTES_MAX < BODY_BYTES_DEFAULT);

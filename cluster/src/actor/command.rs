@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nethical_audit::body;
-use nethical_governance::command::{ActorKeys, CommandV1, CostV1, DecideV1, HeaderV1, RequestKey};
+use nethical_governance::command::{ActorKeys, CommandV1, CostV1, DecideV1, EvaluationV1, HeaderV1, RequestKey};
 use nethical_governance::policy::{AgentFacts, Bundle, evaluate_action};
 use nethical_protocol::action::Action;
 use nethical_protocol::buggify;
@@ -16,9 +16,10 @@ use nethical_protocol::ids::{ControlRevision, KeyedId};
 use nethical_protocol::slot::slot_of;
 
 use super::Ask;
-use crate::body::BodyV1;
+use crate::body::{BodyV1, SeenV1, ShadowV1};
 use crate::control::view::Tenant;
 use crate::lead::Lead;
+use crate::shadow::{self, Pair};
 
 /// Number of the tenant key in front of a sealed body: one tenant-wide subject key for now.
 pub const TENANT_KEY_ID: u32 = 1;
@@ -33,8 +34,9 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The command for an ask, evaluated against the state as applied now.
-    pub fn build(&mut self, lead: &Lead, ask: &Ask) -> Result<CommandV1, Problem> {
+    /// The command for an ask, evaluated against the state as applied now; and what is to be counted of the candidate in
+    /// the shadow, which the command does not name.
+    pub fn build(&mut self, lead: &Lead, ask: &Ask) -> Result<(CommandV1, Option<Pair>), Problem> {
         let (action, tenant) = (&ask.action, &*ask.tenant);
         let actor = *self.agent.get_or_insert_with(|| actor_keys(tenant, &action.agent));
         let (policy_rev, bundle) = policy_in_force(lead)?;
@@ -45,7 +47,10 @@ impl Builder {
         let agent_version = if buggify!("actor.stale-version") { [0; 8] } else { agent_version };
         let seen = AgentFacts { status: facts.status, tier: facts.tier, epoch: facts.epoch };
         let evaluation = evaluate_action(&lead.shared().world.prepared.detectors, &bundle, action, seen).evaluation;
-        let plaintext = BodyV1::Decision { action: action.clone(), evaluation: evaluation.clone() }.to_bytes();
+        let shadow = lead.shared().view().shadow().map(|candidate| shadow::cast(candidate, action, &evaluation, seen));
+        let enforced = evaluation.verdict.0;
+        let pair = shadow.as_ref().map(|cast| Pair { digest: cast.digest, enforced, shadow: cast.verdict });
+        let plaintext = sealed_words(action, &evaluation, seen, shadow);
         let command_id = lead.shared().command_id();
         let (body, body_commitment) = body::seal(&tenant.keys, TENANT_KEY_ID, &command_id, &plaintext);
         let decide = DecideV1 {
@@ -67,7 +72,7 @@ impl Builder {
             evaluation,
             body_commitment,
         };
-        Ok(CommandV1 { header: HeaderV1::Decide(decide), body })
+        Ok((CommandV1 { header: HeaderV1::Decide(decide), body }, pair))
     }
 
     fn id(&mut self, tenant: &Tenant, purpose: &'static str, name: &str) -> KeyedId {
@@ -97,6 +102,13 @@ impl Builder {
         }
         by_unit.into_iter().map(|(unit, amount)| CostV1 { unit, amount }).collect()
     }
+}
+
+/// The plaintext of a decision's body: everything that it takes to evaluate the action again.
+fn sealed_words(action: &Action, evaluation: &EvaluationV1, seen: AgentFacts, shadow: Option<ShadowV1>) -> Vec<u8> {
+    let AgentFacts { status, tier, epoch } = seen;
+    let seen = SeenV1 { status, tier, epoch };
+    BodyV1::Decision { action: action.clone(), evaluation: evaluation.clone(), seen, shadow }.to_bytes()
 }
 
 /// Who acts, as replicas know it.

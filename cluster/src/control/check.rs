@@ -7,8 +7,9 @@ use nethical_protocol::control::{
 };
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, LimitNumber};
-use nethical_protocol::limits::{HOLDS_MAX, LIMITS_PER_TENANT_MAX, NAME_BYTES_MAX, POLICY_BYTES_MAX, TENANTS_MAX};
+use nethical_protocol::limits::{HOLDS_MAX, LIMITS_PER_TENANT_MAX, NAME_BYTES_MAX, TENANTS_MAX};
 
+use super::bundles::{Bundles, ask};
 use super::{AskV1, ControlState, EventV1, invalid};
 
 /// The event that a change amounts to; `None` where everything is so already.
@@ -17,12 +18,21 @@ pub(super) fn event_of(state: &ControlState, ask: &AskV1) -> Result<Option<Event
         AskV1::PutTenant { spec, wrapped_key } => put_tenant(state, spec, wrapped_key),
         AskV1::PutLimit(spec) => put_limit(state, spec),
         AskV1::RemoveLimit { tenant, id } => remove_limit(state, tenant, id),
-        AskV1::PutPolicy { digest, text } => put_policy(state, digest, text),
+        AskV1::PutPolicy { digest, text } => ask::put(&bundles(state), digest, text),
         AskV1::FirstPolicy { .. } if state.has_had_policy() => Ok(None),
-        AskV1::FirstPolicy { digest, text } => put_policy(state, digest, text),
+        AskV1::FirstPolicy { digest, text } => ask::put(&bundles(state), digest, text),
         AskV1::PlaceHold(spec) => place_hold(state, spec),
         AskV1::LiftHold(spec) => lift_hold(state, spec),
+        AskV1::StoreBundle { digest, text } => ask::store(&bundles(state), digest, text),
+        AskV1::ActivateBundle { digest } => ask::activate(&bundles(state), digest),
+        AskV1::RollbackPolicy => ask::rollback(&bundles(state)),
+        AskV1::RemoveBundle { digest } => ask::remove(&bundles(state), digest),
+        AskV1::ShadowPolicy { digest } => ask::shadow(&bundles(state), digest),
     }
+}
+
+fn bundles(state: &ControlState) -> Bundles {
+    Bundles::of(state.events())
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), Problem> {
@@ -160,21 +170,6 @@ fn remove_limit(state: &ControlState, tenant: &str, id: &str) -> Result<Option<E
     match limits(state).get(&(tenant, id)) {
         Some((number, _)) => Ok(Some(EventV1::LimitRemoved { number: *number, tenant: tenant.into(), id: id.into() })),
         None => Err(Problem::new(Code::NotFound, format!("tenant {tenant} has no limit {id}"))),
-    }
-}
-
-fn put_policy(state: &ControlState, digest: &[u8; 32], text: &str) -> Result<Option<EventV1>, Problem> {
-    if text.len() > POLICY_BYTES_MAX {
-        let detail = format!("the bundle has {} bytes; at most {POLICY_BYTES_MAX} are accepted", text.len());
-        return Err(Problem::new(Code::TooLarge, detail));
-    }
-    let current = state.events().iter().rev().find_map(|event| match &event.event {
-        EventV1::Policy { digest, .. } => Some(digest),
-        _ => None,
-    });
-    match current == Some(digest) {
-        true => Ok(None),
-        false => Ok(Some(EventV1::Policy { digest: *digest, text: text.into() })),
     }
 }
 

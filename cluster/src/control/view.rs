@@ -12,6 +12,7 @@ use nethical_protocol::control::{
 };
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 
+use super::bundles::Bundles;
 use super::{EventV1, RevisedEventV1};
 use crate::prepared::Prepared;
 
@@ -37,8 +38,10 @@ pub struct ControlView {
     names: BTreeMap<LimitNumber, String>,
     holds: BTreeMap<ControlRevision, HoldSpec>,
     policy_rev: ControlRevision,
-    policy_text: Arc<str>,
+    /// Such as were put in force, by the revision that did so.
     bundles: BTreeMap<ControlRevision, Arc<Bundle>>,
+    store: Bundles,
+    shadow: Option<Arc<Bundle>>,
     facts: Arc<Vec<RevisedFact>>,
 }
 
@@ -73,14 +76,14 @@ impl ControlView {
             EventV1::LimitRemoved { number, .. } => {
                 self.limits.remove(number);
             }
-            EventV1::Policy { text, .. } => {
-                let bundle = prepared.bundle(text).map_err(|error| refuse(error.to_string()))?;
-                self.bundles.insert(event.revision, bundle);
-                self.policy_rev = event.revision;
-                self.policy_text = text.as_str().into();
-                while self.bundles.len() > BUNDLES_KEPT_MAX {
-                    self.bundles.pop_first();
-                }
+            EventV1::Policy { digest, .. } | EventV1::PolicyActivated { digest } => {
+                self.store.fold(event);
+                self.put_in_force(event.revision, digest, prepared).map_err(refuse)?;
+            }
+            EventV1::BundleStored { .. } | EventV1::BundleRemoved { .. } => self.store.fold(event),
+            EventV1::PolicyShadowed { .. } => {
+                self.store.fold(event);
+                self.cast_shadow(prepared);
             }
             EventV1::Hold { spec, .. } => {
                 self.holds.insert(event.revision, spec.clone());
@@ -93,6 +96,30 @@ impl ControlView {
         let fact = self.fact_of(event);
         Arc::make_mut(&mut self.facts).push(fact);
         Ok(())
+    }
+
+    /// Makes a kept bundle the one in force. One without a text was let go since, so another one follows it.
+    fn put_in_force(&mut self, at: ControlRevision, digest: &[u8; 32], prepared: &Prepared) -> Result<(), String> {
+        self.policy_rev = at;
+        if let Some(bundle) = self.parsed(digest, prepared)? {
+            self.bundles.insert(at, bundle);
+        }
+        while self.bundles.len() > BUNDLES_KEPT_MAX {
+            self.bundles.pop_first();
+        }
+        self.cast_shadow(prepared);
+        Ok(())
+    }
+
+    /// A candidate that does not parse in this release is not evaluated here; that is no reason to stop taking rules in.
+    fn cast_shadow(&mut self, prepared: &Prepared) {
+        let digest = self.store.shadow();
+        self.shadow = digest.and_then(|digest| self.parsed(&digest, prepared).ok().flatten());
+    }
+
+    fn parsed(&self, digest: &[u8; 32], prepared: &Prepared) -> Result<Option<Arc<Bundle>>, String> {
+        let text = self.store.get(digest).map(|kept| &kept.text).filter(|text| !text.is_empty());
+        text.map(|text| prepared.bundle(text).map_err(|error| error.to_string())).transpose()
     }
 
     /// The newest revision folded in.
@@ -135,9 +162,19 @@ impl ControlView {
         self.bundle_at(self.policy_rev).map(|bundle| (self.policy_rev, bundle))
     }
 
-    /// The text of the bundle in force.
+    /// The text of the bundle in force; empty where there is none.
     pub fn policy_text(&self) -> &str {
-        &self.policy_text
+        self.store.active().and_then(|digest| self.store.get(&digest)).map_or("", |kept| &kept.text)
+    }
+
+    /// All bundles that the zone keeps.
+    pub fn store(&self) -> &Bundles {
+        &self.store
+    }
+
+    /// The candidate that is evaluated beside the bundle in force.
+    pub fn shadow(&self) -> Option<&Arc<Bundle>> {
+        self.shadow.as_ref()
     }
 
     /// What partitions are told, after a revision, at most `count` facts.
@@ -157,7 +194,12 @@ impl ControlView {
                 None => ControlFact::Nothing,
             },
             EventV1::LimitRemoved { number, .. } => ControlFact::LimitRemoved(*number),
-            EventV1::Policy { digest, .. } => ControlFact::Policy { digest: *digest },
+            EventV1::Policy { digest, .. } | EventV1::PolicyActivated { digest } => {
+                ControlFact::Policy { digest: *digest }
+            }
+            EventV1::BundleStored { .. } | EventV1::BundleRemoved { .. } | EventV1::PolicyShadowed { .. } => {
+                ControlFact::Nothing
+            }
             EventV1::Hold { spec, until_ns } => self.hold_fact(event.revision, spec, *until_ns),
             EventV1::HoldLifted { id } => ControlFact::HoldLifted(*id),
         };

@@ -8,7 +8,7 @@ use nethical_protocol::decision::AgentStatus;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::{Bundle, PolicyInput};
+use super::{Bundle, PolicyInput, PolicyResult};
 use crate::command::{EvaluationV1, VerdictWord};
 use crate::detect::{Detectors, Findings};
 use crate::outcome::RiskTier;
@@ -40,41 +40,42 @@ pub struct Evaluated {
 /// Runs detectors and policy over an action. A function of its arguments alone.
 pub fn evaluate_action(detectors: &Detectors, bundle: &Bundle, action: &Action, agent: AgentFacts) -> Evaluated {
     let findings = detectors.scan_action(action);
-    let detections = findings.detections();
-    let flags = Flags::of(action);
-    let input = PolicyInput {
-        tenant: &action.tenant,
-        agent: &action.agent,
-        session: &action.session,
-        cohort: &action.cohort,
-        region: &action.region,
-        kind: action.kind,
-        tool: &action.name,
-        resource_type: &action.resource_type,
-        resource_id: &action.resource_id,
-        status: agent.status,
-        tier: agent.tier,
-        epoch: agent.epoch,
-        detections: &detections,
-        amount: if bundle.reads_amount() { amount_in(&action.args_json) } else { 0 },
-        bytes: (action.args_json.len() + action.context_json.len()) as u64,
-        usd_micros: cost_of(action, |unit| unit == "usd_micros"),
-        tokens: cost_of(action, |unit| unit.starts_with("tokens")),
-        privileged: flags.privileged,
-        automated: flags.automated,
-    };
-    let result = bundle.evaluate(&input);
+    let Flags { automated, privileged } = Flags::of(action);
+    let found = EvaluationV1 { detections: findings.detections(), privileged, automated, ..EvaluationV1::default() };
+    let result = bundle.judge(action, &found, agent);
     Evaluated {
-        evaluation: EvaluationV1 {
-            verdict: VerdictWord(result.verdict),
-            rules: result.rules,
-            detections,
-            privileged: flags.privileged,
-            automated: flags.automated,
-        },
+        evaluation: EvaluationV1 { verdict: VerdictWord(result.verdict), rules: result.rules, ..found },
         obligations: result.obligations,
         reasons: result.reasons,
         findings,
+    }
+}
+
+impl Bundle {
+    /// What this bundle says about an action in which detectors have found what `found` names. Its verdict and rules are
+    /// another bundle's and are not read, so a recorded evaluation does as well as a fresh one.
+    pub fn judge(&self, action: &Action, found: &EvaluationV1, agent: AgentFacts) -> PolicyResult {
+        self.evaluate(&PolicyInput {
+            tenant: &action.tenant,
+            agent: &action.agent,
+            session: &action.session,
+            cohort: &action.cohort,
+            region: &action.region,
+            kind: action.kind,
+            tool: &action.name,
+            resource_type: &action.resource_type,
+            resource_id: &action.resource_id,
+            status: agent.status,
+            tier: agent.tier,
+            epoch: agent.epoch,
+            detections: &found.detections,
+            amount: if self.reads_amount() { amount_in(&action.args_json) } else { 0 },
+            bytes: (action.args_json.len() + action.context_json.len()) as u64,
+            usd_micros: cost_of(action, |unit| unit == "usd_micros"),
+            tokens: cost_of(action, |unit| unit.starts_with("tokens")),
+            privileged: found.privileged,
+            automated: found.automated,
+        })
     }
 }
 

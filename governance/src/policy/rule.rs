@@ -34,27 +34,27 @@ impl RuleText {
         Self { id: DEFAULT_DENY.into(), reason, obligations: Vec::new(), verdict: Verdict::Block }
     }
 
-    /// Reads a policy's annotations. The error is for the policy's author.
-    pub(super) fn read(policy: &Policy) -> Result<Self, String> {
-        for (key, _) in policy.annotations() {
-            if !["id", "verdict", "obligation", "reason"].contains(&key) {
-                return Err(format!("unknown annotation @{key}; known are @id, @verdict, @obligation and @reason"));
-            }
-        }
+    /// Reads a policy's annotations, and tells everything that is wrong with them.
+    pub(super) fn read(policy: &Policy) -> (Self, Vec<Fault>) {
+        let mut faults: Vec<Fault> = policy.annotations().filter_map(|(key, _)| unknown(key)).collect();
+        let mut note = |fault: Result<(), Fault>| faults.extend(fault.err());
         let id = policy.annotation("id").unwrap_or_default();
-        if id.is_empty() || id.len() > ID_BYTES_MAX || id == DEFAULT_DENY {
-            return Err(format!("every policy needs an @id of 1 to {ID_BYTES_MAX} bytes that is not {DEFAULT_DENY:?}"));
-        }
+        note(check_id(id));
         let reason = policy.annotation("reason").unwrap_or_default();
-        if reason.len() > REASON_BYTES_MAX {
-            return Err(format!("@reason has {} bytes; at most {REASON_BYTES_MAX} are accepted", reason.len()));
-        }
-        let verdict = read_verdict(policy)?;
-        let obligations = read_obligations(policy.annotation("obligation"))?;
+        note(check_reason(reason));
+        let verdict = read_verdict(policy).unwrap_or_else(|fault| {
+            note(Err(fault));
+            Verdict::Block
+        });
+        let obligations = read_obligations(policy.annotation("obligation")).unwrap_or_else(|fault| {
+            note(Err(fault));
+            Vec::new()
+        });
         if verdict == Verdict::Allow && !obligations.is_empty() {
-            return Err("a permit with @obligation needs @verdict(\"restrict\")".to_owned());
+            let message = "a permit with @obligation needs @verdict(\"restrict\")";
+            note(Err(Fault::new("obligation", message, "allow obliges to nothing")));
         }
-        Ok(Self { id: id.into(), reason: reason.into(), obligations, verdict })
+        (Self { id: id.into(), reason: reason.into(), obligations, verdict }, faults)
     }
 
     /// What leaves call this rule: the first 8 bytes of SHA-256 of its id.
@@ -76,28 +76,67 @@ pub fn rule_hash(id: &str) -> [u8; 8] {
     hash
 }
 
-fn read_verdict(policy: &Policy) -> Result<Verdict, String> {
-    match (policy.effect(), policy.annotation("verdict")) {
-        (Effect::Permit, None | Some("allow")) => Ok(Verdict::Allow),
-        (Effect::Permit, Some("restrict")) => Ok(Verdict::Restrict),
-        (Effect::Forbid, None) => Ok(Verdict::Block),
-        (Effect::Forbid, Some(word)) if word != "allow" => Verdict::from_word(word)
-            .ok_or_else(|| format!("@verdict({word:?}) on a forbid: use restrict, escalate, block or terminate")),
-        (Effect::Permit, Some(word)) => Err(format!("@verdict({word:?}) on a permit: use allow or restrict")),
-        (Effect::Forbid, Some(word)) => {
-            Err(format!("@verdict({word:?}) on a forbid: use restrict, escalate, block or terminate"))
-        }
+/// What is wrong with one annotation.
+pub(super) struct Fault {
+    /// The annotation, without its `@`.
+    pub key: String,
+    pub message: String,
+    pub help: String,
+}
+
+impl Fault {
+    fn new(key: &str, message: impl Into<String>, help: &str) -> Self {
+        Self { key: key.to_owned(), message: message.into(), help: help.to_owned() }
     }
 }
 
-fn read_obligations(text: Option<&str>) -> Result<Vec<Arc<str>>, String> {
+fn unknown(key: &str) -> Option<Fault> {
+    let is_known = ["id", "verdict", "obligation", "reason"].contains(&key);
+    let fault =
+        || Fault::new(key, format!("unknown annotation @{key}"), "known are @id, @verdict, @obligation and @reason");
+    (!is_known).then(fault)
+}
+
+fn check_id(id: &str) -> Result<(), Fault> {
+    if id.is_empty() || id.len() > ID_BYTES_MAX || id == DEFAULT_DENY {
+        let message = format!("every policy needs an @id of 1 to {ID_BYTES_MAX} bytes that is not {DEFAULT_DENY:?}");
+        return Err(Fault::new("id", message, "decisions name rules by it: write @id(\"what-it-does\") in front"));
+    }
+    Ok(())
+}
+
+fn check_reason(reason: &str) -> Result<(), Fault> {
+    if reason.len() > REASON_BYTES_MAX {
+        let message = format!("@reason has {} bytes; at most {REASON_BYTES_MAX} are accepted", reason.len());
+        return Err(Fault::new("reason", message, "one sentence for the caller is enough"));
+    }
+    Ok(())
+}
+
+fn read_verdict(policy: &Policy) -> Result<Verdict, Fault> {
+    let fault = |word: &str, effect: &str, words: &str| {
+        Fault::new("verdict", format!("@verdict({word:?}) on a {effect}: use {words}"), "verdicts are in lower case")
+    };
+    let of_forbid = "restrict, escalate, block or terminate";
+    match (policy.effect(), policy.annotation("verdict")) {
+        (Effect::Permit, None | Some("allow")) => Ok(Verdict::Allow),
+        (Effect::Permit, Some("restrict")) => Ok(Verdict::Restrict),
+        (Effect::Permit, Some(word)) => Err(fault(word, "permit", "allow or restrict")),
+        (Effect::Forbid, None) => Ok(Verdict::Block),
+        (Effect::Forbid, Some("allow")) => Err(fault("allow", "forbid", of_forbid)),
+        (Effect::Forbid, Some(word)) => Verdict::from_word(word).ok_or_else(|| fault(word, "forbid", of_forbid)),
+    }
+}
+
+fn read_obligations(text: Option<&str>) -> Result<Vec<Arc<str>>, Fault> {
     let Some(text) = text else { return Ok(Vec::new()) };
     let parts: Vec<&str> = text.split(',').map(str::trim).collect();
     let odd = parts.iter().any(|part| part.is_empty() || part.len() > OBLIGATION_BYTES_MAX);
     if odd || parts.len() > OBLIGATIONS_MAX {
-        return Err(format!(
+        let message = format!(
             "@obligation holds 1 to {OBLIGATIONS_MAX} words of 1 to {OBLIGATION_BYTES_MAX} bytes, separated by commas"
-        ));
+        );
+        return Err(Fault::new("obligation", message, "write @obligation(\"redact, notify\")"));
     }
     Ok(parts.into_iter().map(Into::into).collect())
 }

@@ -1,5 +1,6 @@
 //! What a bundle must do: refuse what is malformed with its place, compose verdicts, and never depend on slicing or memory.
 
+use cedar_policy::Schema;
 use proptest::prelude::*;
 
 use super::*;
@@ -76,25 +77,25 @@ fn malformed_bundles_are_refused_with_line_and_column() {
         (
             format!("{permit}@id(\"b\") @verdict(\"stop\")\nforbid(principal, action, resource);"),
             3,
-            1,
+            10,
             "restrict, escalate",
         ),
         (
             format!("{permit}@id(\"b\") @verdict(\"block\")\npermit(principal, action, resource);"),
             3,
-            1,
+            10,
             "allow or restrict",
         ),
         (
             format!("{permit}@id(\"b\") @verdit(\"block\")\nforbid(principal, action, resource);"),
             3,
-            1,
+            10,
             "unknown annotation",
         ),
         (
             format!("{permit}@id(\"b\") @obligation(\"x\")\npermit(principal, action, resource);"),
             3,
-            1,
+            10,
             "needs @verdict",
         ),
         (
@@ -122,9 +123,35 @@ fn malformed_bundles_are_refused_with_line_and_column() {
     ] {
         let error = Bundle::parse(&text).err().unwrap_or_else(|| panic!("accepted: {text}"));
         println!("{error}");
-        assert!(error.message.contains(says), "{text}\ngave {error}, expected {says:?}");
+        assert!(error.to_string().contains(says), "{text}\ngave {error}, expected {says:?}");
         assert_eq!((error.line, error.column), (line, column), "{text}\ngave {error}");
     }
+}
+
+#[test]
+fn every_problem_is_told_at_once_also_behind_one_that_does_not_parse() {
+    let text = r#"@id("p") permit(principal, action, resource);
+@id("typo") @verdict("stop") @reson("x") forbid(principal, action, resource);
+@id("open") forbid(principal, action, resource;
+@id("p") forbid(principal, action == Action::"fly", resource);
+@id("user") forbid(principal == User::"u", action, resource);
+@id("two") forbid(principal, action, resource)
+when { context.agent.tear == "x" && context.detect.nonsense };
+"#;
+    let told = |text: &str| -> Vec<(usize, usize, String)> {
+        let problems = Bundle::check(text).expect_err("refused");
+        assert!(problems.iter().all(|problem| !problem.message.is_empty()));
+        problems.into_iter().map(|problem| (problem.line, problem.column, problem.rule)).collect()
+    };
+    let at = |line, column, rule: &str| (line, column, rule.to_owned());
+    let rest = [at(4, 1, "p"), at(4, 38, "p"), at(5, 33, "user"), at(7, 8, "two"), at(7, 37, "two")];
+    let found = told(text);
+    assert_eq!(found[..3], [at(2, 13, "typo"), at(2, 30, "typo"), at(3, 47, "open")]);
+    assert_eq!(found[3..], rest, "{:?}", Bundle::check(text).err());
+    let closed = text.replace("resource;", "resource);");
+    assert_eq!(told(&closed)[2..], rest, "the same whether or not the whole text parses");
+    let bare = "permit(principal, action, resource == Resource::\"a/b\");";
+    assert_eq!(told(bare), [at(1, 1, ""), at(1, 1, "")], "no id, and no tool: two things at one place");
 }
 
 #[test]

@@ -26,9 +26,10 @@ mod audit;
 mod authzen;
 mod call;
 mod decide;
-mod decode;
+pub mod decode;
 mod health;
 mod legacy;
+mod policy;
 mod problem;
 pub mod routes;
 

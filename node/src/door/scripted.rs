@@ -198,6 +198,39 @@ impl Governor for Scripted {
         self.answer("policy".into(), PolicyView { revision: 1, digest: "d".into(), policies: 1, text })
     }
 
+    fn store_policy(&self, text: String) -> Answer<'_, StoredPolicy> {
+        self.answer(format!("store_policy {text}"), StoredPolicy { digest: "d".into(), ack: self.ack() })
+    }
+
+    fn policies(&self) -> Answer<'_, PolicyList> {
+        self.answer("policies".into(), PolicyList::default())
+    }
+
+    fn kept_policy(&self, digest: [u8; 32]) -> Answer<'_, PolicyView> {
+        let (digest, text) = (hex::encode(digest), String::new());
+        self.answer(format!("kept_policy {digest}"), PolicyView { revision: 1, digest, policies: 0, text })
+    }
+
+    fn activate_policy(&self, digest: [u8; 32]) -> Answer<'_, ControlAck> {
+        self.answer(format!("activate_policy {}", hex::encode(digest)), self.ack())
+    }
+
+    fn rollback_policy(&self) -> Answer<'_, ControlAck> {
+        self.answer("rollback_policy".into(), self.ack())
+    }
+
+    fn shadow_policy(&self, digest: Option<[u8; 32]>) -> Answer<'_, ControlAck> {
+        self.answer(format!("shadow_policy {:?}", digest.map(hex::encode)), self.ack())
+    }
+
+    fn replay_policy(&self, query: ReplayQuery, text: String) -> Answer<'_, ReplayPage> {
+        self.answer(format!("replay_policy {query:?} {text}"), ReplayPage::default())
+    }
+
+    fn remove_policy(&self, digest: [u8; 32]) -> Answer<'_, ControlAck> {
+        self.answer(format!("remove_policy {}", hex::encode(digest)), self.ack())
+    }
+
     fn place_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView> {
         self.answer(format!("place_hold {spec:?}"), self.hold(spec))
     }

@@ -1,4 +1,4 @@
-//! Administration: tenants, limits, policy, hold-orders, agents. Bounds names, then asks the governor.
+//! Administration: tenants, limits, hold-orders, agents. Bounds names, then asks the governor.
 //!
 //! A control change that not every partition in scope has confirmed is 202 with the groups awaited, never 200.
 
@@ -95,19 +95,6 @@ pub async fn limit_usage(call: Call) -> Handled {
     ok(call.door.governor.limit_usage(query.tenant, query.agent).await)
 }
 
-/// `GET /v1/policy`
-pub async fn policy(call: Call) -> Handled {
-    ok(call.door.governor.policy().await)
-}
-
-/// `PUT /v1/policy`, Cedar text
-pub async fn put_policy(call: Call) -> Handled {
-    if call.body.trim().is_empty() {
-        return Err(Problem::new(Code::InvalidPolicy, "the body holds no policy"));
-    }
-    acknowledged(call.door.governor.put_policy(call.body).await)
-}
-
 /// `POST /v1/holds`
 pub async fn place_hold(call: Call) -> Handled {
     let spec: HoldSpec = call.json()?;
@@ -190,12 +177,14 @@ fn check_bytes(what: &str, text: &str, bytes_max: usize) -> Result<(), Problem> 
     Err(Problem::new(Code::TooLarge, detail))
 }
 
-fn acknowledged(ack: Result<ControlAck, Problem>) -> Handled {
+/// The reply to a control change.
+pub fn acknowledged(ack: Result<ControlAck, Problem>) -> Handled {
     let ack = ack?;
     with_ack_status(&ack, &ack)
 }
 
-fn with_ack_status<T: Serialize>(value: &T, ack: &ControlAck) -> Handled {
+/// The reply to a control change that answers with more than its fate.
+pub fn with_ack_status<T: Serialize>(value: &T, ack: &ControlAck) -> Handled {
     let status = if ack.state == AckState::Pending { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok(Reply::json(value)?.status(status))
 }

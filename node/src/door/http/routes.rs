@@ -15,7 +15,7 @@ use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::limits::POLICY_BYTES_MAX;
 
 use super::call::{Call, Handled, Reply, Takes, correlation_of};
-use super::{Door, admin, audit, authzen, decide, health, legacy, problem};
+use super::{Door, admin, audit, authzen, decide, health, legacy, policy, problem};
 use crate::telemetry::metrics;
 
 /// Who may use a route.
@@ -65,8 +65,16 @@ table! {
     PUT    "/v1/limits"                                Admin Takes::Json    => admin::put_limit;
     DELETE "/v1/limits/{tenant}/{id}"                  Admin Takes::Nothing => admin::remove_limit;
     GET    "/v1/limits/usage"                          Admin Takes::Nothing => admin::limit_usage;
-    GET    "/v1/policy"                                Admin Takes::Nothing => admin::policy;
-    PUT    "/v1/policy"                                Admin Takes::Text(POLICY_BYTES_MAX) => admin::put_policy;
+    GET    "/v1/policy"                                Admin Takes::Nothing => policy::active;
+    PUT    "/v1/policy"                                Admin Takes::Text(POLICY_BYTES_MAX) => policy::put;
+    POST   "/v1/policy/rollback"                       Admin Takes::Nothing => policy::rollback;
+    PUT    "/v1/policy/shadow"                         Admin Takes::Json    => policy::shadow;
+    POST   "/v1/policy/replay"                         Admin Takes::Text(POLICY_BYTES_MAX) => policy::replay;
+    GET    "/v1/policies"                              Admin Takes::Nothing => policy::list;
+    POST   "/v1/policies"                              Admin Takes::Text(POLICY_BYTES_MAX) => policy::store;
+    GET    "/v1/policies/{digest}"                     Admin Takes::Nothing => policy::kept;
+    DELETE "/v1/policies/{digest}"                     Admin Takes::Nothing => policy::remove;
+    POST   "/v1/policies/{digest}/activate"            Admin Takes::Nothing => policy::activate;
     POST   "/v1/holds"                                 Admin Takes::Json    => admin::place_hold;
     DELETE "/v1/holds"                                 Admin Takes::Json    => admin::lift_hold;
     GET    "/v1/agents/{tenant}/{agent}"               Admin Takes::Nothing => admin::agent;

@@ -63,6 +63,35 @@ async fn every_control_route_makes_its_call() {
         ("GET", "/v1/audit/keys", Value::Null, "verifier_keys"),
         ("GET", "/v1/status", Value::Null, "status"),
     ];
+    expect_calls(&rig, &cases).await;
+}
+
+#[tokio::test]
+async fn every_policy_route_makes_its_call() {
+    let rig = rig(Scripted::deciding(vec![])).await;
+    let kept = &*format!("/v1/policies/{}", "ab".repeat(32));
+    let activate = &*format!("{kept}/activate");
+    let cases = [
+        ("POST", "/v1/policy/rollback", Value::Null, "rollback_policy"),
+        ("PUT", "/v1/policy/shadow", json!({ "digest": "ab".repeat(32) }), "shadow_policy Some(\"abab"),
+        ("PUT", "/v1/policy/shadow", json!({ "digest": null }), "shadow_policy None"),
+        (
+            "POST",
+            "/v1/policy/replay?from_ns=5&cursor=2.7",
+            json!("permit"),
+            "replay_policy ReplayQuery { from_ns: 5, to_ns: 18446744073709551615, cursor: Some(\"2.7\") } \"permit\"",
+        ),
+        ("GET", "/v1/policies", Value::Null, "policies"),
+        ("POST", "/v1/policies", json!("permit"), "store_policy \"permit\""),
+        ("GET", kept, Value::Null, "kept_policy abab"),
+        ("DELETE", kept, Value::Null, "remove_policy abab"),
+        ("POST", activate, Value::Null, "activate_policy abab"),
+    ];
+    expect_calls(&rig, &cases).await;
+}
+
+/// Sends each request and looks at the call that it makes: method, path, body, and how the call begins.
+async fn expect_calls(rig: &Rig, cases: &[(&str, &str, Value, &str)]) {
     for (method, path, body, call) in cases {
         let text = if body.is_null() { String::new() } else { body.to_string() };
         let response = rig.send(method, path, &[("content-type", "application/json")], text.as_bytes()).await;
@@ -104,6 +133,10 @@ async fn malformed_control_requests_are_refused_before_the_governor() {
         ("PUT", "/v1/tenants/t".to_owned(), json!({ "tenant": "u" }), 422),
         ("PUT", format!("/v1/tenants/{long}"), json!({}), 413),
         ("PUT", "/v1/tenants/t".into(), json!({ "placement": "moon" }), 400),
+        ("DELETE", "/v1/policies/abc".into(), Value::Null, 400),
+        ("PUT", "/v1/policy/shadow".into(), json!({}), 400),
+        ("PUT", "/v1/policy/shadow".into(), json!({ "digest": "off" }), 400),
+        ("POST", format!("/v1/policies/{}/activate", "zz".repeat(32)), Value::Null, 400),
         ("PUT", "/v1/limits".into(), json!({ "id": "x" }), 400),
         (
             "PUT",

@@ -1,0 +1,175 @@
+//! Recorded decisions before a candidate bundle: which policy verdicts would have been others.
+//!
+//! Everything comes from the sealed bodies: the action, what detectors found then, what policy could see of the agent. What
+//! a body does not give is said, never guessed. Holds, limits and risk are not replayed, since other verdicts would have
+//! made other agents of them. Reads only; one page is bounded in leaves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use nethical_audit::body;
+use nethical_audit::leaf::{DecisionLeaf, LeafEvent, LeafV1};
+use nethical_governance::policy::Bundle;
+use nethical_protocol::decision::Verdict;
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::{DecisionId, GroupId, KeyedId, LogId};
+
+use crate::api::{Flip, Lacking, ReplayPage, ReplayQuery};
+use crate::body::BodyV1;
+use crate::control::view::{ControlView, Tenant};
+use crate::node::Core;
+
+/// Leaves read at once.
+const READ_LEAVES: u64 = 256;
+/// Leaves looked at for one page.
+const PAGE_LEAVES: u64 = 2_048;
+
+/// Where a page begins: a group and a leaf; no leaf yet where the first one in time is to be searched.
+type Place = (GroupId, Option<u64>);
+
+/// One page of a replay.
+pub async fn replay(core: Arc<Core>, query: ReplayQuery, text: String) -> Result<ReplayPage, Problem> {
+    let prepared = core.shared.world.prepared.bundle(&text);
+    let bundle = prepared.map_err(|error| Problem::new(Code::InvalidPolicy, error.to_string()))?;
+    let groups: Vec<GroupId> = core.groups().filter(|group| group.is_partition()).collect();
+    let start = place_of(query.cursor.as_deref(), &groups)?;
+    let mut page = Page {
+        view: core.shared.view(),
+        bundle,
+        tenants: BTreeMap::new(),
+        out: ReplayPage::default(),
+        is_broken: false,
+    };
+    let mut looked_at = 0;
+    for group in groups.iter().filter(|group| **group >= start.0) {
+        let mut at = match start {
+            (first, Some(at)) if first == *group => at,
+            _ => first_at(&core, *group, query.from_ns).await?,
+        };
+        loop {
+            let found = core.leaves(*group, at, READ_LEAVES.min(PAGE_LEAVES - looked_at)).await?;
+            let in_time = found.records.iter().filter(|(leaf, sealed)| page.see(leaf, sealed, query.to_ns)).count();
+            (at, looked_at) = (at + in_time as u64, looked_at + in_time as u64);
+            if page.is_broken {
+                let detail = format!("leaf {at} of group {group} does not read; see `nethical audit verify`");
+                return Err(Problem::new(Code::Internal, detail));
+            }
+            if in_time < found.records.len() || found.records.is_empty() {
+                break;
+            }
+            if looked_at >= PAGE_LEAVES {
+                page.out.cursor = Some(format!("{}.{at}", group.0));
+                break;
+            }
+        }
+        if page.out.cursor.is_some() {
+            break;
+        }
+    }
+    page.out.leaves = looked_at;
+    Ok(page.out)
+}
+
+fn place_of(cursor: Option<&str>, groups: &[GroupId]) -> Result<Place, Problem> {
+    let first = groups.first().copied().unwrap_or(GroupId::META);
+    let Some(text) = cursor else { return Ok((first, None)) };
+    let parts = text.split_once('.').and_then(|(group, at)| Some((group.parse().ok()?, at.parse().ok()?)));
+    let (group, at): (u32, u64) =
+        parts.ok_or_else(|| Problem::new(Code::MalformedRequest, "cursor is what the page before gave"))?;
+    Ok((GroupId(group), Some(at)))
+}
+
+/// The first leaf of a group at or after a time. Log time never falls, so halving finds it.
+async fn first_at(core: &Core, group: GroupId, from_ns: u64) -> Result<u64, Problem> {
+    if from_ns == 0 {
+        return Ok(0);
+    }
+    let mut high = core.leaves(group, u64::MAX - 1, 1).await?.size;
+    let mut low = 0;
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let found = core.leaves(group, middle, 1).await?;
+        let leaf = found.records.first().and_then(|(bytes, _)| LeafV1::decode(bytes).ok());
+        match leaf {
+            Some(leaf) if leaf.now_ns < from_ns => low = middle + 1,
+            // One that cannot be read is not stepped over unseen.
+            _ => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+/// A page in the making.
+struct Page {
+    view: Arc<ControlView>,
+    bundle: Arc<Bundle>,
+    tenants: BTreeMap<KeyedId, Option<Arc<Tenant>>>,
+    out: ReplayPage,
+    /// A leaf did not read.
+    is_broken: bool,
+}
+
+impl Page {
+    /// Replays a leaf; `false` where it is past the end or does not read.
+    fn see(&mut self, bytes: &[u8], sealed: &[u8], to_ns: u64) -> bool {
+        let Ok(leaf) = LeafV1::decode(bytes) else {
+            self.is_broken = true;
+            return false;
+        };
+        if leaf.now_ns > to_ns {
+            return false;
+        }
+        if let LeafEvent::Decision(found) = &leaf.event {
+            self.out.decisions += 1;
+            match self.judge(&leaf, found, sealed) {
+                Ok(Some(flip)) => self.out.flips.push(flip),
+                Ok(None) => self.out.same += 1,
+                Err(why) => self.out.lacking.push(Lacking { decision_id: id_of(&leaf), why }),
+            }
+        }
+        true
+    }
+
+    /// The flip, where the candidate gives another verdict; the error says what the body lacks.
+    fn judge(&mut self, leaf: &LeafV1, found: &DecisionLeaf, sealed: &[u8]) -> Result<Option<Flip>, String> {
+        let tenant = self.tenant(found.tenant).ok_or("its tenant is not known to this node")?;
+        let (plaintext, commitment) = body::open(&tenant.keys, sealed).map_err(|error| error.to_string())?;
+        if commitment != leaf.body_commitment {
+            return Err("the body is not the one that the leaf commits to".to_owned());
+        }
+        let BodyV1::Decision { action, evaluation, seen, .. } = BodyV1::from_bytes(&plaintext)? else {
+            return Err("the body holds no action".to_owned());
+        };
+        let said = self.bundle.judge(&action, &evaluation, seen.into());
+        let recorded = evaluation.verdict.0;
+        if said.verdict == recorded {
+            return Ok(None);
+        }
+        let named = |rule: &[u8; 8]| self.bundle.describe(*rule).map(|rule| rule.id.to_string());
+        Ok(Some(Flip {
+            decision_id: id_of(leaf),
+            at_ns: leaf.now_ns,
+            tenant: action.tenant,
+            agent: action.agent,
+            action: action.name,
+            policy: found.policy_rev,
+            recorded,
+            candidate: said.verdict,
+            rules: said.rules.iter().filter_map(named).collect(),
+            decided: Verdict::ALL.get(usize::from(found.verdict)).copied().unwrap_or(Verdict::Block),
+        }))
+    }
+
+    fn tenant(&mut self, id: KeyedId) -> Option<Arc<Tenant>> {
+        let find = || self.view.tenants().find(|tenant| tenant.id == id).cloned();
+        self.tenants.entry(id).or_insert_with(find).clone()
+    }
+}
+
+fn id_of(leaf: &LeafV1) -> DecisionId {
+    DecisionId { log: LogId { group: GroupId(leaf.group), era: leaf.era }, leaf_index: leaf.leaf_index }
+}
+
+#[cfg(test)]
+#[path = "replay_tests.rs"]
+mod tests;

@@ -1,0 +1,119 @@
+//! What a replay says of one recorded decision: the same, a flip, or what its body lacks.
+
+use nethical_audit::keys::TenantKeys;
+use nethical_governance::command::{DetectionV1, EvaluationV1, VerdictWord};
+use nethical_protocol::action::{Action, ActionKind};
+use nethical_protocol::control::TenantSpec;
+
+use super::*;
+use crate::body::SeenV1;
+
+const CANDIDATE: &str = r#"
+    @id("p") permit(principal, action, resource);
+    @id("tier") @verdict("escalate") forbid(principal, action, resource) when { context.agent.tier_level >= 2 };
+    @id("found") forbid(principal, action, resource) when { context.detect.secrets };
+"#;
+
+fn page() -> (Page, Arc<Tenant>) {
+    let keys = TenantKeys::new(&[1; 32]);
+    let id = keys.keyed_id("tenant", "t");
+    let spec = TenantSpec { tenant: "t".into(), placement: Default::default() };
+    let tenant = Arc::new(Tenant { spec, keys, id });
+    let bundle = Arc::new(Bundle::parse(CANDIDATE).expect("the candidate parses"));
+    let tenants = BTreeMap::from([(id, Some(tenant.clone()))]);
+    (Page { view: Arc::default(), bundle, tenants, out: ReplayPage::default(), is_broken: false }, tenant)
+}
+
+fn action() -> Action {
+    let empty = String::new;
+    Action {
+        request_id: "r".into(),
+        client_chosen: true,
+        issued_at_ms: 1,
+        tenant: "t".into(),
+        agent: "a".into(),
+        session: empty(),
+        cohort: empty(),
+        region: empty(),
+        kind: ActionKind::ToolCall,
+        name: "find".into(),
+        resource_type: empty(),
+        resource_id: empty(),
+        args_json: "{}".into(),
+        context_json: "{}".into(),
+        cost: Vec::new(),
+        explain: false,
+    }
+}
+
+/// A recorded decision: its leaf's bytes and its stored body.
+fn recorded(tenant: &Tenant, evaluation: EvaluationV1, seen: SeenV1, now_ns: u64) -> (Vec<u8>, Vec<u8>) {
+    let verdict = evaluation.verdict.0 as u8;
+    let plaintext = BodyV1::Decision { action: action(), evaluation, seen, shadow: None }.to_bytes();
+    let (sealed, body_commitment) = body::seal(&tenant.keys, 1, &body::command_id(1, 2, now_ns), &plaintext);
+    let found = DecisionLeaf { tenant: tenant.id, policy_verdict: verdict, verdict, ..DecisionLeaf::default() };
+    let event = LeafEvent::Decision(Box::new(found));
+    let leaf = LeafV1 { group: 2, era: 1, leaf_index: now_ns, now_ns, term: 1, body_commitment, event };
+    (leaf.encode(), sealed)
+}
+
+fn evaluation(verdict: Verdict, detections: Vec<DetectionV1>) -> EvaluationV1 {
+    EvaluationV1 { verdict: VerdictWord(verdict), detections, ..EvaluationV1::default() }
+}
+
+#[test]
+fn recorded_inputs_decide_and_nothing_else_does() {
+    let (mut page, tenant) = page();
+    let risky = SeenV1 { tier: nethical_governance::outcome::RiskTier::High, ..SeenV1::default() };
+    let secrets = nethical_governance::detect::SECRETS;
+    let found = vec![DetectionV1 { detector: secrets, severity: 900 }];
+    let cases = [
+        recorded(&tenant, evaluation(Verdict::Allow, vec![]), SeenV1::default(), 1),
+        recorded(&tenant, evaluation(Verdict::Allow, vec![]), risky, 2),
+        // The text holds no secret: what was found then counts, not what would be found now.
+        recorded(&tenant, evaluation(Verdict::Allow, found), SeenV1::default(), 3),
+        recorded(&tenant, evaluation(Verdict::Block, vec![]), SeenV1::default(), 4),
+    ];
+    assert!(cases.iter().all(|(leaf, sealed)| page.see(leaf, sealed, 10)));
+    assert_eq!((page.out.decisions, page.out.same, page.out.lacking.len()), (4, 1, 0));
+    let flips: Vec<_> = page.out.flips.iter().map(|flip| (flip.at_ns, flip.recorded, flip.candidate)).collect();
+    let (allow, block) = (Verdict::Allow, Verdict::Block);
+    assert_eq!(flips, [(2, allow, Verdict::Escalate), (3, allow, block), (4, block, allow)]);
+    assert_eq!(page.out.flips[0].rules, ["tier"]);
+    assert!(!page.see(&cases[3].0, &cases[3].1, 3), "past the end");
+}
+
+#[test]
+fn a_body_that_cannot_be_used_is_said_for_each_decision() {
+    let (mut page, tenant) = page();
+    let (leaf, sealed) = recorded(&tenant, evaluation(Verdict::Block, vec![]), SeenV1::default(), 1);
+    let (_, other) = recorded(&tenant, evaluation(Verdict::Block, vec![]), SeenV1::default(), 2);
+    let mut changed = sealed.clone();
+    changed[40] ^= 1;
+    let hold = BodyV1::Hold(nethical_protocol::control::HoldSpec {
+        scope: nethical_protocol::control::HoldScope::All,
+        effect: Default::default(),
+        reason: String::new(),
+        ttl_s: 0,
+    });
+    for body in [&[][..], &changed, &other, &body::plain(&hold.to_bytes()).0, &sealed[..20]] {
+        assert!(page.see(&leaf, body, 10));
+    }
+    page.tenants.clear();
+    assert!(page.see(&leaf, &sealed, 10));
+    assert_eq!((page.out.decisions, page.out.flips.len(), page.out.same), (6, 0, 0));
+    let why: Vec<&str> = page.out.lacking.iter().map(|lacking| lacking.why.as_str()).collect();
+    assert_eq!(why[0], "there is no body");
+    assert!(why[2].contains("commits to") && why[5].contains("tenant"), "{why:?}");
+    assert!(!page.see(b"rubbish", &sealed, 10) && page.is_broken, "a leaf that does not read is no end of the log");
+}
+
+#[test]
+fn a_cursor_is_a_place_and_rubbish_is_refused() {
+    let groups = [GroupId(2), GroupId(3)];
+    assert_eq!(place_of(None, &groups).expect("a start"), (GroupId(2), None));
+    assert_eq!(place_of(Some("3.17"), &groups).expect("a place"), (GroupId(3), Some(17)));
+    for odd in ["", "3", "3.", "x.1", "3.-1", "3.1.2"] {
+        assert!(place_of(Some(odd), &groups).is_err(), "{odd}");
+    }
+}
