@@ -145,7 +145,7 @@ pub struct QuotaLeaf {
     pub remaining: u64,
     /// Nanoseconds until whole again.
     pub reset_ns: u64,
-    /// Bit 0 violated, bit 1 shadow.
+    /// Bit 0 violated, bits 1 and 2 the mode: 0 enforce, 1 shadow, 2 soft.
     pub flags: u8,
 }
 

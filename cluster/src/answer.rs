@@ -6,6 +6,7 @@
 use nethical_audit::leaf::{DecisionLeaf, LeafV1, reason};
 use nethical_governance::detect;
 use nethical_governance::outcome::RiskTier;
+use nethical_protocol::control::LimitMode;
 use nethical_protocol::decision::{
     AgentStatus, AgentSummary, AuditPosition, Decision, Obligation, QuotaState, Reason, Revision, Risk, RiskFactor,
     Verdict, legacy_word,
@@ -36,7 +37,8 @@ pub fn decision_of(
     let verdict = Verdict::ALL[usize::from(recorded.verdict).min(4)];
     let status = AgentStatus::ALL[usize::from(recorded.status).min(3)];
     let log = LogId { group: GroupId(leaf.group), era: leaf.era };
-    let violated = recorded.quota.iter().any(|quota| quota.flags & 3 == 1);
+    // 0 where no enforced limit refused, or where waiting would not help: then no time is named.
+    let wait_ns = Some(recorded.retry_after_ns).filter(|wait_ns| *wait_ns > 0);
     Decision {
         request_id: request_id.to_owned(),
         decision_id: DecisionId { log, leaf_index: leaf.leaf_index },
@@ -48,7 +50,7 @@ pub fn decision_of(
         risk: risk(recorded, wish.explain),
         agent: AgentSummary { state: status, epoch: recorded.epoch },
         quota: recorded.quota.iter().map(|quota| quota_words(view, quota)).collect(),
-        retry_after_ms: violated.then(|| recorded.retry_after_ns.div_ceil(1_000_000)),
+        retry_after_ms: wait_ns.map(|wait_ns| wait_ns.div_ceil(1_000_000)),
         revision: Revision {
             policy: ControlRevision(recorded.policy_rev),
             state: ControlRevision(recorded.control_rev),
@@ -124,5 +126,6 @@ fn quota_words(view: &ControlView, quota: &nethical_audit::leaf::QuotaLeaf) -> Q
         remaining: quota.remaining,
         reset_s: quota.reset_ns.div_ceil(1_000_000_000),
         violated: quota.flags & 1 == 1,
+        mode: LimitMode::ALL[usize::from(quota.flags >> 1).min(2)],
     }
 }

@@ -125,10 +125,13 @@ impl Canonical {
         match *kind {
             LimitKind::Rate { amount, period_s, burst } => self.byte(0).u64(amount).u64(period_s).u64(burst),
             LimitKind::Budget { cap, window_s } => self.byte(1).u64(cap).u64(window_s),
+            LimitKind::Lifetime { cap } => self.byte(2).u64(cap),
+            LimitKind::Rolling { cap, window_s } => self.byte(3).u64(cap).u64(window_s),
         };
         self.byte(match mode {
             LimitMode::Enforce => 0,
             LimitMode::Shadow => 1,
+            LimitMode::Soft => 2,
         });
         self.u64(key.len() as u64);
         for part in key {
@@ -165,11 +168,16 @@ impl Canonical {
 
     fn bucket(&mut self, key: &BucketKey, bucket: &Bucket) {
         self.bucket_key(key);
-        match *bucket {
+        match bucket {
             Bucket::Rate { at_ns, level, period_ns } => {
-                self.byte(0).u64(at_ns).bytes(&level.to_le_bytes()).u64(period_ns)
+                self.byte(0).u64(*at_ns).bytes(&level.to_le_bytes()).u64(*period_ns)
             }
-            Bucket::Budget { at_ns, spent } => self.byte(1).u64(at_ns).u64(spent),
+            Bucket::Budget { at_ns, spent } => self.byte(1).u64(*at_ns).u64(*spent),
+            Bucket::Lifetime { spent } => self.byte(2).u64(*spent),
+            Bucket::Rolling(cells) => {
+                self.byte(3).u64(cells.iter().len() as u64);
+                cells.iter().fold(self, |out, cell| out.u64(cell.last_ns).u64(cell.amount))
+            }
         };
     }
 

@@ -1,5 +1,6 @@
 //! What apply answers for each command. Equal on every replica; a refusal is an outcome, never an error.
 
+use nethical_protocol::control::LimitMode;
 use nethical_protocol::decision::{AgentStatus, Verdict};
 use nethical_protocol::ids::{ControlRevision, LimitNumber};
 
@@ -84,7 +85,8 @@ pub struct DecidedV1 {
     pub risk_terms: [u16; 5],
     /// Every limit that matched, sorted by number.
     pub quota: Vec<QuotaV1>,
-    /// Nanoseconds after `now` at which every violated limit would pass; 0 where none was violated.
+    /// Nanoseconds after `now` at which every violated limit would pass; 0 where none was violated, or waiting
+    /// would not help.
     pub retry_after_ns: u64,
     /// The control revision that the group had applied.
     pub control_rev: ControlRevision,
@@ -146,14 +148,14 @@ impl RiskTier {
 pub struct QuotaV1 {
     /// The limit.
     pub limit: LimitNumber,
-    /// Burst (rate) or cap (budget).
+    /// Burst (rate) or cap (others).
     pub cap: u64,
     /// What is left now.
     pub remaining: u64,
-    /// Nanoseconds after `now` until it is whole again.
+    /// Nanoseconds after `now` until it is whole again; `u64::MAX` for never.
     pub reset_ns: u64,
-    /// True where it refused the action (or would have, in shadow mode).
+    /// True where it refused the action (or would have, in shadow and soft mode).
     pub violated: bool,
-    /// True where the limit only counts.
-    pub shadow: bool,
+    /// Whether it refuses, or only counts.
+    pub mode: LimitMode,
 }

@@ -6,6 +6,11 @@
 //! - A shadow limit is judged like an enforced one and refuses nobody. It is charged where the action goes ahead and
 //!   the limit had room, so it counts what it would have admitted; where it had none, it is reported as violated and
 //!   not charged, and the others are charged as if it were not there.
+//! - A soft limit is judged like an enforced one and refuses nobody either. It is charged wherever the action goes ahead,
+//!   beyond its cap as well, so it counts what was really used; where it had no room it is reported as violated, and it
+//!   stays violated until what lies beyond has leaked or expired. It never adds to the time after which to come back.
+//! - Counters of lifetime caps never end. A group keeps at most `LIFETIME_COUNTERS_MAX` of them; a limit that would need
+//!   one more refuses as if it were exhausted, and a shadow or soft one does not count.
 //! - A limit matches only actions that name its unit. A cost of 0 asks and never charges or violates.
 //!
 //! Counters are keyed by slot first and hold absolute log time; whole ones are swept away a few at a time. A limit over
@@ -16,13 +21,14 @@ use std::ops::Bound;
 
 use nethical_protocol::control::{KeyPart, LimitMode};
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
-use nethical_protocol::limits::LIMITS_MATCHING_MAX;
+use nethical_protocol::limits::{LIFETIME_COUNTERS_MAX, LIMITS_MATCHING_MAX};
 use sha2::{Digest, Sha256};
 
 use crate::command::{ActorKeys, CostV1};
 use crate::outcome::{QuotaV1, ReasonV1};
 
 pub mod bucket;
+pub mod rolling;
 pub mod table;
 
 use bucket::{Bucket, Fit};
@@ -112,10 +118,23 @@ fn hash_of(parts: impl Iterator<Item = KeyedId>) -> KeyedId {
 struct Judged {
     key: BucketKey,
     meter: bucket::Meter,
-    shadow: bool,
+    mode: LimitMode,
     used: u128,
+    reset_ns: u64,
     cost: u64,
     fit: Fit,
+}
+
+impl Judged {
+    fn enforces(&self) -> bool {
+        self.mode == LimitMode::Enforce
+    }
+
+    /// True where an action that goes ahead is charged.
+    fn is_charged(&self) -> bool {
+        let counts = self.fit == Fit::Room || (self.mode == LimitMode::Soft && self.fit != Fit::NoCounter);
+        counts && self.cost > 0
+    }
 }
 
 /// All matching limits, judged at one instant; nothing is charged yet.
@@ -128,9 +147,9 @@ pub struct Judgement {
 impl Judgement {
     /// The limits that refuse the action, by number.
     pub fn refusals(&self) -> impl Iterator<Item = ReasonV1> {
-        self.items.iter().filter(|item| !item.shadow).filter_map(|item| match item.fit {
+        self.items.iter().filter(|item| item.enforces()).filter_map(|item| match item.fit {
             Fit::Room => None,
-            Fit::After(_) => Some(ReasonV1::QuotaExceeded(item.key.limit)),
+            Fit::After(_) | Fit::Exhausted | Fit::NoCounter => Some(ReasonV1::QuotaExceeded(item.key.limit)),
             Fit::Never => Some(ReasonV1::CostAboveCap(item.key.limit)),
         })
     }
@@ -138,11 +157,11 @@ impl Judgement {
     /// Nanoseconds until every refusing limit has room; 0 where none refuses, or where one will never have room.
     pub fn retry_after_ns(&self) -> u64 {
         let mut latest_ns = 0;
-        for item in self.items.iter().filter(|item| !item.shadow) {
+        for item in self.items.iter().filter(|item| item.enforces()) {
             match item.fit {
                 Fit::Room => {}
                 Fit::After(wait_ns) => latest_ns = latest_ns.max(wait_ns),
-                Fit::Never => return 0,
+                Fit::Never | Fit::Exhausted | Fit::NoCounter => return 0,
             }
         }
         latest_ns
@@ -156,6 +175,8 @@ pub struct Quota {
     pub(crate) buckets: BTreeMap<BucketKey, Bucket>,
     /// Where the last sweep stopped; state, since it decides what is still stored.
     pub(crate) swept_to: Option<BucketKey>,
+    /// Counters that never end. Follows from `buckets`.
+    lasting: usize,
 }
 
 impl Quota {
@@ -168,12 +189,20 @@ impl Quota {
                 continue;
             }
             let key = subject.key_of(limit);
-            let used = limit.meter.used(self.buckets.get(&key), now_ns);
-            let fit = limit.meter.fit(used, cost, now_ns);
-            let shadow = limit.fact.mode == LimitMode::Shadow;
-            items.push(Judged { key, meter: limit.meter, shadow, used, cost, fit });
+            items.push(self.judge_one(limit, key, cost, now_ns));
         }
         Judgement { now_ns, items }
+    }
+
+    fn judge_one(&self, limit: &Limit, key: BucketKey, cost: u64, now_ns: u64) -> Judged {
+        let (meter, bucket) = (limit.meter, self.buckets.get(&key));
+        let has_no_counter = meter.is_lasting() && bucket.is_none() && self.lasting >= LIFETIME_COUNTERS_MAX;
+        let fit = match meter.fit(bucket, cost, now_ns) {
+            Fit::Room if has_no_counter && cost > 0 => Fit::NoCounter,
+            fit => fit,
+        };
+        let (used, reset_ns) = (meter.used(bucket, now_ns), meter.reset_ns(bucket, now_ns));
+        Judged { key, meter, mode: limit.fact.mode, used, reset_ns, cost, fit }
     }
 
     /// Charges what was judged where the action goes ahead, nothing otherwise, and reports the limits afterwards, by
@@ -183,10 +212,8 @@ impl Quota {
         let now_ns = judgement.now_ns;
         let mut made = 0;
         if goes_ahead {
-            for item in judgement.items.iter_mut().filter(|item| item.cost > 0 && item.fit == Fit::Room) {
-                let charged = item.meter.charged(item.used, item.cost, now_ns);
-                item.used = item.meter.used(Some(&charged), now_ns);
-                made += usize::from(self.buckets.insert(item.key, charged).is_none());
+            for item in judgement.items.iter_mut().filter(|item| item.is_charged()) {
+                made += usize::from(self.charge(item, now_ns));
             }
         }
         // Looking at more counters than are made keeps garbage from piling up.
@@ -197,20 +224,29 @@ impl Quota {
             items.truncate(LIMITS_MATCHING_MAX);
             items.sort_by_key(|item| item.key.limit);
         }
-        items.iter().map(|item| report(item, now_ns)).collect()
+        items.iter().map(report).collect()
+    }
+
+    /// Charges one counter and looks at it again; true where it is a new one.
+    fn charge(&mut self, item: &mut Judged, now_ns: u64) -> bool {
+        let charged = item.meter.charged(self.buckets.get(&item.key), item.cost, now_ns);
+        item.used = item.meter.used(Some(&charged), now_ns);
+        item.reset_ns = item.meter.reset_ns(Some(&charged), now_ns);
+        let is_new = self.buckets.insert(item.key, charged).is_none();
+        self.lasting += usize::from(is_new && item.meter.is_lasting());
+        is_new
+    }
+
+    /// Takes the counters of a snapshot.
+    pub(crate) fn restore(&mut self, buckets: BTreeMap<BucketKey, Bucket>) {
+        self.lasting = buckets.values().filter(|bucket| matches!(bucket, Bucket::Lifetime { .. })).count();
+        self.buckets = buckets;
     }
 
     /// What the limits of a tenant have left for a subject; parts that it leaves out exclude no limit. Reads only.
     pub fn usage(&self, subject: &Subject, now_ns: u64) -> Vec<QuotaV1> {
         let bound = self.limits.of(subject.actor.tenant).iter().filter(|limit| subject.may_fall_under(limit));
-        bound
-            .map(|limit| {
-                let key = subject.key_of(limit);
-                let used = limit.meter.used(self.buckets.get(&key), now_ns);
-                let shadow = limit.fact.mode == LimitMode::Shadow;
-                report(&Judged { key, meter: limit.meter, shadow, used, cost: 0, fit: Fit::Room }, now_ns)
-            })
-            .collect()
+        bound.map(|limit| report(&self.judge_one(limit, subject.key_of(limit), 0, now_ns))).collect()
     }
 
     /// Looks at the next `count` counters, round and round, and drops those that are whole again or whose limit is
@@ -230,7 +266,8 @@ impl Quota {
         }
         self.swept_to = last.filter(|_| seen == count);
         for key in dead {
-            self.buckets.remove(&key);
+            let removed = self.buckets.remove(&key);
+            self.lasting -= usize::from(matches!(removed, Some(Bucket::Lifetime { .. })));
         }
     }
 }
@@ -240,13 +277,51 @@ fn cost_of(costs: &[CostV1], unit: KeyedId) -> Option<u64> {
     costs.iter().filter(|cost| cost.unit == unit).map(|cost| cost.amount).reduce(u64::saturating_add)
 }
 
-fn report(item: &Judged, now_ns: u64) -> QuotaV1 {
+fn report(item: &Judged) -> QuotaV1 {
     QuotaV1 {
         limit: item.key.limit,
         cap: item.meter.cap(),
         remaining: item.meter.remaining(item.used),
-        reset_ns: item.meter.reset_ns(item.used, now_ns),
+        reset_ns: item.reset_ns,
         violated: item.fit != Fit::Room,
-        shadow: item.shadow,
+        mode: item.mode,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nethical_protocol::control::{LimitFact, LimitKind};
+
+    use super::*;
+
+    fn lifetime(number: u32, mode: LimitMode) -> LimitFact {
+        let (tenant, none) = (KeyedId([1; 16]), KeyedId::NONE);
+        let kind = LimitKind::Lifetime { cap: 5 };
+        let (number, key) = (LimitNumber(number), vec![KeyPart::Agent]);
+        LimitFact { number, tenant, unit: none, kind, key, mode, agent: none, tool: none, cohort: none }
+    }
+
+    fn subject(agent: u8) -> Subject {
+        let actor = ActorKeys { slot: Slot(0), tenant: KeyedId([1; 16]), agent: KeyedId([agent; 16]) };
+        let (session, cohort, tool, region) = Default::default();
+        Subject { actor, session, cohort, tool, region }
+    }
+
+    #[test]
+    fn a_lifetime_counter_over_the_bound_refuses_and_is_not_made() {
+        let costs = [CostV1 { unit: KeyedId::NONE, amount: 1 }];
+        let mut quota = Quota::default();
+        quota.limits.set(lifetime(1, LimitMode::Enforce), ControlRevision(1));
+        quota.limits.set(lifetime(2, LimitMode::Soft), ControlRevision(2));
+        let judgement = quota.judge(&subject(1), &costs, 7);
+        quota.settle(judgement, true);
+        assert_eq!((quota.lasting, quota.buckets.len()), (2, 2));
+        quota.lasting = LIFETIME_COUNTERS_MAX;
+        let judgement = quota.judge(&subject(2), &costs, 8);
+        assert_eq!(judgement.refusals().collect::<Vec<_>>(), [ReasonV1::QuotaExceeded(LimitNumber(1))]);
+        assert_eq!(judgement.retry_after_ns(), 0);
+        assert!(quota.settle(judgement, true).iter().all(|report| report.violated));
+        assert_eq!(quota.buckets.len(), 2, "neither the enforced nor the soft limit has another counter");
+        assert_eq!(quota.judge(&subject(1), &costs, 9).refusals().count(), 0, "the counters that exist go on");
     }
 }

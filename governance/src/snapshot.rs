@@ -27,6 +27,7 @@ use crate::dedup::{DedupBounds, Record};
 use crate::ledger::{Ledger, PolicyInForce};
 use crate::quota::BucketKey;
 use crate::quota::bucket::Bucket;
+use crate::quota::rolling::{Cell, Cells};
 use crate::risk::{RECENT_MAX, RiskProfile};
 
 const MAGIC: [u8; 4] = *b"NTHS";
@@ -102,11 +103,25 @@ struct AgentV1 {
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 struct BucketV1 {
     key: BucketKeyV1,
-    at_ns: u64,
-    /// Level of a rate, units spent of a budget.
-    level: u128,
-    /// 0 for a budget.
-    period_ns: u64,
+    counter: CounterV1,
+}
+
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+enum CounterV1 {
+    Rate {
+        at_ns: u64,
+        level: u128,
+        period_ns: u64,
+    },
+    Budget {
+        at_ns: u64,
+        spent: u64,
+    },
+    Lifetime {
+        spent: u64,
+    },
+    /// (time of the latest charge, amount) of each cell.
+    Rolling(Vec<(u64, u64)>),
 }
 
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -199,7 +214,7 @@ impl Ledger {
         record.holds.into_iter().for_each(|fact| ledger.holds.place(fact));
         ledger.agents = record.agents.into_iter().map(agent_of).collect();
         ledger.swept_to = record.agents_swept_to.map(agent_key_of);
-        ledger.quota.buckets = record.buckets.into_iter().map(bucket_of).collect();
+        ledger.quota.restore(record.buckets.into_iter().map(bucket_of).collect::<Result<_, _>>()?);
         ledger.quota.swept_to = record.buckets_swept_to.map(bucket_key_of);
         ledger.dedup.restore(record.dedup_low_water_ms, record.records.into_iter().map(record_of));
         ledger.rearm_all();
@@ -298,20 +313,29 @@ fn bucket_key_of((slot, limit, born, key): BucketKeyV1) -> BucketKey {
 }
 
 fn bucket_record(key: &BucketKey, bucket: &Bucket) -> BucketV1 {
-    let key = bucket_key_record(*key);
-    match *bucket {
-        Bucket::Rate { at_ns, level, period_ns } => BucketV1 { key, at_ns, level, period_ns },
-        Bucket::Budget { at_ns, spent } => BucketV1 { key, at_ns, level: u128::from(spent), period_ns: 0 },
-    }
+    let counter = match bucket {
+        Bucket::Rate { at_ns, level, period_ns } => {
+            CounterV1::Rate { at_ns: *at_ns, level: *level, period_ns: *period_ns }
+        }
+        Bucket::Budget { at_ns, spent } => CounterV1::Budget { at_ns: *at_ns, spent: *spent },
+        Bucket::Lifetime { spent } => CounterV1::Lifetime { spent: *spent },
+        Bucket::Rolling(cells) => CounterV1::Rolling(cells.iter().map(|cell| (cell.last_ns, cell.amount)).collect()),
+    };
+    BucketV1 { key: bucket_key_record(*key), counter }
 }
 
-fn bucket_of(record: BucketV1) -> (BucketKey, Bucket) {
-    let BucketV1 { key, at_ns, level, period_ns } = record;
-    let bucket = match period_ns {
-        0 => Bucket::Budget { at_ns, spent: u64::try_from(level).unwrap_or(u64::MAX) },
-        _ => Bucket::Rate { at_ns, level, period_ns },
+fn bucket_of(record: BucketV1) -> Result<(BucketKey, Bucket), SnapshotError> {
+    let bucket = match record.counter {
+        CounterV1::Rate { at_ns, level, period_ns } => Bucket::Rate { at_ns, level, period_ns },
+        CounterV1::Budget { at_ns, spent } => Bucket::Budget { at_ns, spent },
+        CounterV1::Lifetime { spent } => Bucket::Lifetime { spent },
+        CounterV1::Rolling(cells) => {
+            let cells = cells.into_iter().map(|(last_ns, amount)| Cell { last_ns, amount }).collect();
+            let cells = Cells::restore(cells).ok_or_else(|| contents("the cells of a rolling window are out of order"));
+            Bucket::Rolling(cells?)
+        }
     };
-    (bucket_key_of(key), bucket)
+    Ok((bucket_key_of(record.key), bucket))
 }
 
 fn dedup_record(id: KeyedId, record: &Record) -> RecordV1 {

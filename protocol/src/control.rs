@@ -62,6 +62,19 @@ pub enum LimitKind {
         /// Length of the window in seconds.
         window_s: u64,
     },
+    /// `cap` once and for all: it never resets, and its counters are kept as long as the limit.
+    Lifetime {
+        /// Units.
+        cap: u64,
+    },
+    /// At most `cap` in every window of this length, wherever it begins; a charge counts for `window_s`, and at most
+    /// 1/32 of that longer.
+    Rolling {
+        /// Units per window.
+        cap: u64,
+        /// Length of the window in seconds.
+        window_s: u64,
+    },
 }
 
 /// The parts of an action that make a limit's key: one counter for each combination seen.
@@ -114,8 +127,25 @@ pub enum LimitMode {
     /// Refuse the action.
     #[default]
     Enforce,
-    /// Count and report, never refuse.
+    /// Count what it would have admitted and report, never refuse.
     Shadow,
+    /// Count what goes ahead, beyond the cap as well, and report, never refuse.
+    Soft,
+}
+
+impl LimitMode {
+    /// All modes; the position is the mode's number in leaves.
+    pub const ALL: [LimitMode; 3] = [LimitMode::Enforce, LimitMode::Shadow, LimitMode::Soft];
+
+    /// The JSON word.
+    pub fn as_str(self) -> &'static str {
+        ["enforce", "shadow", "soft"][self as usize]
+    }
+
+    /// True for the mode that is assumed where none is named.
+    pub fn is_enforce(&self) -> bool {
+        *self == Self::Enforce
+    }
 }
 
 /// A limit as an administrator writes it. Empty match fields match everything.

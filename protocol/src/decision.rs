@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::LimitMode;
 use crate::error::Problem;
 use crate::ids::{ControlRevision, DecisionId};
 
@@ -147,16 +148,22 @@ pub struct QuotaState {
     pub limit: String,
     /// What it counts.
     pub unit: String,
-    /// The cap (budget) or burst (rate).
+    /// The burst (rate) or cap (others).
     pub cap: u64,
     /// What is left now.
     pub remaining: u64,
-    /// Seconds until it is whole again, rounded up.
+    /// Seconds until it is whole again, rounded up; [`RESET_NEVER_S`] for never.
     pub reset_s: u64,
-    /// True where this limit refused the action.
+    /// True where this limit refused the action, or would have in shadow and soft mode.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub violated: bool,
+    /// Whether it refuses, or only counts.
+    #[serde(default, skip_serializing_if = "LimitMode::is_enforce")]
+    pub mode: LimitMode,
 }
+
+/// Seconds until a lifetime cap is whole again.
+pub const RESET_NEVER_S: u64 = u64::MAX.div_ceil(1_000_000_000);
 
 /// The agent as the decision found and left it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -212,7 +219,8 @@ pub struct Decision {
     pub agent: AgentSummary,
     /// Every limit that matched.
     pub quota: Vec<QuotaState>,
-    /// Earliest time after which every violated limit would pass, milliseconds; absent where none was violated.
+    /// Earliest time after which every violated limit would pass, milliseconds; absent where none was violated,
+    /// or where waiting would not help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
     /// The rules in force.

@@ -65,6 +65,8 @@ pub const CLIENT_RETRY_MS_MAX: u64 = 60_000;
 pub const LIMITS_PER_TENANT_MAX: usize = 256;
 /// Limits that may match one action.
 pub const LIMITS_MATCHING_MAX: usize = 16;
+/// Counters of lifetime caps that one group keeps (about 90 B each, 24 MB at the bound); nothing ever sweeps them.
+pub const LIFETIME_COUNTERS_MAX: usize = 262_144;
 /// Hold-orders in force per zone.
 pub const HOLDS_MAX: usize = 4_096;
 /// Tenants per zone in this release.

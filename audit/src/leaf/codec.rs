@@ -185,7 +185,7 @@ fn check_decision(decision: &DecisionLeaf) -> Result<(), LeafError> {
         ("flags", decision.flags & !FLAGS_KNOWN == 0),
         ("risk", decision.risk <= 1_000),
         ("tier", decision.tier < 4),
-        ("quota flags", decision.quota.iter().all(|quota| quota.flags < 4)),
+        ("quota flags", decision.quota.iter().all(|quota| quota.flags < 6)),
     ];
     ranges.into_iter().find(|(_, fits)| !fits).map_or(Ok(()), |(name, _)| Err(LeafError::Range(name)))
 }

@@ -202,7 +202,7 @@ fn any_decision() -> impl Strategy<Value = DecisionLeaf> {
     let ids = proptest::collection::vec(any_id(), 8);
     let small = (0u8..5, 0u8..5, 0u8..4, 0u8..4, 0u8..4, 0u16..=1_000, any::<u8>(), any::<bool>());
     let wide = any::<([u64; 5], [u16; 5], [u8; 8], u16)>();
-    let quota = (any::<u32>(), any::<[u64; 3]>(), 0u8..4)
+    let quota = (any::<u32>(), any::<[u64; 3]>(), 0u8..6)
         .prop_map(|(limit, [cap, remaining, reset_ns], flags)| QuotaLeaf { limit, cap, remaining, reset_ns, flags });
     let lists = (
         proptest::collection::vec(any::<[u8; 8]>(), 0..=RULES_MAX),

@@ -107,7 +107,7 @@ fn reason_number(from: &ReasonV1) -> (u8, u64) {
 }
 
 fn quota(from: &QuotaV1) -> QuotaLeaf {
-    let flags = u8::from(from.violated) | u8::from(from.shadow) << 1;
+    let flags = u8::from(from.violated) | (from.mode as u8) << 1;
     QuotaLeaf { limit: from.limit.0, cap: from.cap, remaining: from.remaining, reset_ns: from.reset_ns, flags }
 }
 

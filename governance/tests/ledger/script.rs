@@ -229,14 +229,18 @@ fn limit_fact(words: &mut Words<'_>) -> Result<LimitFact, Failure> {
     let kind = if let Some(rate) = words.key("rate") {
         let (amount, period_s) = per(rate)?;
         LimitKind::Rate { amount, period_s, burst: words.key("burst").ok_or("burst=")?.parse()? }
+    } else if let Some(cap) = words.key("lifetime") {
+        LimitKind::Lifetime { cap: cap.parse()? }
+    } else if let Some(rolling) = words.key("rolling") {
+        let (cap, window_s) = per(rolling)?;
+        LimitKind::Rolling { cap, window_s }
     } else {
-        let (cap, window_s) = per(words.key("budget").ok_or("rate= or budget=")?)?;
+        let (cap, window_s) = per(words.key("budget").ok_or("a kind")?)?;
         LimitKind::Budget { cap, window_s }
     };
     let mut fact = limit(number, words.key("unit").unwrap_or("requests"), kind);
-    if words.key("mode") == Some("shadow") {
-        fact.mode = LimitMode::Shadow;
-    }
+    let mode = words.key("mode").unwrap_or("enforce");
+    fact.mode = LimitMode::ALL.into_iter().find(|known| known.as_str() == mode).ok_or("mode=")?;
     fact.agent = id(words.key("agent").unwrap_or(""));
     fact.tool = id(words.key("tool").unwrap_or(""));
     fact.cohort = id(words.key("cohort").unwrap_or(""));
@@ -347,10 +351,14 @@ fn reason(reason: &ReasonV1) -> String {
 }
 
 fn quota(quota: &QuotaV1) -> String {
-    let reset = if quota.reset_ns == 0 { "whole".to_owned() } else { format!("whole in {}", duration(quota.reset_ns)) };
+    let reset = match quota.reset_ns {
+        0 => "whole".to_owned(),
+        u64::MAX => "never whole".to_owned(),
+        reset_ns => format!("whole in {}", duration(reset_ns)),
+    };
     let violated = if quota.violated { ", violated" } else { "" };
-    let shadow = if quota.shadow { ", shadow" } else { "" };
-    format!("limit {}: {} of {} left, {reset}{violated}{shadow}\n", quota.limit, quota.remaining, quota.cap)
+    let mode = if quota.mode.is_enforce() { String::new() } else { format!(", {}", quota.mode.as_str()) };
+    format!("limit {}: {} of {} left, {reset}{violated}{mode}\n", quota.limit, quota.remaining, quota.cap)
 }
 
 fn view(facts: &AgentFacts) -> String {

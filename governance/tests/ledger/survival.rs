@@ -5,7 +5,7 @@ use nethical_governance::command::{CostV1, DetectionV1, EntryV1, HeaderV1};
 use nethical_governance::ledger::{Applied, Ledger, UnknownApplyVersion};
 use nethical_governance::outcome::OutcomeV1;
 use nethical_governance::snapshot::SnapshotError;
-use nethical_protocol::control::{ControlFact, HoldEffect, HoldFact, KeyPart, LimitKind};
+use nethical_protocol::control::{ControlFact, HoldEffect, HoldFact, KeyPart, LimitKind, LimitMode};
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 use proptest::prelude::*;
@@ -65,13 +65,15 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
 
 fn any_fact(number: LimitNumber, how: u8, much: u16) -> nethical_protocol::control::LimitFact {
     let (amount, period_s) = (u64::from(much % 7) + 1, u64::from(how % 4) + 1);
-    let kind = if much.is_multiple_of(3) {
-        LimitKind::Budget { cap: amount * 5, window_s: period_s }
-    } else {
-        LimitKind::Rate { amount, period_s, burst: amount * 2 }
+    let kind = match much % 6 {
+        0 => LimitKind::Budget { cap: amount * 5, window_s: period_s },
+        1 => LimitKind::Lifetime { cap: amount * 5 },
+        2 => LimitKind::Rolling { cap: amount * 5, window_s: period_s },
+        _ => LimitKind::Rate { amount, period_s, burst: amount * 2 },
     };
     let mut fact = limit(number.0, "requests", kind);
-    fact.key = [vec![KeyPart::Agent], vec![], vec![KeyPart::Agent, KeyPart::Session]][usize::from(much % 3)].clone();
+    fact.mode = LimitMode::ALL[usize::from(much / 7 % 4).min(2)];
+    fact.key = [vec![KeyPart::Agent], vec![], vec![KeyPart::Agent, KeyPart::Session]][usize::from(how / 8 % 3)].clone();
     fact
 }
 

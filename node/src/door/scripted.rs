@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use nethical_cluster::api::*;
 use nethical_protocol::action::{Action, ActionKind};
-use nethical_protocol::control::{AckState, ControlAck, HoldSpec, LimitSpec, TenantSpec};
+use nethical_protocol::control::{AckState, ControlAck, HoldSpec, LimitMode, LimitSpec, TenantSpec};
 use nethical_protocol::decision::*;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LogId};
@@ -143,6 +143,7 @@ pub(crate) fn over_quota() -> Decision {
         remaining,
         reset_s: 55,
         violated,
+        mode: LimitMode::Enforce,
     };
     Decision {
         reasons: vec![Reason { code: "quota-exceeded".into(), detail: "per-minute".into() }],

@@ -25,6 +25,18 @@ async fn every_control_route_makes_its_call() {
             limit,
             "put_limit LimitSpec { id: \"per-minute\", tenant: \"t\", unit: \"requests\", kind: Rate { amount: 60, period_s: 60, burst: 10 }",
         ),
+        (
+            "PUT",
+            "/v1/limits",
+            json!({ "id": "trial", "tenant": "t", "kind": "lifetime", "cap": 9, "key": [], "mode": "soft" }),
+            "put_limit LimitSpec { id: \"trial\", tenant: \"t\", unit: \"requests\", kind: Lifetime { cap: 9 }, key: [], mode: Soft",
+        ),
+        (
+            "PUT",
+            "/v1/limits",
+            json!({ "id": "day", "tenant": "t", "kind": "rolling", "cap": 9, "window_s": 60, "key": [] }),
+            "put_limit LimitSpec { id: \"day\", tenant: \"t\", unit: \"requests\", kind: Rolling { cap: 9, window_s: 60 }",
+        ),
         ("GET", "/v1/limits", Value::Null, "limits None"),
         ("GET", "/v1/limits?tenant=a%20b", Value::Null, "limits Some(\"a b\")"),
         ("DELETE", "/v1/limits/t/per%2Fminute", Value::Null, "remove_limit t per/minute"),
