@@ -25,7 +25,7 @@ use crate::replicate::machine::Machine;
 use crate::world::timeout;
 
 /// How long an administrative proposal may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An agent's group, for a tenant that exists.
 pub fn group_of_agent(core: &Core, tenant: &str, agent: &str) -> Result<GroupId, Problem> {
@@ -39,7 +39,7 @@ pub fn group_of_agent(core: &Core, tenant: &str, agent: &str) -> Result<GroupId,
 }
 
 /// The term that this node leads in a group, or whom to ask.
-fn lead_of(core: &Core, group: GroupId) -> Result<(Arc<PartitionReplica>, Arc<Lead>), Option<u64>> {
+pub fn lead_of(core: &Core, group: GroupId) -> Result<(Arc<PartitionReplica>, Arc<Lead>), Option<u64>> {
     let replica = core.partition(group).ok_or(None)?;
     let leader = replica.group.leadership().borrow().leader.map(|node| node.0);
     let lead = replica.lead().ok_or(leader)?;

@@ -28,6 +28,7 @@ pub mod prepared;
 pub mod replica;
 pub mod rules;
 pub mod service;
+pub mod settle;
 pub mod shared;
 pub mod start;
 pub mod store;

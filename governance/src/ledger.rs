@@ -17,13 +17,15 @@ use crate::agent::{AgentEntry, AgentFacts, AgentKey};
 use crate::command::{APPLY_VERSION, ActorKeys, CommandV1, EntryV1, HeaderV1, RequestKey};
 use crate::dedup::{Dedup, DedupBounds};
 use crate::hold::ZoneHolds;
-use crate::outcome::{OutcomeV1, QuotaV1, Stale};
+use crate::outcome::{OutcomeV1, QuotaV1, SettledV1, Stale};
 use crate::quota::{Quota, Subject};
+use crate::reservation::Reservations;
 
 mod control;
 mod decide;
 mod expire;
 mod orders;
+mod reserve;
 
 use expire::Timer;
 
@@ -48,6 +50,15 @@ pub struct Applied {
     pub leaf_index: Option<u64>,
 }
 
+/// A reservation that expired: it makes a leaf that no command asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lapsed {
+    /// The leaf that must record it.
+    pub leaf_index: u64,
+    /// How it ended.
+    pub settled: SettledV1,
+}
+
 /// An entry follows rules that this release does not have. The replica must stop: the others know them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the entry needs apply version {0}; this release has version {APPLY_VERSION}")]
@@ -70,7 +81,10 @@ pub struct Ledger {
     /// Where the last sweep over agents stopped.
     pub(crate) swept_to: Option<AgentKey>,
     pub(crate) dedup: Dedup,
-    /// What is due when. Follows from the hold-orders in `agents` and `holds`, so it is as bounded as they are.
+    pub(crate) reservations: Reservations,
+    /// What expired since somebody asked; not part of the state.
+    lapsed: Vec<Lapsed>,
+    /// What is due when. Follows from the hold-orders in `agents` and `holds` and from `reservations`, so it is as bounded as they are.
     timers: BTreeSet<(u64, Timer)>,
     /// Nothing was applied since a snapshot was restored. Read by the planted bug `double-apply` alone.
     pub is_behind_snapshot: bool,
@@ -96,6 +110,8 @@ impl Ledger {
             agents: BTreeMap::new(),
             swept_to: None,
             dedup: Dedup::new(bounds),
+            reservations: Reservations::default(),
+            lapsed: Vec::new(),
             timers: BTreeSet::new(),
             is_behind_snapshot: false,
         }
@@ -122,6 +138,12 @@ impl Ledger {
         Ok(entry.commands.iter().map(|command| self.apply(entry.now_ns, command)).collect())
     }
 
+    /// What expired since the last call, in order. Whoever keeps leaves asks after every entry: those of expiries stand
+    /// before those of the entry's commands.
+    pub fn take_lapsed(&mut self) -> Vec<Lapsed> {
+        std::mem::take(&mut self.lapsed)
+    }
+
     /// Applies one command of an entry whose version and term have been checked. Time that lies back counts as now.
     pub fn apply(&mut self, now_ns: u64, command: &CommandV1) -> Applied {
         self.advance(now_ns);
@@ -131,6 +153,7 @@ impl Ledger {
             HeaderV1::PlaceHoldOrder(order) => self.place_hold_order(order),
             HeaderV1::LiftHoldOrder(order) => self.lift_hold_order(order),
             HeaderV1::Tick => self.tick(),
+            HeaderV1::SettleReservation(settle) => self.settle_reservation(settle),
         };
         let leaf_index = outcome.makes_leaf().then(|| {
             let leaf_index = self.next_leaf;
@@ -219,6 +242,6 @@ fn request_of(header: &HeaderV1) -> Option<(&RequestKey, &ActorKeys)> {
     match header {
         HeaderV1::Decide(decide) => Some((&decide.request, &decide.actor)),
         HeaderV1::PlaceHoldOrder(order) | HeaderV1::LiftHoldOrder(order) => Some((&order.request, &order.actor)),
-        HeaderV1::ApplyControl(_) | HeaderV1::Tick => None,
+        HeaderV1::ApplyControl(_) | HeaderV1::Tick | HeaderV1::SettleReservation(_) => None,
     }
 }

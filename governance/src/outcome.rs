@@ -2,7 +2,7 @@
 
 use nethical_protocol::control::LimitMode;
 use nethical_protocol::decision::{AgentStatus, Verdict};
-use nethical_protocol::ids::{ControlRevision, LimitNumber};
+use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
 
 /// The outcome of one command.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -44,12 +44,16 @@ pub enum OutcomeV1 {
     },
     /// Nothing changed (a tick, control facts already applied). Makes no leaf.
     NoEffect,
+    /// A reservation was settled: makes a leaf.
+    Settled(SettledV1),
+    /// There is no such reservation, or it ended so long ago that nobody remembers how. Makes no leaf.
+    NoReservation,
 }
 
 impl OutcomeV1 {
     /// True where the command's first execution is recorded as a leaf.
     pub fn makes_leaf(&self) -> bool {
-        matches!(self, Self::Decided(_) | Self::HoldChanged { .. } | Self::ControlApplied { .. })
+        matches!(self, Self::Decided(_) | Self::HoldChanged { .. } | Self::ControlApplied { .. } | Self::Settled(_))
     }
 }
 
@@ -109,6 +113,60 @@ pub enum ReasonV1 {
     CostAboveCap(LimitNumber),
     /// The agent's risk tier.
     RiskTier(RiskTier),
+    /// The agent or the group has as many live reservations as it may, or the action would hold too many counters.
+    ReservationsFull,
+}
+
+/// How a reservation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[repr(u8)]
+pub enum EndV1 {
+    /// What was used is charged.
+    Committed = 0,
+    /// Everything was given back.
+    Released = 1,
+    /// Nobody settled it in time; everything was given back.
+    Expired = 2,
+}
+
+impl EndV1 {
+    /// All ends; the position is the end's number in leaves.
+    pub const ALL: [EndV1; 3] = [EndV1::Committed, EndV1::Released, EndV1::Expired];
+
+    /// The JSON word.
+    pub fn as_str(self) -> &'static str {
+        ["committed", "released", "expired"][self as usize]
+    }
+}
+
+/// The end of a reservation.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SettledV1 {
+    /// How it ended.
+    pub end: EndV1,
+    /// Leaf index of the decision that reserved.
+    pub decision: u64,
+    /// The slot of its agent.
+    pub slot: Slot,
+    /// The tenant.
+    pub tenant: KeyedId,
+    /// The agent.
+    pub agent: KeyedId,
+    /// MAC of what the settlement said.
+    pub content: [u8; 8],
+    /// (unit, reserved, used), by unit.
+    pub costs: Vec<(KeyedId, u64, u64)>,
+    /// Every limit in force of whose counter it held something, by number.
+    pub quota: Vec<SettledQuotaV1>,
+}
+
+/// One limit's state after a reservation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SettledQuotaV1 {
+    /// The limit; never violated.
+    pub quota: QuotaV1,
+    /// Units used beyond what was reserved that the limit's overrun policy leaves uncharged.
+    pub uncharged: u64,
 }
 
 /// Risk tiers: low < 250 ≤ normal < 500 ≤ high < 750 ≤ elevated.

@@ -19,13 +19,14 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use nethical_protocol::control::{KeyPart, LimitMode};
+use nethical_protocol::control::{KeyPart, LimitMode, Overrun};
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
 use nethical_protocol::limits::{LIFETIME_COUNTERS_MAX, LIMITS_MATCHING_MAX};
 use sha2::{Digest, Sha256};
 
 use crate::command::{ActorKeys, CostV1};
-use crate::outcome::{QuotaV1, ReasonV1};
+use crate::outcome::{QuotaV1, ReasonV1, SettledQuotaV1};
+use crate::reservation::Hold;
 
 pub mod bucket;
 pub mod rolling;
@@ -123,6 +124,10 @@ struct Judged {
     reset_ns: u64,
     cost: u64,
     fit: Fit,
+    unit: KeyedId,
+    changed: ControlRevision,
+    /// What is charged is held by the action's reservation.
+    is_held: bool,
 }
 
 impl Judged {
@@ -133,7 +138,8 @@ impl Judged {
     /// True where an action that goes ahead is charged.
     fn is_charged(&self) -> bool {
         let counts = self.fit == Fit::Room || (self.mode == LimitMode::Soft && self.fit != Fit::NoCounter);
-        counts && self.cost > 0
+        // A limit on live reservations takes only those that live on.
+        counts && self.cost > 0 && (self.is_held || !self.meter.counts_reservations())
     }
 }
 
@@ -152,6 +158,12 @@ impl Judgement {
             Fit::After(_) | Fit::Exhausted | Fit::NoCounter => Some(ReasonV1::QuotaExceeded(item.key.limit)),
             Fit::Never => Some(ReasonV1::CostAboveCap(item.key.limit)),
         })
+    }
+
+    /// What a reservation of the action would hold, by limit number.
+    pub fn holds(&self) -> Vec<Hold> {
+        let held = self.items.iter().filter(|item| item.is_held && item.is_charged());
+        held.map(|item| Hold { key: item.key, unit: item.unit, changed: item.changed, amount: item.cost }).collect()
     }
 
     /// Nanoseconds until every refusing limit has room; 0 where none refuses, or where one will never have room.
@@ -189,20 +201,25 @@ impl Quota {
                 continue;
             }
             let key = subject.key_of(limit);
-            items.push(self.judge_one(limit, key, cost, now_ns));
+            let mut item = self.judge_one(limit, key, cost, now_ns);
+            let counts_any = limit.meter.counts_reservations();
+            item.is_held = costs.iter().any(|cost| cost.is_reserved && (counts_any || cost.unit == limit.fact.unit));
+            items.push(item);
         }
         Judgement { now_ns, items }
     }
 
     fn judge_one(&self, limit: &Limit, key: BucketKey, cost: u64, now_ns: u64) -> Judged {
         let (meter, bucket) = (limit.meter, self.buckets.get(&key));
+        let cost = if meter.counts_reservations() { cost.min(1) } else { cost };
         let has_no_counter = meter.is_lasting() && bucket.is_none() && self.lasting >= LIFETIME_COUNTERS_MAX;
         let fit = match meter.fit(bucket, cost, now_ns) {
             Fit::Room if has_no_counter && cost > 0 => Fit::NoCounter,
             fit => fit,
         };
         let (used, reset_ns) = (meter.used(bucket, now_ns), meter.reset_ns(bucket, now_ns));
-        Judged { key, meter, mode: limit.fact.mode, used, reset_ns, cost, fit }
+        let (mode, unit, changed) = (limit.fact.mode, limit.fact.unit, limit.changed);
+        Judged { key, meter, mode, used, reset_ns, cost, fit, unit, changed, is_held: false }
     }
 
     /// Charges what was judged where the action goes ahead, nothing otherwise, and reports the limits afterwards, by
@@ -235,6 +252,29 @@ impl Quota {
         let is_new = self.buckets.insert(item.key, charged).is_none();
         self.lasting += usize::from(is_new && item.meter.is_lasting());
         is_new
+    }
+
+    /// Replaces what a reservation holds in a counter by what was used, and reports the limit afterwards; `None` where
+    /// the limit is gone. What was held while the limit had other amounts stays charged, since how much of it has
+    /// leaked or expired is not known any more; lifetime caps and live reservations do not depend on that.
+    pub fn settle_hold(&mut self, hold: &Hold, used: u64, held_ns: u64, now_ns: u64) -> Option<SettledQuotaV1> {
+        let limit = self.limits.get(hold.key.limit).filter(|limit| limit.born == hold.key.born)?.clone();
+        let meter = limit.meter;
+        let used = if meter.counts_reservations() { 0 } else { used };
+        let over = used.saturating_sub(hold.amount);
+        let unused = hold.amount.saturating_sub(used);
+        let is_known = limit.changed == hold.changed || meter.is_lasting() || meter.counts_reservations();
+        let bucket = self.buckets.get(&hold.key).filter(|_| is_known && unused > 0);
+        if let Some(bucket) = bucket.and_then(|bucket| meter.refunded(bucket, unused, held_ns, now_ns)) {
+            self.buckets.insert(hold.key, bucket);
+        }
+        let charged = if limit.fact.overrun == Overrun::Debt { over } else { 0 };
+        let mut item = self.judge_one(&limit, hold.key, charged, now_ns);
+        if charged > 0 {
+            self.charge(&mut item, now_ns);
+            item.fit = Fit::Room;
+        }
+        Some(SettledQuotaV1 { quota: report(&item), uncharged: over - charged })
     }
 
     /// Takes the counters of a snapshot.
@@ -298,7 +338,18 @@ mod tests {
         let (tenant, none) = (KeyedId([1; 16]), KeyedId::NONE);
         let kind = LimitKind::Lifetime { cap: 5 };
         let (number, key) = (LimitNumber(number), vec![KeyPart::Agent]);
-        LimitFact { number, tenant, unit: none, kind, key, mode, agent: none, tool: none, cohort: none }
+        LimitFact {
+            number,
+            tenant,
+            unit: none,
+            kind,
+            key,
+            mode,
+            overrun: Overrun::Debt,
+            agent: none,
+            tool: none,
+            cohort: none,
+        }
     }
 
     fn subject(agent: u8) -> Subject {
@@ -309,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_lifetime_counter_over_the_bound_refuses_and_is_not_made() {
-        let costs = [CostV1 { unit: KeyedId::NONE, amount: 1 }];
+        let costs = [CostV1 { unit: KeyedId::NONE, amount: 1, is_reserved: false }];
         let mut quota = Quota::default();
         quota.limits.set(lifetime(1, LimitMode::Enforce), ControlRevision(1));
         quota.limits.set(lifetime(2, LimitMode::Soft), ControlRevision(2));

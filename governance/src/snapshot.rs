@@ -17,17 +17,20 @@
 use nethical_protocol::control::{HoldEffect, HoldFact, LimitFact, TenantFact};
 use nethical_protocol::decision::AgentStatus;
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
-use nethical_protocol::limits::SNAPSHOT_BYTES_MAX;
+use nethical_protocol::limits::{COSTS_PER_ACTION_MAX, LIMITS_MATCHING_MAX, SNAPSHOT_BYTES_MAX};
 use nethical_protocol::probe;
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
 use crate::agent::{AgentEntry, AgentHold, AgentKey};
+use crate::command::CostV1;
 use crate::dedup::{DedupBounds, Record};
 use crate::ledger::{Ledger, PolicyInForce};
 use crate::quota::BucketKey;
 use crate::quota::bucket::Bucket;
 use crate::quota::rolling::{Cell, Cells};
+use crate::quota::table::Limit;
+use crate::reservation::{Hold, Reservation, ReservationKey};
 use crate::risk::{RECENT_MAX, RiskProfile};
 
 const MAGIC: [u8; 4] = *b"NTHS";
@@ -68,7 +71,8 @@ struct SnapshotV1 {
     control_rev: ControlRevision,
     policy: Option<(ControlRevision, [u8; 32])>,
     tenants: Vec<TenantFact>,
-    limits: Vec<(LimitFact, ControlRevision)>,
+    /// With the revisions since which it counts and has its amounts.
+    limits: Vec<(LimitFact, ControlRevision, ControlRevision)>,
     holds: Vec<HoldFact>,
     agents: Vec<AgentV1>,
     agents_swept_to: Option<AgentKeyV1>,
@@ -78,6 +82,7 @@ struct SnapshotV1 {
     dedup_window_ms: u64,
     dedup_low_water_ms: u64,
     records: Vec<RecordV1>,
+    reservations: Vec<ReservationV1>,
 }
 
 type AgentKeyV1 = (Slot, KeyedId, KeyedId);
@@ -120,6 +125,9 @@ enum CounterV1 {
     Lifetime {
         spent: u64,
     },
+    Concurrency {
+        live: u64,
+    },
     /// (time of the latest charge, amount) of each cell.
     Rolling(Vec<(u64, u64)>),
 }
@@ -131,6 +139,17 @@ struct RecordV1 {
     leaf_index: u64,
     issued_at_ms: u64,
     slot: Slot,
+}
+
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct ReservationV1 {
+    leaf_index: u64,
+    agent: AgentKeyV1,
+    at_ns: u64,
+    until_ns: u64,
+    costs: Vec<(KeyedId, u64)>,
+    /// Counter, unit, revision of the limit's amounts, units held.
+    holds: Vec<(BucketKeyV1, KeyedId, ControlRevision, u64)>,
 }
 
 impl Ledger {
@@ -170,7 +189,7 @@ impl Ledger {
             control_rev: self.control_rev,
             policy: self.policy.map(|policy| (policy.revision, policy.digest)),
             tenants: self.tenants.iter().map(|(id, at)| TenantFact { tenant: *id, placement: *at }).collect(),
-            limits: self.quota.limits.iter().map(|limit| (limit.fact.clone(), limit.born)).collect(),
+            limits: self.quota.limits.iter().map(limit_record).collect(),
             holds: self.holds.iter().cloned().collect(),
             agents: self.agents.iter().map(|(key, entry)| agent_record(key, entry)).collect(),
             agents_swept_to: self.swept_to.map(agent_key_record),
@@ -185,6 +204,7 @@ impl Ledger {
                 .filter(|_| !probe::planted("requests-not-in-snapshot"))
                 .map(|(id, record)| dedup_record(*id, record))
                 .collect(),
+            reservations: self.reservations.iter().map(|(key, held)| reservation_record(key, held)).collect(),
         }
     }
 
@@ -202,14 +222,15 @@ impl Ledger {
             record.agents.len(),
             record.buckets.len(),
             record.records.len(),
+            record.reservations.len(),
         ];
         ledger.now_ns = record.now_ns;
         ledger.next_leaf = record.next_leaf;
         ledger.control_rev = record.control_rev;
         ledger.policy = record.policy.map(|(revision, digest)| PolicyInForce { revision, digest });
         ledger.tenants = record.tenants.into_iter().map(|fact| (fact.tenant, fact.placement)).collect();
-        for (fact, born) in record.limits {
-            ledger.quota.limits.restore(fact, born);
+        for (fact, born, changed) in record.limits {
+            ledger.quota.limits.restore(fact, born, changed);
         }
         record.holds.into_iter().for_each(|fact| ledger.holds.place(fact));
         ledger.agents = record.agents.into_iter().map(agent_of).collect();
@@ -217,6 +238,10 @@ impl Ledger {
         ledger.quota.restore(record.buckets.into_iter().map(bucket_of).collect::<Result<_, _>>()?);
         ledger.quota.swept_to = record.buckets_swept_to.map(bucket_key_of);
         ledger.dedup.restore(record.dedup_low_water_ms, record.records.into_iter().map(record_of));
+        for reservation in record.reservations {
+            let (key, held) = reservation_of(reservation)?;
+            ledger.reservations.insert(key, held);
+        }
         ledger.rearm_all();
         let restored = [
             ledger.tenants.len(),
@@ -225,6 +250,7 @@ impl Ledger {
             ledger.agents.len(),
             ledger.quota.buckets.len(),
             ledger.dedup.len(),
+            ledger.reservations.len(),
         ];
         if restored == counts { Ok(ledger) } else { Err(contents("a key occurs twice")) }
     }
@@ -319,6 +345,7 @@ fn bucket_record(key: &BucketKey, bucket: &Bucket) -> BucketV1 {
         }
         Bucket::Budget { at_ns, spent } => CounterV1::Budget { at_ns: *at_ns, spent: *spent },
         Bucket::Lifetime { spent } => CounterV1::Lifetime { spent: *spent },
+        Bucket::Concurrency { live } => CounterV1::Concurrency { live: *live },
         Bucket::Rolling(cells) => CounterV1::Rolling(cells.iter().map(|cell| (cell.last_ns, cell.amount)).collect()),
     };
     BucketV1 { key: bucket_key_record(*key), counter }
@@ -329,6 +356,7 @@ fn bucket_of(record: BucketV1) -> Result<(BucketKey, Bucket), SnapshotError> {
         CounterV1::Rate { at_ns, level, period_ns } => Bucket::Rate { at_ns, level, period_ns },
         CounterV1::Budget { at_ns, spent } => Bucket::Budget { at_ns, spent },
         CounterV1::Lifetime { spent } => Bucket::Lifetime { spent },
+        CounterV1::Concurrency { live } => Bucket::Concurrency { live },
         CounterV1::Rolling(cells) => {
             let cells = cells.into_iter().map(|(last_ns, amount)| Cell { last_ns, amount }).collect();
             let cells = Cells::restore(cells).ok_or_else(|| contents("the cells of a rolling window are out of order"));
@@ -336,6 +364,34 @@ fn bucket_of(record: BucketV1) -> Result<(BucketKey, Bucket), SnapshotError> {
         }
     };
     Ok((bucket_key_of(record.key), bucket))
+}
+
+fn limit_record(limit: &Limit) -> (LimitFact, ControlRevision, ControlRevision) {
+    (limit.fact.clone(), limit.born, limit.changed)
+}
+
+fn reservation_record(key: &ReservationKey, held: &Reservation) -> ReservationV1 {
+    let hold = |hold: &Hold| (bucket_key_record(hold.key), hold.unit, hold.changed, hold.amount);
+    ReservationV1 {
+        leaf_index: key.leaf_index,
+        agent: agent_key_record(held.agent),
+        at_ns: held.at_ns,
+        until_ns: held.until_ns,
+        costs: held.costs.iter().map(|cost| (cost.unit, cost.amount)).collect(),
+        holds: held.holds.iter().map(hold).collect(),
+    }
+}
+
+fn reservation_of(record: ReservationV1) -> Result<(ReservationKey, Reservation), SnapshotError> {
+    let ReservationV1 { leaf_index, agent, at_ns, until_ns, costs, holds } = record;
+    if until_ns == 0 || costs.len() > COSTS_PER_ACTION_MAX + 1 || holds.len() > LIMITS_MATCHING_MAX {
+        return Err(contents("a reservation is out of its bounds"));
+    }
+    let agent = agent_key_of(agent);
+    let costs = costs.into_iter().map(|(unit, amount)| CostV1 { unit, amount, is_reserved: true }).collect();
+    let hold = |(key, unit, changed, amount)| Hold { key: bucket_key_of(key), unit, changed, amount };
+    let holds = holds.into_iter().map(hold).collect();
+    Ok((ReservationKey { slot: agent.slot, leaf_index }, Reservation { agent, at_ns, until_ns, costs, holds }))
 }
 
 fn dedup_record(id: KeyedId, record: &Record) -> RecordV1 {

@@ -75,6 +75,12 @@ pub enum LimitKind {
         /// Length of the window in seconds.
         window_s: u64,
     },
+    /// At most `cap` live reservations, whatever they reserve. An action that reserves nothing needs room for one and
+    /// takes none.
+    Concurrency {
+        /// Reservations.
+        cap: u64,
+    },
 }
 
 /// The parts of an action that make a limit's key: one counter for each combination seen.
@@ -148,6 +154,36 @@ impl LimitMode {
     }
 }
 
+/// What becomes of units used beyond what was reserved.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Overrun {
+    /// They are charged, beyond the cap as well: later actions wait.
+    #[default]
+    Debt,
+    /// They are reported and not charged.
+    Cap,
+}
+
+impl Overrun {
+    /// True for the policy that is assumed where none is named.
+    pub fn is_debt(&self) -> bool {
+        *self == Self::Debt
+    }
+}
+
 /// A limit as an administrator writes it. Empty match fields match everything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct LimitSpec {
@@ -166,6 +202,9 @@ pub struct LimitSpec {
     /// Refuse, or count only.
     #[serde(default)]
     pub mode: LimitMode,
+    /// What becomes of units used beyond what was reserved.
+    #[serde(default, skip_serializing_if = "Overrun::is_debt")]
+    pub overrun: Overrun,
     /// Only this agent.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub agent: String,
@@ -281,6 +320,8 @@ pub struct LimitFact {
     pub key: Vec<KeyPart>,
     /// Refuse, or count only.
     pub mode: LimitMode,
+    /// What becomes of units used beyond what was reserved.
+    pub overrun: Overrun,
     /// Only this agent, or [`KeyedId::NONE`].
     pub agent: KeyedId,
     /// Only this action name, or none.

@@ -107,7 +107,8 @@ impl AgentStatus {
 /// Why the verdict is what it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Reason {
-    /// `policy`, `hold-order`, `quota-exceeded`, `agent-state`, `risk`, `cost-above-cap` …
+    /// `policy`, `hold-order`, `quota-exceeded`, `agent-state`, `risk`, `cost-above-cap`,
+    /// `reservations-full` …
     pub code: String,
     /// The rule, limit or hold-order, and what it says.
     pub detail: String,
@@ -164,6 +165,56 @@ pub struct QuotaState {
 
 /// Seconds until a lifetime cap is whole again.
 pub const RESET_NEVER_S: u64 = u64::MAX.div_ceil(1_000_000_000);
+
+/// Amounts that a decision holds until its outcome is told at `/v1/decisions/{decision_id}/outcome`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct Reservation {
+    /// Log time at which it expires, nanoseconds since 1970.
+    pub expires_at_ns: u64,
+}
+
+/// What a client says of an action that it reserved for.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum ActionOutcome {
+    /// Amounts used, by unit, sorted, each unit once. A reserved unit that is left out was used as reserved.
+    Used(Vec<(String, u64)>),
+    /// Nothing was used.
+    Released,
+}
+
+/// The end of a reservation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct Settlement {
+    /// The decision that reserved.
+    pub decision_id: DecisionId,
+    /// `committed` or `released`.
+    pub state: String,
+    /// The limits of whose counters it held something, afterwards.
+    pub quota: Vec<SettledQuota>,
+    /// Log time of the settlement, nanoseconds since 1970.
+    pub settled_at_ns: u64,
+    /// True where the same settlement was made before; this is its record.
+    pub replayed: bool,
+    /// The record.
+    pub audit: AuditPosition,
+}
+
+/// One limit after a settlement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SettledQuota {
+    /// The limit.
+    #[serde(flatten)]
+    pub quota: QuotaState,
+    /// Units used beyond what was reserved that the limit's overrun policy leaves uncharged.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub uncharged: u64,
+}
+
+fn is_zero(amount: &u64) -> bool {
+    *amount == 0
+}
 
 /// The agent as the decision found and left it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -223,6 +274,9 @@ pub struct Decision {
     /// or where waiting would not help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// What the decision holds; absent where it reserved nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<Reservation>,
     /// The rules in force.
     pub revision: Revision,
     /// Log time of the decision, nanoseconds since 1970.

@@ -138,7 +138,7 @@ fn check_kind(kind: &LimitKind) -> Result<(), String> {
             within("period_s", *period_s, SECONDS_MAX)?;
             within("burst", *burst, AMOUNT_MAX)
         }
-        LimitKind::Lifetime { cap } => within("cap", *cap, AMOUNT_MAX),
+        LimitKind::Lifetime { cap } | LimitKind::Concurrency { cap } => within("cap", *cap, AMOUNT_MAX),
         LimitKind::Budget { cap, window_s } | LimitKind::Rolling { cap, window_s } => {
             within("cap", *cap, AMOUNT_MAX)?;
             within("window_s", *window_s, SECONDS_MAX)
@@ -227,7 +227,18 @@ mod tests {
         let kind = LimitKind::Rate { amount: 60, period_s: 60, burst: 60 };
         let (id, unit) = ("l".to_owned(), "requests".to_owned());
         let (agent, tool, cohort) = Default::default();
-        LimitSpec { id, tenant: tenant.into(), unit, kind, key, mode: Default::default(), agent, tool, cohort }
+        LimitSpec {
+            id,
+            tenant: tenant.into(),
+            unit,
+            kind,
+            key,
+            mode: Default::default(),
+            overrun: Default::default(),
+            agent,
+            tool,
+            cohort,
+        }
     }
 
     #[test]
@@ -265,6 +276,7 @@ mod tests {
         let mut put = |kind| change(&mut state, AskV1::PutLimit(LimitSpec { kind, ..limit("t", vec![]) }));
         for bad in [
             LimitKind::Lifetime { cap: 0 },
+            LimitKind::Concurrency { cap: 0 },
             LimitKind::Lifetime { cap: (1 << 48) + 1 },
             LimitKind::Rolling { cap: 0, window_s: 60 },
             LimitKind::Rolling { cap: 1, window_s: 0 },

@@ -5,7 +5,7 @@
 //! kept in units/period_ns, so a nanosecond leaks exactly `amount` of it and no fraction is ever lost. Admitted cost
 //! in any interval of t is at most `amount/period · t + burst`.
 //! *Budgets* count within calendar windows `now / window`, *rolling* ones within the last `window`, see [`super::rolling`].
-//! *Lifetime* caps count for ever.
+//! *Lifetime* caps count for ever, *concurrency* counts reservations while they live.
 //!
 //! Changing a limit keeps its level in units (rounded up) and the time of the last charge; a limit that was lowered
 //! below its level admits nothing until enough has leaked or expired. What a shorter window has let go does not come
@@ -49,6 +49,11 @@ pub enum Meter {
         /// Nanoseconds, at least 1 s.
         window_ns: u64,
     },
+    /// A cap on live reservations.
+    Concurrency {
+        /// Reservations.
+        cap: u64,
+    },
 }
 
 /// A stored counter. Absent is the same as whole.
@@ -77,6 +82,11 @@ pub enum Bucket {
     },
     /// Of a rolling window; up to 528 B more than the others.
     Rolling(Cells),
+    /// Of live reservations.
+    Concurrency {
+        /// How many live.
+        live: u64,
+    },
 }
 
 /// Whether a cost fits now.
@@ -88,7 +98,7 @@ pub enum Fit {
     After(u64),
     /// It is more than the limit could ever give.
     Never,
-    /// There is no room left and waiting makes none.
+    /// There is no room left, and none comes at a time that is known.
     Exhausted,
     /// The group keeps as many counters that never end as it may, and this would be one more.
     NoCounter,
@@ -105,6 +115,7 @@ impl Meter {
             }
             LimitKind::Budget { cap, window_s } => Self::Budget { cap, window_ns: nanoseconds(window_s) },
             LimitKind::Lifetime { cap } => Self::Lifetime { cap },
+            LimitKind::Concurrency { cap } => Self::Concurrency { cap },
             LimitKind::Rolling { cap, window_s } => Self::Rolling { cap, window_ns: nanoseconds(window_s) },
         }
     }
@@ -113,13 +124,21 @@ impl Meter {
     pub fn cap(&self) -> u64 {
         match *self {
             Self::Rate { burst, .. } => burst,
-            Self::Budget { cap, .. } | Self::Lifetime { cap } | Self::Rolling { cap, .. } => cap,
+            Self::Budget { cap, .. }
+            | Self::Lifetime { cap }
+            | Self::Rolling { cap, .. }
+            | Self::Concurrency { cap } => cap,
         }
     }
 
     /// True where a counter, once charged, is never whole again.
     pub fn is_lasting(&self) -> bool {
         matches!(self, Self::Lifetime { .. })
+    }
+
+    /// True where reservations are counted instead of what they reserve.
+    pub fn counts_reservations(&self) -> bool {
+        matches!(self, Self::Concurrency { .. })
     }
 
     /// What a counter holds at `now_ns`, in this meter's scale (rates: units/period_ns; others: units).
@@ -136,6 +155,7 @@ impl Meter {
             }
             (Self::Lifetime { .. }, Some(&Bucket::Lifetime { spent })) => u128::from(spent),
             (Self::Rolling { window_ns, .. }, Some(Bucket::Rolling(cells))) => cells.used(window_ns, now_ns),
+            (Self::Concurrency { .. }, Some(&Bucket::Concurrency { live })) => u128::from(live),
             // Nothing charged, an earlier window, or a counter of another kind.
             _ => 0,
         }
@@ -157,7 +177,7 @@ impl Meter {
         sometimes!(matches!(self, Self::Rate { .. }), "a rate limit refused something");
         sometimes!(matches!(self, Self::Budget { .. }), "a budget ran out");
         match self.wait_ns(bucket, room, now_ns) {
-            u64::MAX if self.is_lasting() => Fit::Exhausted,
+            u64::MAX if self.is_lasting() || self.counts_reservations() => Fit::Exhausted,
             wait_ns => Fit::After(wait_ns),
         }
     }
@@ -170,10 +190,41 @@ impl Meter {
             (Self::Rate { period_ns, .. }, _) => Bucket::Rate { at_ns: now_ns, level, period_ns },
             (Self::Budget { .. }, _) => Bucket::Budget { at_ns: now_ns, spent },
             (Self::Lifetime { .. }, _) => Bucket::Lifetime { spent },
+            (Self::Concurrency { .. }, _) => Bucket::Concurrency { live: spent },
             (Self::Rolling { window_ns, .. }, Some(Bucket::Rolling(cells))) => {
                 Bucket::Rolling(cells.charged(cost, window_ns, now_ns))
             }
             (Self::Rolling { window_ns, .. }, _) => Bucket::Rolling(Cells::default().charged(cost, window_ns, now_ns)),
+        }
+    }
+
+    /// The counter after giving back `units` of what was charged at `held_ns`, under the same amounts as now.
+    ///
+    /// It never falls below what it would hold had they never been charged. A window gives back only what it still
+    /// counts. A rate gives back what cannot have leaked since: had `units` never been in the bucket, the rest of it
+    /// would have leaked at most `amount` per period less; so the two levels differ by at least `units` minus all that
+    /// can leak in that time, and that much is safe. `None` where nothing changes.
+    pub fn refunded(&self, bucket: &Bucket, units: u64, held_ns: u64, now_ns: u64) -> Option<Bucket> {
+        match (*self, bucket) {
+            (Self::Rate { amount, period_ns, .. }, Bucket::Rate { .. }) => {
+                let leaked = u128::from(now_ns.saturating_sub(held_ns)) * u128::from(amount);
+                let level = self.used(Some(bucket), now_ns).saturating_sub(self.scaled(units).saturating_sub(leaked));
+                Some(Bucket::Rate { at_ns: now_ns, level, period_ns })
+            }
+            (Self::Budget { window_ns, .. }, &Bucket::Budget { at_ns, spent }) => {
+                let counts = held_ns >= window_start(now_ns, window_ns);
+                counts.then_some(Bucket::Budget { at_ns, spent: spent.saturating_sub(units) })
+            }
+            (Self::Rolling { window_ns, .. }, Bucket::Rolling(cells)) => {
+                Some(Bucket::Rolling(cells.refunded(units, held_ns, window_ns, now_ns)))
+            }
+            (Self::Lifetime { .. }, &Bucket::Lifetime { spent }) => {
+                Some(Bucket::Lifetime { spent: spent.saturating_sub(units) })
+            }
+            (Self::Concurrency { .. }, &Bucket::Concurrency { live }) => {
+                Some(Bucket::Concurrency { live: live.saturating_sub(units) })
+            }
+            _ => None,
         }
     }
 
@@ -203,7 +254,7 @@ impl Meter {
             }
             (Self::Budget { window_ns, .. }, _) => window_left_ns(now_ns, window_ns),
             (Self::Rolling { window_ns, .. }, Some(Bucket::Rolling(cells))) => cells.wait_ns(room, window_ns, now_ns),
-            (Self::Lifetime { .. } | Self::Rolling { .. }, _) => u64::MAX,
+            (Self::Lifetime { .. } | Self::Rolling { .. } | Self::Concurrency { .. }, _) => u64::MAX,
         }
     }
 

@@ -89,6 +89,19 @@ impl Cells {
         }
         Self(kept)
     }
+
+    /// The counter after giving back units of what was charged at `held_ns`, under the same window as now: they are in
+    /// the cell of that sub-window, if it still counts.
+    pub fn refunded(&self, units: u64, held_ns: u64, window_ns: u64, now_ns: u64) -> Self {
+        let mut cells = self.clone();
+        let sub_ns = window_ns.div_ceil(SUB_WINDOWS).max(1);
+        let holds = |cell: &&mut Cell| cell.last_ns / sub_ns == held_ns / sub_ns;
+        if let Some(cell) = cells.0.iter_mut().find(holds).filter(|cell| cell.is_live(window_ns, now_ns)) {
+            cell.amount = cell.amount.saturating_sub(units);
+        }
+        cells.0.retain(|cell| cell.amount > 0);
+        cells
+    }
 }
 
 #[cfg(test)]

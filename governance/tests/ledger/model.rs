@@ -14,10 +14,10 @@ use proptest::prelude::*;
 use crate::bench::{Bench, SECOND_NS, START_NS, id, limit, request};
 
 /// What one limit admitted: when, how much.
-type History = Vec<(u64, u64)>;
+pub type History = Vec<(u64, u64)>;
 
 /// Used units of a rate, in units/period_ns: walk the whole history, leak, add.
-fn level(history: &History, amount: u64, period_ns: u64, now_ns: u64) -> u128 {
+pub fn level(history: &History, amount: u64, period_ns: u64, now_ns: u64) -> u128 {
     let (mut level, mut last_ns) = (0u128, 0u64);
     let leak = |level: u128, ns: u64| level.saturating_sub(u128::from(ns) * u128::from(amount));
     for (at_ns, cost) in history {
@@ -28,7 +28,7 @@ fn level(history: &History, amount: u64, period_ns: u64, now_ns: u64) -> u128 {
 }
 
 /// True where the naive model has room.
-fn has_room(kind: &LimitKind, history: &History, cost: u64, now_ns: u64) -> bool {
+pub fn has_room(kind: &LimitKind, history: &History, cost: u64, now_ns: u64) -> bool {
     match *kind {
         LimitKind::Rate { amount, period_s, burst } => {
             let period_ns = period_s * SECOND_NS;
@@ -40,13 +40,14 @@ fn has_room(kind: &LimitKind, history: &History, cost: u64, now_ns: u64) -> bool
             let spent: u64 = history.iter().filter(|(at, _)| window(*at) == window(now_ns)).map(|(_, cost)| cost).sum();
             spent + cost <= cap
         }
+        LimitKind::Concurrency { .. } => unreachable!("nothing reserves here"),
         LimitKind::Lifetime { cap } => history.iter().map(|(_, cost)| cost).sum::<u64>() + cost <= cap,
         LimitKind::Rolling { cap, window_s } => rolled(history, window_s * SECOND_NS, now_ns) + cost <= cap,
     }
 }
 
 /// What a rolling window holds: each charge counts for a window after the latest charge of its 1/32 of a window.
-fn rolled(history: &History, window_ns: u64, now_ns: u64) -> u64 {
+pub fn rolled(history: &History, window_ns: u64, now_ns: u64) -> u64 {
     let part = |ns: u64| ns / window_ns.div_ceil(32);
     let latest = |at_ns: u64| history.iter().map(|(at, _)| *at).filter(|at| part(*at) == part(at_ns)).max();
     let counts = |at_ns: u64| latest(at_ns).is_some_and(|latest_ns| now_ns < latest_ns + window_ns);
@@ -54,7 +55,7 @@ fn rolled(history: &History, window_ns: u64, now_ns: u64) -> u64 {
 }
 
 /// The guarantee as users read it: no interval admits more than the limit says.
-fn check_never_over(kind: &LimitKind, history: &History) {
+pub fn check_never_over(kind: &LimitKind, history: &History) {
     for first in 0..history.len() {
         let mut sum = 0u128;
         for (at_ns, cost) in &history[first..] {
@@ -72,6 +73,7 @@ fn check_never_over(kind: &LimitKind, history: &History) {
                     }
                     assert!(sum <= u128::from(cap), "{sum} in one window under {kind:?}");
                 }
+                LimitKind::Concurrency { .. } => unreachable!("nothing reserves here"),
                 LimitKind::Lifetime { cap } => assert!(sum <= u128::from(cap), "{sum} in all under {kind:?}"),
                 LimitKind::Rolling { cap, window_s } => {
                     if at_ns - history[first].0 >= window_s * SECOND_NS {
@@ -143,7 +145,7 @@ fn step(bench: &mut Bench, limits: &mut [Modelled], step: &Step) {
     bench.now_ns += step.wait_ns;
     let now_ns = bench.now_ns;
     let mut decide = bench.decision(AGENTS[step.agent]);
-    decide.costs = vec![CostV1 { unit: id("requests"), amount: step.cost }];
+    decide.costs = vec![CostV1 { unit: id("requests"), amount: step.cost, is_reserved: false }];
     if step.policy_blocks {
         // Escalation denies without being a violation, so that risk stays out of this.
         decide.evaluation.verdict.0 = Verdict::Escalate;
@@ -198,7 +200,7 @@ fn check_retry_after(
     for (wait_ns, expected) in [(retry_after_ns - 1, false), (retry_after_ns, true)] {
         let mut later = Bench { ledger: probe.clone(), now_ns: bench.now_ns + wait_ns };
         let mut decide = later.decision(AGENTS[step.agent]);
-        decide.costs = vec![CostV1 { unit: id("requests"), amount: step.cost }];
+        decide.costs = vec![CostV1 { unit: id("requests"), amount: step.cost, is_reserved: false }];
         assert_eq!(later.decide(decide).verdict.is_allowed(), expected, "after {wait_ns} of {retry_after_ns}");
     }
 }

@@ -7,12 +7,14 @@ use std::fmt::Write as _;
 
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use nethical_governance::agent::AgentFacts;
-use nethical_governance::command::{CostV1, DecideV1, DetectionV1, HeaderV1, HoldOrderV1, RequestKey, VerdictWord};
+use nethical_governance::command::{
+    CostV1, DecideV1, DetectionV1, HeaderV1, HoldOrderV1, RequestKey, SettleV1, VerdictWord,
+};
 use nethical_governance::dedup::DedupBounds;
-use nethical_governance::ledger::{Applied, Ledger};
-use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1};
+use nethical_governance::ledger::{Applied, Lapsed, Ledger};
+use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, SettledV1};
 use nethical_protocol::control::{
-    ControlFact, HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Placement, TenantFact,
+    ControlFact, HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Overrun, Placement, TenantFact,
 };
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::ids::{ControlRevision, LimitNumber};
@@ -60,6 +62,8 @@ impl Runner for Script {
             "place" => self.order(&mut words, HeaderV1::PlaceHoldOrder)?,
             "lift" => self.order(&mut words, HeaderV1::LiftHoldOrder)?,
             "tick" => self.apply(HeaderV1::Tick),
+            "settle" => self.settle(&mut words, false)?,
+            "release" => self.settle(&mut words, true)?,
             "control" => self.control(&mut words)?,
             "agent" => view(&self.bench.ledger.agent_view(&actor("t", words.next()?))),
             "usage" => self.usage(&mut words)?,
@@ -85,7 +89,10 @@ impl Script {
         let applied = self.bench.ledger.apply_entry(self.log_term, &entry).expect("our own apply version").remove(0);
         assert_eq!(twin.apply_entry(self.log_term, &entry).expect("our own apply version").remove(0), applied);
         assert_eq!(twin.digest(), self.bench.ledger.digest());
-        show(&applied)
+        let lapsed = self.bench.ledger.take_lapsed();
+        assert_eq!(twin.take_lapsed(), lapsed);
+        let show_lapsed = |lapsed: &Lapsed| format!("leaf {}: {}", lapsed.leaf_index, settled(&lapsed.settled));
+        lapsed.iter().map(show_lapsed).chain([show(&applied)]).collect()
     }
 
     fn set_time(&mut self, words: &mut Words<'_>) -> Result<String, Failure> {
@@ -135,8 +142,12 @@ impl Script {
         for (unit, amount) in [("requests", "1"), ("tokens", "")] {
             let amount = words.key(unit).unwrap_or(amount);
             if !amount.is_empty() {
-                decide.costs.push(CostV1 { unit: id(unit), amount: amount.parse()? });
+                decide.costs.push(CostV1 { unit: id(unit), amount: amount.parse()?, is_reserved: false });
             }
+        }
+        if let Some(amount) = words.key("reserve") {
+            decide.costs.push(CostV1 { unit: id("tokens"), amount: amount.parse()?, is_reserved: true });
+            decide.reserve_ttl_s = (nanoseconds(words.key("ttl").unwrap_or("60s"))? / SECOND_NS) as u32;
         }
         if let Some(word) = words.key("verdict") {
             decide.evaluation.verdict = VerdictWord(Verdict::from_word(word).ok_or("verdict=")?);
@@ -159,6 +170,16 @@ impl Script {
             None => self.bench.now_ns,
         };
         Ok(request(words.key("id").unwrap_or(""), words.key("body").unwrap_or(""), issued_ns / 1_000_000))
+    }
+
+    fn settle(&mut self, words: &mut Words<'_>, is_release: bool) -> Result<String, Failure> {
+        let decision = words.next()?.parse()?;
+        let used = words.key("tokens").map(|text| text.parse::<u64>()).transpose()?;
+        let mut content = [u8::from(is_release); 8];
+        content[..7].copy_from_slice(&used.unwrap_or(0).to_le_bytes()[..7]);
+        let used = used.map(|used| (id("tokens"), used)).into_iter().collect();
+        let slot = actor("t", "a").slot;
+        Ok(self.apply(HeaderV1::SettleReservation(SettleV1 { slot, decision, content, is_release, used })))
     }
 
     fn order(&mut self, words: &mut Words<'_>, header: fn(HoldOrderV1) -> HeaderV1) -> Result<String, Failure> {
@@ -187,7 +208,7 @@ impl Script {
         let ledger = &self.bench.ledger;
         let now_ns = ledger.now_ns().saturating_sub(START_NS);
         format!(
-            "now={} leaves={} revision={} agents={} buckets={} remembered={} covered={}s",
+            "now={} leaves={} revision={} agents={} buckets={} remembered={} covered={}s reserved={}",
             duration(now_ns),
             ledger.leaf_count(),
             ledger.control_revision(),
@@ -195,6 +216,7 @@ impl Script {
             ledger.bucket_count(),
             ledger.remembered_count(),
             ledger.seconds_covered(),
+            ledger.reservation_count(),
         )
     }
 }
@@ -231,6 +253,8 @@ fn limit_fact(words: &mut Words<'_>) -> Result<LimitFact, Failure> {
         LimitKind::Rate { amount, period_s, burst: words.key("burst").ok_or("burst=")?.parse()? }
     } else if let Some(cap) = words.key("lifetime") {
         LimitKind::Lifetime { cap: cap.parse()? }
+    } else if let Some(cap) = words.key("concurrency") {
+        LimitKind::Concurrency { cap: cap.parse()? }
     } else if let Some(rolling) = words.key("rolling") {
         let (cap, window_s) = per(rolling)?;
         LimitKind::Rolling { cap, window_s }
@@ -241,6 +265,9 @@ fn limit_fact(words: &mut Words<'_>) -> Result<LimitFact, Failure> {
     let mut fact = limit(number, words.key("unit").unwrap_or("requests"), kind);
     let mode = words.key("mode").unwrap_or("enforce");
     fact.mode = LimitMode::ALL.into_iter().find(|known| known.as_str() == mode).ok_or("mode=")?;
+    if words.key("overrun") == Some("cap") {
+        fact.overrun = Overrun::Cap;
+    }
     fact.agent = id(words.key("agent").unwrap_or(""));
     fact.tool = id(words.key("tool").unwrap_or(""));
     fact.cohort = id(words.key("cohort").unwrap_or(""));
@@ -315,6 +342,8 @@ fn show(applied: &Applied) -> String {
         OutcomeV1::HoldChanged { status, epoch } => format!("{} epoch={epoch}", status.as_str()),
         OutcomeV1::ControlApplied { revision } => format!("revision {revision}"),
         OutcomeV1::NoEffect => "no effect".to_owned(),
+        OutcomeV1::Settled(outcome) => settled(outcome),
+        OutcomeV1::NoReservation => "no such reservation".to_owned(),
     };
     if let Some(leaf_index) = applied.leaf_index {
         text = format!("leaf {leaf_index}: {text}");
@@ -338,6 +367,18 @@ fn decision(decided: &DecidedV1) -> String {
     text
 }
 
+fn settled(settled: &SettledV1) -> String {
+    let costs: Vec<String> = settled.costs.iter().map(|(_, held, used)| format!("{used} of {held}")).collect();
+    let mut text = format!("reservation {} {}: {}\n", settled.decision, settled.end.as_str(), costs.join(", "));
+    for of_limit in &settled.quota {
+        text.push_str(&quota(&of_limit.quota));
+        if of_limit.uncharged > 0 {
+            text.insert_str(text.len() - 1, &format!(", {} not charged", of_limit.uncharged));
+        }
+    }
+    text
+}
+
 fn reason(reason: &ReasonV1) -> String {
     match reason {
         ReasonV1::Policy(_) => "policy".to_owned(),
@@ -346,6 +387,7 @@ fn reason(reason: &ReasonV1) -> String {
         ReasonV1::Hold(id) => format!("hold {id}"),
         ReasonV1::QuotaExceeded(number) => format!("limit {number} exceeded"),
         ReasonV1::CostAboveCap(number) => format!("cost above limit {number}"),
+        ReasonV1::ReservationsFull => "too many reservations".to_owned(),
         ReasonV1::RiskTier(tier) => format!("risk {}", tier.as_str()),
     }
 }

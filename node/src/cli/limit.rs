@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
 
 use nethical_cluster::api::LimitUsage;
-use nethical_protocol::control::{ControlAck, KeyPart, LimitKind, LimitMode, LimitSpec};
+use nethical_protocol::control::{ControlAck, KeyPart, LimitKind, LimitMode, LimitSpec, Overrun};
 use nethical_protocol::decision::RESET_NEVER_S;
 
 use super::EndpointArgs;
@@ -17,7 +17,8 @@ pub enum LimitCommand {
     /// Set a limit; one with the same tenant and id is replaced and its counters go on.
     #[command(
         after_help = "Give one of --rate N --period-s S [--burst B], --budget N --window-s S (calendar windows),\n\
-        --rolling N --window-s S (every window of that length) and --lifetime N (never resets).\n\n\
+        --rolling N --window-s S (every window of that length), --lifetime N (never resets) and\n\
+        --concurrency N (live reservations).\n\n\
         Examples:\n  nethical limit set airline per-agent --rate 60 --period-s 60 --key agent\n  \
         nethical limit set bank daily-money --budget 5000000 --window-s 86400 --unit usd_micros --key tenant\n  \
         nethical limit set bank per-day --rolling 20 --window-s 86400 --tool transfer --key agent\n  \
@@ -62,6 +63,9 @@ pub struct SetArgs {
     /// Refuse; or count what would have been admitted (shadow) or what goes ahead (soft).
     #[arg(long, value_enum, default_value_t = ModeArg::Enforce)]
     pub mode: ModeArg,
+    /// Used beyond what was reserved: charge it and let later actions wait (debt), or report it only (cap).
+    #[arg(long, value_enum, default_value_t = OverrunArg::Debt)]
+    pub overrun: OverrunArg,
     /// Only this agent.
     #[arg(long, default_value = "")]
     pub agent: String,
@@ -91,6 +95,9 @@ pub struct KindArgs {
     /// Units once and for all.
     #[arg(long, value_name = "N")]
     pub lifetime: Option<u64>,
+    /// Live reservations.
+    #[arg(long, value_name = "N")]
+    pub concurrency: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -108,6 +115,12 @@ pub enum ModeArg {
     Enforce,
     Shadow,
     Soft,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OverrunArg {
+    Debt,
+    Cap,
 }
 
 #[derive(Debug, Args)]
@@ -148,6 +161,10 @@ impl SetArgs {
             kind: self.kind(),
             key: self.key.iter().map(|part| part.part()).collect(),
             mode: self.mode.mode(),
+            overrun: match self.overrun {
+                OverrunArg::Debt => Overrun::Debt,
+                OverrunArg::Cap => Overrun::Cap,
+            },
             agent: self.agent.clone(),
             tool: self.tool.clone(),
             cohort: self.cohort.clone(),
@@ -162,6 +179,7 @@ impl SetArgs {
             }
             KindArgs { rolling: Some(cap), .. } => LimitKind::Rolling { cap, window_s },
             KindArgs { lifetime: Some(cap), .. } => LimitKind::Lifetime { cap },
+            KindArgs { concurrency: Some(cap), .. } => LimitKind::Concurrency { cap },
             KindArgs { budget, .. } => LimitKind::Budget { cap: budget.unwrap_or_default(), window_s },
         }
     }
@@ -222,6 +240,7 @@ fn describe(kind: &LimitKind) -> String {
         LimitKind::Budget { cap, window_s } => format!("{cap} in each {window_s} s"),
         LimitKind::Rolling { cap, window_s } => format!("{cap} in any {window_s} s"),
         LimitKind::Lifetime { cap } => format!("{cap} for ever"),
+        LimitKind::Concurrency { cap } => format!("{cap} at once"),
     }
 }
 
@@ -298,6 +317,7 @@ mod tests {
         for (words, kind) in [
             ("--rolling 5 --window-s 60", LimitKind::Rolling { cap: 5, window_s: 60 }),
             ("--budget 5 --window-s 60", LimitKind::Budget { cap: 5, window_s: 60 }),
+            ("--concurrency 5", LimitKind::Concurrency { cap: 5 }),
             ("--lifetime 5", LimitKind::Lifetime { cap: 5 }),
         ] {
             let line = ["x", "a", "b", "--mode", "soft"].into_iter().chain(words.split(' '));
