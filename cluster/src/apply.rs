@@ -258,3 +258,6 @@ impl Machine for PartitionMachine {
         self.position.send_replace((term, index));
     }
 }
+
+#[cfg(test)]
+mod tests;

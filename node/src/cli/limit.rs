@@ -25,7 +25,7 @@ pub enum LimitCommand {
         nethical limit set bank trial --lifetime 1000000 --unit tokens.input --key agent --mode soft\n  \
         nethical limit set airline refunds --budget 5 --window-s 3600 --tool issue_refund --key agent --mode shadow"
     )]
-    Set(SetArgs),
+    Set(Box<SetArgs>),
     /// List limits.
     #[command(after_help = "Examples:\n  nethical limit list\n  nethical limit list --tenant airline -o json")]
     List(ListArgs),
@@ -49,7 +49,7 @@ pub struct SetArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub period_s: u64,
     /// Units that may come at once; the rate where left out.
-    #[arg(long, value_name = "N", requires = "rate")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["budget", "rolling", "lifetime", "concurrency"])]
     pub burst: Option<u64>,
     /// Length of the window in seconds; 86400 is a UTC day.
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
