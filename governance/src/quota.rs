@@ -11,6 +11,9 @@
 //!   stays violated until what lies beyond has leaked or expired. It never adds to the time after which to come back.
 //! - Counters of lifetime caps never end. A group keeps at most `LIFETIME_COUNTERS_MAX` of them; a limit that would need
 //!   one more refuses as if it were exhausted, and a shadow or soft one does not count.
+//! - What an action reserves is charged like any cost and held until its outcome is known; then it is replaced by what
+//!   was used, see [`Quota::settle_hold`]. Use beyond the reserve is debt or only reported, as the limit says.
+//! - A concurrency limit counts reservations, 1 each. An action that reserves nothing needs room for one and takes none.
 //! - A limit matches only actions that name its unit. A cost of 0 asks and never charges or violates.
 //!
 //! Counters are keyed by slot first and hold absolute log time; whole ones are swept away a few at a time. A limit over

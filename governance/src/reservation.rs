@@ -2,7 +2,8 @@
 //!
 //! A reservation's id is its decision's leaf index. It ends exactly once: by its settlement or by its expiry, both at
 //! positions of the log. Ended ones are remembered as requests are (`dedup`), so a second settlement gets the first
-//! one's record. Bounded by agent and by group. It must not touch counters; `quota` does.
+//! one's record; each end takes one of the group's remembered ids. Bounded by agent and by group. It must not touch
+//! counters; `quota` does.
 
 use std::collections::BTreeMap;
 

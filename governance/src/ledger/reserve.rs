@@ -8,7 +8,6 @@
 //!   name the leaf that says how it ended, expiry included. Where even that is forgotten there is no such reservation.
 
 use nethical_protocol::limits::LIMITS_MATCHING_MAX;
-use nethical_protocol::sometimes;
 
 use super::expire::Timer;
 use super::{Lapsed, Ledger};
@@ -28,7 +27,6 @@ impl Ledger {
     /// True where the agent and the group may have one more reservation, which holds so much.
     pub(super) fn may_reserve(&self, decide: &DecideV1, holds: &[Hold]) -> bool {
         let has_room = self.reservations.has_room(&AgentKey::from(decide.actor));
-        sometimes!(!has_room, "an agent or a group had too many reservations");
         has_room && holds.len() <= LIMITS_MATCHING_MAX && decide.reserve_ttl_s > 0
     }
 
@@ -50,7 +48,6 @@ impl Ledger {
             return ended.unwrap_or(OutcomeV1::NoReservation);
         };
         self.disarm(reservation.until_ns, Timer::Reservation(key));
-        sometimes!(settle.is_release, "a reservation was released");
         let end = if settle.is_release { EndV1::Released } else { EndV1::Committed };
         self.dedup.remember(&request, key.slot, self.next_leaf);
         OutcomeV1::Settled(self.end(key, &reservation, end, settle))
@@ -59,7 +56,6 @@ impl Ledger {
     /// Called at its time, before the command that moved time: nobody settled it. Makes a leaf of its own.
     pub(super) fn expire_reservation(&mut self, key: ReservationKey) {
         let Some(reservation) = self.reservations.take(&key) else { return };
-        sometimes!(true, "a reservation expired");
         let leaf_index = self.next_leaf;
         self.next_leaf += 1;
         self.dedup.remember(&key.request(EXPIRED, self.now_ms()), key.slot, leaf_index);

@@ -219,12 +219,16 @@ fn the_digest_sees_every_kind_of_state() {
     let mut remembered = decide.clone();
     remembered.request = request("r1", "x", bench.now_ns / 1_000_000);
     let order = bench.order("b", HoldEffect::Block, SECOND_NS);
+    let mut reserving = bench.decision("c");
+    (reserving.costs[0].is_reserved, reserving.reserve_ttl_s) = (true, 9);
     let headers = [
         HeaderV1::Decide(decide),
         HeaderV1::Decide(remembered),
         control(2, 3, vec![ControlFact::Limit(fact)]),
         HeaderV1::PlaceHoldOrder(order.clone()),
         HeaderV1::LiftHoldOrder(order),
+        HeaderV1::Decide(reserving),
+        HeaderV1::SettleReservation(SettleV1::release(actor("t", "c").slot, 8, [0; 8])),
     ];
     for header in headers {
         let applied = bench.apply(header);
