@@ -129,3 +129,49 @@ fn forgotten(id: DecisionId) -> Problem {
     let detail = format!("the reservation of decision {id} ended so long ago that the group forgot how");
     Problem::new(Code::RequestTooOld, detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use nethical_audit::keys::TenantKeys;
+    use nethical_protocol::control::TenantSpec;
+    use nethical_protocol::ids::{GroupId, LogId};
+
+    use super::*;
+
+    fn tenant() -> Tenant {
+        let spec = TenantSpec { tenant: "t".into(), placement: Default::default() };
+        Tenant { spec, keys: TenantKeys::new(&[7; 32]), id: KeyedId([1; 16]) }
+    }
+
+    fn settle(outcome: ActionOutcome) -> Result<SettleV1, Problem> {
+        let tenant = tenant();
+        let costs = ["requests", "tokens", "usd"].map(|unit| (tenant.keys.keyed_id("unit", unit), 5)).to_vec();
+        let decided = DecisionLeaf { slot: 9, costs, reserved: 0b110, ..DecisionLeaf::default() };
+        let log = LogId { group: GroupId(2), era: 1 };
+        let ask = SettleAskV1 { decision: DecisionId { log, leaf_index: 42 }, outcome };
+        let travelled = SettleAskV1::from_bytes(&ask.to_bytes()).expect("our own bytes");
+        assert_eq!(travelled, ask);
+        settle_of(&tenant, &decided, &travelled)
+    }
+
+    fn used(unit: &str, amount: u64) -> ActionOutcome {
+        ActionOutcome::Used(vec![(unit.to_owned(), amount)])
+    }
+
+    #[test]
+    fn only_reserved_units_can_be_settled_and_each_outcome_has_its_own_content() {
+        let tokens = settle(used("tokens", 3)).expect("tokens are reserved");
+        let unit = tenant().keys.keyed_id("unit", "tokens");
+        assert_eq!((tokens.slot, tokens.decision, &tokens.used[..]), (Slot(9), 42, &[(unit, 3)][..]));
+        assert_eq!(settle(used("tokens", 3)).expect("the same again").content, tokens.content);
+        for unit in ["requests", "tokens.input"] {
+            assert_eq!(settle(used(unit, 3)).map_err(|problem| problem.code), Err(Code::MalformedRequest), "{unit}");
+        }
+        let others = [used("tokens", 4), used("usd", 3), ActionOutcome::Used(vec![]), ActionOutcome::Released];
+        let mut contents: Vec<_> = others.map(|outcome| settle(outcome).expect("well formed").content).into();
+        contents.push(tokens.content);
+        contents.sort();
+        contents.dedup();
+        assert_eq!(contents.len(), 5);
+    }
+}
