@@ -51,6 +51,8 @@ pub enum LeafEvent {
         /// Root of that log.
         old_root: [u8; 32],
     },
+    /// A reservation was settled, or expired.
+    ReservationEnded(Box<ReservationLeaf>),
 }
 
 /// A decision: who, what, what was found, what was decided.
@@ -104,6 +106,10 @@ pub struct DecisionLeaf {
     pub risk_terms: [u16; 5],
     /// Nanoseconds until every violated limit would pass.
     pub retry_after_ns: u64,
+    /// Seconds that the reserved costs may be held; 0 where none is reserved.
+    pub reserve_ttl_s: u32,
+    /// Bit n: the cost at position n is reserved.
+    pub reserved: u16,
     /// The rules that determined policy's verdict.
     pub rules: Vec<[u8; 8]>,
     /// (detector, severity).
@@ -132,6 +138,8 @@ pub mod reason {
     pub const COST_ABOVE_CAP: u8 = 6;
     /// Number: the tier.
     pub const RISK_TIER: u8 = 7;
+    /// Number: 0.
+    pub const RESERVATIONS_FULL: u8 = 8;
 }
 
 /// One limit in a decision.
@@ -145,7 +153,7 @@ pub struct QuotaLeaf {
     pub remaining: u64,
     /// Nanoseconds until whole again.
     pub reset_ns: u64,
-    /// Bit 0 violated, bit 1 shadow.
+    /// Bit 0 violated, bits 1 and 2 the mode: 0 enforce, 1 shadow, 2 soft.
     pub flags: u8,
 }
 
@@ -168,4 +176,25 @@ pub struct HoldLeaf {
     pub status: u8,
     /// The agent's epoch afterwards.
     pub epoch: u64,
+}
+
+/// The end of a reservation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReservationLeaf {
+    /// The slot.
+    pub slot: u16,
+    /// The tenant.
+    pub tenant: KeyedId,
+    /// The agent.
+    pub agent: KeyedId,
+    /// Leaf index of the decision that reserved.
+    pub decision: u64,
+    /// 0 committed, 1 released, 2 expired.
+    pub end: u8,
+    /// MAC of what the settlement said; "expired." where nobody said anything.
+    pub content: [u8; 8],
+    /// (unit, reserved, used).
+    pub costs: Vec<(KeyedId, u64, u64)>,
+    /// The limits of whose counters it held something, with the units that their overrun policies leave uncharged.
+    pub quota: Vec<(QuotaLeaf, u64)>,
 }

@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use nethical_protocol::action::Action;
+use nethical_protocol::action::{Action, Cost};
 use nethical_protocol::decision::{Decision, ItemAnswer};
 use nethical_protocol::error::{Code, Problem};
 
@@ -48,8 +48,25 @@ struct ActionJson<'a> {
     action: NameJson<'a>,
     resource: ResourceJson<'a>,
     context: &'a RawValue,
-    cost: std::collections::BTreeMap<&'a str, u64>,
+    cost: std::collections::BTreeMap<&'a str, CostJson>,
     options: OptionsJson,
+}
+
+/// Charged at once, or reserved.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum CostJson {
+    Charged(u64),
+    Reserved { reserve: u64, ttl_s: u64 },
+}
+
+impl CostJson {
+    fn of(cost: &Cost) -> Self {
+        match cost.ttl_s {
+            0 => Self::Charged(cost.amount),
+            ttl_s => Self::Reserved { reserve: cost.amount, ttl_s },
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -233,7 +250,7 @@ fn action_json(action: &Action) -> Result<ActionJson<'_>, serde_json::Error> {
         },
         resource: ResourceJson { kind: &action.resource_type, id: &action.resource_id },
         context: serde_json::from_str(&action.context_json)?,
-        cost: action.cost.iter().map(|cost| (cost.unit.as_str(), cost.amount)).collect(),
+        cost: action.cost.iter().map(|cost| (cost.unit.as_str(), CostJson::of(cost))).collect(),
         options: OptionsJson { explain: action.explain },
     })
 }

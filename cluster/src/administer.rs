@@ -25,7 +25,7 @@ use crate::replicate::machine::Machine;
 use crate::world::timeout;
 
 /// How long an administrative proposal may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An agent's group, for a tenant that exists.
 pub fn group_of_agent(core: &Core, tenant: &str, agent: &str) -> Result<GroupId, Problem> {

@@ -3,12 +3,13 @@
 //! First executions and replays of recorded outcomes are answered from the same leaf, so both say the same. Numbers
 //! become words here, with the names that this node knows; what it does not know is shown as a number.
 
-use nethical_audit::leaf::{DecisionLeaf, LeafV1, reason};
+use nethical_audit::leaf::{DecisionLeaf, LeafV1, ReservationLeaf, reason};
 use nethical_governance::detect;
-use nethical_governance::outcome::RiskTier;
+use nethical_governance::outcome::{EndV1, RiskTier};
+use nethical_protocol::control::LimitMode;
 use nethical_protocol::decision::{
-    AgentStatus, AgentSummary, AuditPosition, Decision, Obligation, QuotaState, Reason, Revision, Risk, RiskFactor,
-    Verdict, legacy_word,
+    AgentStatus, AgentSummary, AuditPosition, Decision, Obligation, QuotaState, Reason, Reservation, Revision, Risk,
+    RiskFactor, SettledQuota, Settlement, Verdict, legacy_word,
 };
 use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LimitNumber, LogId};
 
@@ -36,7 +37,8 @@ pub fn decision_of(
     let verdict = Verdict::ALL[usize::from(recorded.verdict).min(4)];
     let status = AgentStatus::ALL[usize::from(recorded.status).min(3)];
     let log = LogId { group: GroupId(leaf.group), era: leaf.era };
-    let violated = recorded.quota.iter().any(|quota| quota.flags & 3 == 1);
+    // 0 where no enforced limit refused, or where waiting would not help: then no time is named.
+    let wait_ns = Some(recorded.retry_after_ns).filter(|wait_ns| *wait_ns > 0);
     Decision {
         request_id: request_id.to_owned(),
         decision_id: DecisionId { log, leaf_index: leaf.leaf_index },
@@ -48,7 +50,10 @@ pub fn decision_of(
         risk: risk(recorded, wish.explain),
         agent: AgentSummary { state: status, epoch: recorded.epoch },
         quota: recorded.quota.iter().map(|quota| quota_words(view, quota)).collect(),
-        retry_after_ms: violated.then(|| recorded.retry_after_ns.div_ceil(1_000_000)),
+        retry_after_ms: wait_ns.map(|wait_ns| wait_ns.div_ceil(1_000_000)),
+        reservation: (recorded.reserve_ttl_s > 0 && verdict.is_allowed()).then(|| Reservation {
+            expires_at_ns: leaf.now_ns.saturating_add(u64::from(recorded.reserve_ttl_s).saturating_mul(1_000_000_000)),
+        }),
         revision: Revision {
             policy: ControlRevision(recorded.policy_rev),
             state: ControlRevision(recorded.control_rev),
@@ -56,6 +61,29 @@ pub fn decision_of(
         decided_at_ns: leaf.now_ns,
         degraded: false,
         replayed: wish.replayed,
+        audit: AuditPosition { log: log.origin(cluster), leaf_index: leaf.leaf_index, leaf_hash: hex::encode(hash) },
+    }
+}
+
+/// The settlement that a leaf records.
+pub fn settlement_of(
+    cluster: &str,
+    view: &ControlView,
+    leaf: &LeafV1,
+    hash: &[u8; 32],
+    ended: &ReservationLeaf,
+    replayed: bool,
+) -> Settlement {
+    let log = LogId { group: GroupId(leaf.group), era: leaf.era };
+    let quota = ended.quota.iter();
+    Settlement {
+        decision_id: DecisionId { log, leaf_index: ended.decision },
+        state: EndV1::ALL[usize::from(ended.end).min(2)].as_str().to_owned(),
+        quota: quota
+            .map(|(of, uncharged)| SettledQuota { quota: quota_words(view, of), uncharged: *uncharged })
+            .collect(),
+        settled_at_ns: leaf.now_ns,
+        replayed,
         audit: AuditPosition { log: log.origin(cluster), leaf_index: leaf.leaf_index, leaf_hash: hex::encode(hash) },
     }
 }
@@ -100,6 +128,10 @@ fn reason_words(view: &ControlView, recorded: &DecisionLeaf, (kind, number): (u8
         reason::RISK_TIER => {
             ("risk", format!("the agent's risk tier is {}", RiskTier::ALL[(number as usize).min(3)].as_str()))
         }
+        reason::RESERVATIONS_FULL => {
+            let detail = "the agent or its group has as many live reservations as it may; settle or release some";
+            ("reservations-full", detail.to_owned())
+        }
         other => ("other", format!("reason {other}, number {number}")),
     };
     Reason { code: code.to_owned(), detail }
@@ -124,5 +156,6 @@ fn quota_words(view: &ControlView, quota: &nethical_audit::leaf::QuotaLeaf) -> Q
         remaining: quota.remaining,
         reset_s: quota.reset_ns.div_ceil(1_000_000_000),
         violated: quota.flags & 1 == 1,
+        mode: LimitMode::ALL[usize::from(quota.flags >> 1).min(2)],
     }
 }

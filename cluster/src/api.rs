@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use nethical_protocol::action::Action;
 use nethical_protocol::control::{ControlAck, HoldSpec, LimitSpec, TenantSpec};
-use nethical_protocol::decision::{AgentStatus, Decision, ItemAnswer, Verdict};
+use nethical_protocol::decision::{ActionOutcome, AgentStatus, Decision, ItemAnswer, Settlement, Verdict};
 use nethical_protocol::error::Problem;
 use nethical_protocol::ids::{DecisionId, GroupId};
 use nethical_protocol::status::{ClusterStatus, ReadyCheck};
@@ -21,6 +21,9 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, Problem>>;
 pub trait Governor: Send + Sync + 'static {
     /// Decides actions. One answer each, in order; items may fail apart. Actions have passed `check_bounds`.
     fn decide(&self, actions: Vec<Action>, deadline: Duration) -> BoxFuture<'_, Vec<ItemAnswer>>;
+
+    /// Says what an action with a reservation used; the same again is answered with the first one's record.
+    fn settle(&self, decision: DecisionId, outcome: ActionOutcome) -> Answer<'_, Settlement>;
 
     /// Creates a tenant; creating it again with the same placement changes nothing.
     fn put_tenant(&self, spec: TenantSpec) -> Answer<'_, ControlAck>;

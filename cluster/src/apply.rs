@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use nethical_audit::tree::Frontier;
 use nethical_governance::command::{CommandV1, EntryV1};
-use nethical_governance::ledger::{Applied, Ledger};
+use nethical_governance::ledger::{Applied, Lapsed, Ledger};
 use nethical_governance::outcome::OutcomeV1;
 use nethical_protocol::ids::{ControlRevision, LogId};
 use nethical_protocol::{always, probe};
@@ -120,11 +120,7 @@ impl PartitionMachine {
     ) -> Result<AppliedCommand, Fault> {
         let Applied { outcome, leaf_index } = applied;
         let Some(leaf_index) = leaf_index else { return Ok(AppliedCommand { outcome, record: None }) };
-        if leaf_index != self.frontier.size() {
-            return Err(Fault(format!("the ledger counts {leaf_index} leaves, the tree {}", self.frontier.size())));
-        }
-        let now_ns = self.ledger.now_ns();
-        let place = leaf::Place { log: self.log, leaf_index, now_ns, term, control_before };
+        let place = self.place(leaf_index, term, control_before)?;
         let leaf = leaf::leaf_of(place, &command, &outcome)
             .ok_or_else(|| Fault("an outcome that makes a leaf has none".to_owned()))?;
         let is_skipped = command.is_skipped();
@@ -134,6 +130,23 @@ impl PartitionMachine {
         }
         self.check_stored()?;
         Ok(AppliedCommand { outcome, record: Some(record) })
+    }
+
+    /// An expiry's leaf, which no command asked for.
+    fn record_lapsed(&mut self, term: u64, control_before: ControlRevision, lapsed: &Lapsed) -> Result<(), Fault> {
+        let place = self.place(lapsed.leaf_index, term, control_before)?;
+        let record = record_of(leaf::lapsed(place, &lapsed.settled), Bytes::new());
+        self.keep(&record);
+        self.check_stored()
+    }
+
+    /// The place of the next leaf, which must be the one that the ledger means.
+    fn place(&self, leaf_index: u64, term: u64, control_before: ControlRevision) -> Result<leaf::Place, Fault> {
+        let size = self.frontier.size();
+        if leaf_index != size {
+            return Err(Fault(format!("the ledger counts {leaf_index} leaves, the tree {size}")));
+        }
+        Ok(leaf::Place { log: self.log, leaf_index, now_ns: self.ledger.now_ns(), term, control_before })
     }
 
     /// A replayed tree must have the root that the segments have at their size.
@@ -175,6 +188,9 @@ impl Machine for PartitionMachine {
         // One entry may hold several changes of control, each of which goes on where the one before ended.
         let mut revision = revision_before;
         let applied = self.ledger.apply_entry(term, &entry).map_err(|error| Fault(error.to_string()))?;
+        for lapsed in self.ledger.take_lapsed() {
+            self.record_lapsed(term, revision, &lapsed)?;
+        }
         let mut results = Vec::with_capacity(applied.len());
         for (applied, command) in applied.into_iter().zip(entry.commands) {
             let control_before = revision;
@@ -242,3 +258,6 @@ impl Machine for PartitionMachine {
         self.position.send_replace((term, index));
     }
 }
+
+#[cfg(test)]
+mod tests;

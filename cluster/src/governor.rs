@@ -11,7 +11,7 @@ use nethical_governance::outcome::RiskTier;
 use nethical_governance::policy::digest_of;
 use nethical_protocol::action::Action;
 use nethical_protocol::control::{AckState, ControlAck, HoldScope, HoldSpec, LimitSpec, TenantSpec};
-use nethical_protocol::decision::ItemAnswer;
+use nethical_protocol::decision::{ActionOutcome, ItemAnswer, Settlement};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LimitNumber};
 use nethical_protocol::status::{ClusterStatus, GroupStatus, NodeStatus, ReadyCheck};
@@ -22,7 +22,7 @@ use crate::decide::Decider;
 use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
-use crate::{administer, bundles, inspect, replay, rules};
+use crate::{administer, bundles, inspect, replay, rules, settle};
 
 /// How long a question to another node may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
@@ -72,6 +72,21 @@ impl NodeGovernor {
             AgentAnswerV1::NotLeader(hint) => Some(Err(hint)),
         };
         self.ask_leader(group, KIND_AGENT, ask.to_bytes(), here, read).await?
+    }
+
+    async fn settle_at_leader(&self, ask: SettleAskV1) -> Result<Settlement, Problem> {
+        let group = ask.decision.log.group;
+        if !group.is_partition() || !self.core.groups().any(|known| known == group) {
+            return Err(Problem::new(Code::NotFound, format!("there is no decision {}", ask.decision)));
+        }
+        let (core, local) = (self.core.clone(), ask.clone());
+        let here = move |_| settle::on_settle(core.clone(), local.clone()).boxed();
+        let read = |bytes: &[u8]| match SettleAnswerV1::from_bytes(bytes).ok()? {
+            SettleAnswerV1::Done(settlement) => Some(Ok(Ok(settlement))),
+            SettleAnswerV1::Problem(problem) => Some(Ok(Err(problem))),
+            SettleAnswerV1::NotLeader(hint) => Some(Err(hint)),
+        };
+        self.ask_leader(group, KIND_SETTLE, ask.to_bytes(), here, read).await?
     }
 
     async fn hold_agent(&self, spec: HoldSpec, lift: bool) -> Result<HoldView, Problem> {
@@ -174,6 +189,10 @@ fn group_status(group: GroupId, reports: &[NodeReportV1]) -> Option<GroupStatus>
 impl Governor for NodeGovernor {
     fn decide(&self, actions: Vec<Action>, deadline: Duration) -> BoxFuture<'_, Vec<ItemAnswer>> {
         self.decider.decide(actions, deadline)
+    }
+
+    fn settle(&self, decision: DecisionId, outcome: ActionOutcome) -> Answer<'_, Settlement> {
+        self.settle_at_leader(SettleAskV1 { decision, outcome }).boxed()
     }
 
     fn put_tenant(&self, spec: TenantSpec) -> Answer<'_, ControlAck> {

@@ -33,6 +33,7 @@ pub mod replay;
 pub mod replica;
 pub mod rules;
 pub mod service;
+pub mod settle;
 pub mod shadow;
 pub mod shared;
 pub mod start;

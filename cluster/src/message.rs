@@ -5,7 +5,7 @@ use rkyv::rancor::Error;
 
 use nethical_protocol::action::Action;
 use nethical_protocol::control::{ControlAck, HoldSpec, LimitSpec, TenantSpec};
-use nethical_protocol::decision::{AgentStatus, ItemAnswer, Verdict};
+use nethical_protocol::decision::{ActionOutcome, AgentStatus, ItemAnswer, Settlement, Verdict};
 use nethical_protocol::error::Problem;
 use nethical_protocol::ids::DecisionId;
 
@@ -35,6 +35,8 @@ pub const KIND_AGENT: u16 = 56;
 pub const KIND_REPORT: u16 = 57;
 /// Node → replica: stored leaves ([`AskLeavesV1`] → [`LeavesV1`]).
 pub const KIND_LEAVES: u16 = 58;
+/// Door → leader: a reservation's outcome ([`SettleAskV1`] → [`SettleAnswerV1`]).
+pub const KIND_SETTLE: u16 = 64;
 /// Node → node: the founding record (empty → [`FoundingV1`]).
 pub const KIND_FOUNDING: u16 = 59;
 
@@ -216,6 +218,25 @@ message! {
             status: AgentStatus,
         },
         /// Not done.
+        Problem(Problem),
+        /// Ask that node.
+        NotLeader(Option<u64>),
+    }
+
+    /// What an action with a reservation used.
+    struct SettleAskV1 {
+        /// The decision that reserved.
+        pub decision: DecisionId,
+        /// What the client says.
+        pub outcome: ActionOutcome,
+    }
+
+    /// What became of it.
+    #[allow(clippy::large_enum_variant, reason = "read once and never kept in numbers")]
+    enum SettleAnswerV1 {
+        /// Settled now or before, in the same way.
+        Done(Settlement),
+        /// Not settled, or not known.
         Problem(Problem),
         /// Ask that node.
         NotLeader(Option<u64>),

@@ -21,6 +21,7 @@ use crate::message::*;
 use crate::node::Core;
 use crate::replicate::codec;
 use crate::rules;
+use crate::settle;
 use crate::world::{Lane, Service};
 
 /// Leaves in one answer.
@@ -52,6 +53,7 @@ impl Service for NodeService {
             KIND_HELLO => HelloV1::from_bytes(&body).ok().map(|ask| administer::on_hello(core, ask).boxed()),
             KIND_JOIN => JoinV1::from_bytes(&body).ok().map(|ask| administer::on_join(core, ask).boxed()),
             KIND_HOLD => HoldV1::from_bytes(&body).ok().map(|ask| administer::on_hold(core, ask).boxed()),
+            KIND_SETTLE => SettleAskV1::from_bytes(&body).ok().map(|ask| settle::on_settle(core, ask).boxed()),
             KIND_AGENT => AskAgentV1::from_bytes(&body).ok().map(|ask| administer::on_agent(core, ask).boxed()),
             KIND_LEASE => LeaseQuestionV1::from_bytes(&body).ok().map(|ask| lease::on_lease(core, ask).boxed()),
             KIND_RECALL => RecallV1::from_bytes(&body).ok().map(|ask| lease::on_recall(core, ask).boxed()),

@@ -62,6 +62,8 @@ pub enum HeaderV1 {
     LeaseTake(LeaseTakeV1),
     /// Give back what this group has not spent of its share.
     LeaseReturn(LeaseKey),
+    /// Say what a reservation's action used.
+    SettleReservation(SettleV1),
 }
 
 /// The parent's word on a lease, on its way into the child's log.
@@ -121,6 +123,8 @@ pub struct DecideV1 {
     pub kind: ActionKind,
     /// Amounts by unit, `requests` included, sorted by unit, each unit once.
     pub costs: Vec<CostV1>,
+    /// Seconds of log time that the reserved costs may be held; 0 where none is reserved.
+    pub reserve_ttl_s: u32,
     /// The policy revision that the evaluation was made under.
     pub policy_rev: ControlRevision,
     /// What policy could see of the agent ([`crate::ledger::Ledger::agent_version`]).
@@ -138,6 +142,46 @@ pub struct CostV1 {
     pub unit: KeyedId,
     /// How much.
     pub amount: u64,
+    /// Held until the outcome is known, instead of charged for good.
+    pub is_reserved: bool,
+}
+
+impl DecideV1 {
+    /// True where something is held until the outcome is known.
+    pub fn reserves(&self) -> bool {
+        self.costs.iter().any(|cost| cost.is_reserved)
+    }
+}
+
+/// Say what a reservation's action used, or that it used nothing.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SettleV1 {
+    /// The slot of the agent that reserved.
+    pub slot: Slot,
+    /// Leaf index of the decision that reserved.
+    pub decision: u64,
+    /// MAC of what is said: the same again is a duplicate, something else a conflict.
+    pub content: [u8; 8],
+    /// Give everything back; `used` is empty.
+    pub is_release: bool,
+    /// Amounts by unit, each unit once. A unit that is left out was used as reserved.
+    pub used: Vec<(KeyedId, u64)>,
+}
+
+impl SettleV1 {
+    /// A release.
+    pub fn release(slot: Slot, decision: u64, content: [u8; 8]) -> Self {
+        Self { slot, decision, content, is_release: true, used: Vec::new() }
+    }
+
+    /// What was used of a unit of which so much is held.
+    pub fn used(&self, unit: KeyedId, held: u64) -> u64 {
+        match self.used.iter().find(|(named, _)| *named == unit) {
+            _ if self.is_release => 0,
+            Some((_, used)) => *used,
+            None => held,
+        }
+    }
 }
 
 /// What detectors and policy found, as integers.

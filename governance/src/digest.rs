@@ -5,7 +5,7 @@
 //! itself and the sections' digests together, so that a section may later keep its digest up to date as it changes.
 //! A full pass over 10,000 agents takes about 2 ms.
 
-use nethical_protocol::control::{HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Placement};
+use nethical_protocol::control::{HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Overrun, Placement};
 use nethical_protocol::ids::{KeyedId, Slot};
 use sha2::{Digest, Sha256};
 
@@ -16,6 +16,7 @@ use crate::quota::bucket::Bucket;
 use crate::quota::lease::{Account, LeaseKey, Share};
 use crate::quota::table::Limit;
 use crate::quota::{BucketKey, Quota};
+use crate::reservation::{Reservation, ReservationKey};
 
 impl Ledger {
     /// Equal on replicas that have applied the same entries, whatever snapshots they came by.
@@ -33,6 +34,7 @@ impl Ledger {
             section(self.dedup.records.iter(), |out, (id, record)| out.record(*id, record)),
             section(self.quota.leases.shares.iter(), |out, (lease, share)| out.share(lease, share)),
             section(self.quota.leases.accounts.iter(), |out, (place, account)| out.account(place, account)),
+            section(self.reservations.iter(), |out, (key, held)| out.reservation(key, held)),
         ] {
             whole.update(section);
         }
@@ -123,16 +125,28 @@ impl Canonical {
     }
 
     fn limit(&mut self, limit: &Limit) {
-        let LimitFact { number, tenant, unit, kind, key, mode, agent, tool, cohort } = &limit.fact;
-        self.u64(u64::from(number.0)).u64(limit.born.0).id(*tenant).id(*unit).id(*agent).id(*tool).id(*cohort);
+        let LimitFact { number, tenant, unit, kind, key, mode, overrun, agent, tool, cohort } = &limit.fact;
+        self.u64(u64::from(number.0))
+            .u64(limit.born.0)
+            .u64(limit.changed.0)
+            .id(*tenant)
+            .id(*unit)
+            .id(*agent)
+            .id(*tool)
+            .id(*cohort);
         match *kind {
             LimitKind::Rate { amount, period_s, burst } => self.byte(0).u64(amount).u64(period_s).u64(burst),
             LimitKind::Budget { cap, window_s } => self.byte(1).u64(cap).u64(window_s),
+            LimitKind::Lifetime { cap } => self.byte(2).u64(cap),
+            LimitKind::Rolling { cap, window_s } => self.byte(3).u64(cap).u64(window_s),
+            LimitKind::Concurrency { cap } => self.byte(4).u64(cap),
         };
         self.byte(match mode {
             LimitMode::Enforce => 0,
             LimitMode::Shadow => 1,
+            LimitMode::Soft => 2,
         });
+        self.byte(u8::from(*overrun == Overrun::Cap));
         self.u64(key.len() as u64);
         for part in key {
             self.byte(key_part_byte(*part));
@@ -168,11 +182,17 @@ impl Canonical {
 
     fn bucket(&mut self, key: &BucketKey, bucket: &Bucket) {
         self.bucket_key(key);
-        match *bucket {
+        match bucket {
             Bucket::Rate { at_ns, level, period_ns } => {
-                self.byte(0).u64(at_ns).bytes(&level.to_le_bytes()).u64(period_ns)
+                self.byte(0).u64(*at_ns).bytes(&level.to_le_bytes()).u64(*period_ns)
             }
-            Bucket::Budget { at_ns, spent } => self.byte(1).u64(at_ns).u64(spent),
+            Bucket::Budget { at_ns, spent } => self.byte(1).u64(*at_ns).u64(*spent),
+            Bucket::Lifetime { spent } => self.byte(2).u64(*spent),
+            Bucket::Concurrency { live } => self.byte(4).u64(*live),
+            Bucket::Rolling(cells) => {
+                self.byte(3).u64(cells.iter().len() as u64);
+                cells.iter().fold(self, |out, cell| out.u64(cell.last_ns).u64(cell.amount))
+            }
         };
     }
 
@@ -188,6 +208,18 @@ impl Canonical {
 
     fn account(&mut self, (lease, child): &(LeaseKey, u32), account: &Account) {
         self.lease(lease).u64(u64::from(*child)).u64(account.granted).u64(account.returned);
+    }
+
+    fn reservation(&mut self, key: &ReservationKey, held: &Reservation) {
+        let Reservation { agent, at_ns, until_ns, costs, holds } = held;
+        self.u64(key.leaf_index).agent_key(agent).u64(*at_ns).u64(*until_ns).u64(costs.len() as u64);
+        for cost in costs {
+            self.id(cost.unit).u64(cost.amount);
+        }
+        self.u64(holds.len() as u64);
+        for hold in holds {
+            self.bucket_key(&hold.key).id(hold.unit).u64(hold.changed.0).u64(hold.amount);
+        }
     }
 
     fn record(&mut self, id: KeyedId, record: &Record) {

@@ -17,9 +17,10 @@ use crate::agent::{AgentEntry, AgentFacts, AgentKey};
 use crate::command::{APPLY_VERSION, ActorKeys, CommandV1, EntryV1, HeaderV1, RequestKey};
 use crate::dedup::{Dedup, DedupBounds};
 use crate::hold::ZoneHolds;
-use crate::outcome::{OutcomeV1, QuotaV1, Stale};
+use crate::outcome::{OutcomeV1, QuotaV1, SettledV1, Stale};
 use crate::quota::lease::{LeaseKey, Share};
 use crate::quota::{Quota, Subject};
+use crate::reservation::Reservations;
 
 mod alone;
 mod control;
@@ -27,6 +28,7 @@ mod decide;
 mod expire;
 mod lease;
 mod orders;
+mod reserve;
 
 pub use alone::decide_alone;
 use expire::Timer;
@@ -52,6 +54,15 @@ pub struct Applied {
     pub leaf_index: Option<u64>,
 }
 
+/// A reservation that expired: it makes a leaf that no command asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lapsed {
+    /// The leaf that must record it.
+    pub leaf_index: u64,
+    /// How it ended.
+    pub settled: SettledV1,
+}
+
 /// An entry follows rules that this release does not have. The replica must stop: the others know them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the entry needs apply version {0}; this release has version {APPLY_VERSION}")]
@@ -59,7 +70,7 @@ pub struct UnknownApplyVersion(pub u16);
 
 /// The state of one partition group.
 ///
-/// About 250 B an agent, 80 B a counter, 100 B a remembered request. Cloning copies all of it.
+/// About 250 B an agent, 80 B a counter (up to 600 B of a rolling window), 100 B a remembered request. Cloning copies all of it.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     pub(crate) group: u32,
@@ -74,7 +85,10 @@ pub struct Ledger {
     /// Where the last sweep over agents stopped.
     pub(crate) swept_to: Option<AgentKey>,
     pub(crate) dedup: Dedup,
-    /// What is due when. Follows from the hold-orders in `agents` and `holds`, so it is as bounded as they are.
+    pub(crate) reservations: Reservations,
+    /// What expired since somebody asked; not part of the state.
+    lapsed: Vec<Lapsed>,
+    /// What is due when. Follows from the hold-orders in `agents` and `holds` and from `reservations`, so it is as bounded as they are.
     timers: BTreeSet<(u64, Timer)>,
     /// Nothing was applied since a snapshot was restored. Read by the planted bug `double-apply` alone.
     pub is_behind_snapshot: bool,
@@ -100,6 +114,8 @@ impl Ledger {
             agents: BTreeMap::new(),
             swept_to: None,
             dedup: Dedup::new(bounds),
+            reservations: Reservations::default(),
+            lapsed: Vec::new(),
             timers: BTreeSet::new(),
             is_behind_snapshot: false,
         }
@@ -126,6 +142,12 @@ impl Ledger {
         Ok(entry.commands.iter().map(|command| self.apply(entry.now_ns, command)).collect())
     }
 
+    /// What expired since the last call, in order. Whoever keeps leaves asks after every entry: those of expiries stand
+    /// before those of the entry's commands.
+    pub fn take_lapsed(&mut self) -> Vec<Lapsed> {
+        std::mem::take(&mut self.lapsed)
+    }
+
     /// Applies one command of an entry whose version and term have been checked. Time that lies back counts as now.
     pub fn apply(&mut self, now_ns: u64, command: &CommandV1) -> Applied {
         self.advance(now_ns);
@@ -138,6 +160,7 @@ impl Ledger {
             HeaderV1::LeaseGrant(ask) => self.grant_lease(ask),
             HeaderV1::LeaseTake(take) => self.take_lease(take),
             HeaderV1::LeaseReturn(lease) => self.return_lease(lease),
+            HeaderV1::SettleReservation(settle) => self.settle_reservation(settle),
         };
         let leaf_index = outcome.makes_leaf().then(|| {
             let leaf_index = self.next_leaf;
@@ -235,6 +258,7 @@ fn request_of(header: &HeaderV1) -> Option<(&RequestKey, &ActorKeys)> {
         | HeaderV1::Tick
         | HeaderV1::LeaseGrant(_)
         | HeaderV1::LeaseTake(_)
-        | HeaderV1::LeaseReturn(_) => None,
+        | HeaderV1::LeaseReturn(_)
+        | HeaderV1::SettleReservation(_) => None,
     }
 }

@@ -1,6 +1,6 @@
 //! The ledger: what replicas must agree on about agents, and how facts about an action are computed.
 //!
-//! Two halves, both pure. *State* (`ledger`, `quota`, `agent`, `dedup`, `hold`, `risk`) changes only in
+//! Two halves, both pure. *State* (`ledger`, `quota`, `agent`, `dedup`, `hold`, `reservation`, `risk`) changes only in
 //! `Ledger::apply_entry(term, entry)`: integers, fixed order, no clock, no dice, no floats, no hash-map iteration.
 //! *Facts* (`detect`, `policy`) are computed by the agent's actor before a command is proposed, and travel inside it.
 //! Nothing here performs an effect.
@@ -16,5 +16,6 @@ pub mod normalise;
 pub mod outcome;
 pub mod policy;
 pub mod quota;
+pub mod reservation;
 pub mod risk;
 pub mod snapshot;

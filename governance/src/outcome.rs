@@ -1,7 +1,8 @@
 //! What apply answers for each command. Equal on every replica; a refusal is an outcome, never an error.
 
+use nethical_protocol::control::LimitMode;
 use nethical_protocol::decision::{AgentStatus, Verdict};
-use nethical_protocol::ids::{ControlRevision, LimitNumber};
+use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
 
 use crate::quota::lease::LeaseAskV1;
 
@@ -62,12 +63,16 @@ pub enum OutcomeV1 {
         /// Ever given back.
         returned: u64,
     },
+    /// A reservation was settled: makes a leaf.
+    Settled(SettledV1),
+    /// There is no such reservation, or it ended so long ago that nobody remembers how. Makes no leaf.
+    NoReservation,
 }
 
 impl OutcomeV1 {
     /// True where the command's first execution is recorded as a leaf.
     pub fn makes_leaf(&self) -> bool {
-        matches!(self, Self::Decided(_) | Self::HoldChanged { .. } | Self::ControlApplied { .. })
+        matches!(self, Self::Decided(_) | Self::HoldChanged { .. } | Self::ControlApplied { .. } | Self::Settled(_))
     }
 }
 
@@ -103,7 +108,8 @@ pub struct DecidedV1 {
     pub risk_terms: [u16; 5],
     /// Every limit that matched, sorted by number.
     pub quota: Vec<QuotaV1>,
-    /// Nanoseconds after `now` at which every violated limit would pass; 0 where none was violated.
+    /// Nanoseconds after `now` at which every violated limit would pass; 0 where none was violated, or waiting
+    /// would not help.
     pub retry_after_ns: u64,
     /// The control revision that the group had applied.
     pub control_rev: ControlRevision,
@@ -126,6 +132,60 @@ pub enum ReasonV1 {
     CostAboveCap(LimitNumber),
     /// The agent's risk tier.
     RiskTier(RiskTier),
+    /// The agent or the group has as many live reservations as it may, or the action would hold too many counters.
+    ReservationsFull,
+}
+
+/// How a reservation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[repr(u8)]
+pub enum EndV1 {
+    /// What was used is charged.
+    Committed = 0,
+    /// Everything was given back.
+    Released = 1,
+    /// Nobody settled it in time; everything was given back.
+    Expired = 2,
+}
+
+impl EndV1 {
+    /// All ends; the position is the end's number in leaves.
+    pub const ALL: [EndV1; 3] = [EndV1::Committed, EndV1::Released, EndV1::Expired];
+
+    /// The JSON word.
+    pub fn as_str(self) -> &'static str {
+        ["committed", "released", "expired"][self as usize]
+    }
+}
+
+/// The end of a reservation.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SettledV1 {
+    /// How it ended.
+    pub end: EndV1,
+    /// Leaf index of the decision that reserved.
+    pub decision: u64,
+    /// The slot of its agent.
+    pub slot: Slot,
+    /// The tenant.
+    pub tenant: KeyedId,
+    /// The agent.
+    pub agent: KeyedId,
+    /// MAC of what the settlement said.
+    pub content: [u8; 8],
+    /// (unit, reserved, used), by unit.
+    pub costs: Vec<(KeyedId, u64, u64)>,
+    /// Every limit in force of whose counter it held something, by number.
+    pub quota: Vec<SettledQuotaV1>,
+}
+
+/// One limit's state after a reservation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SettledQuotaV1 {
+    /// The limit; never violated.
+    pub quota: QuotaV1,
+    /// Units used beyond what was reserved that the limit's overrun policy leaves uncharged.
+    pub uncharged: u64,
 }
 
 /// Risk tiers: low < 250 ≤ normal < 500 ≤ high < 750 ≤ elevated.
@@ -165,14 +225,14 @@ impl RiskTier {
 pub struct QuotaV1 {
     /// The limit.
     pub limit: LimitNumber,
-    /// Burst (rate) or cap (budget).
+    /// Burst (rate) or cap (others).
     pub cap: u64,
     /// What is left now.
     pub remaining: u64,
-    /// Nanoseconds after `now` until it is whole again.
+    /// Nanoseconds after `now` until it is whole again; `u64::MAX` for never.
     pub reset_ns: u64,
-    /// True where it refused the action (or would have, in shadow mode).
+    /// True where it refused the action (or would have, in shadow and soft mode).
     pub violated: bool,
-    /// True where the limit only counts.
-    pub shadow: bool,
+    /// Whether it refuses, or only counts.
+    pub mode: LimitMode,
 }

@@ -6,6 +6,14 @@
 //! - A shadow limit is judged like an enforced one and refuses nobody. It is charged where the action goes ahead and
 //!   the limit had room, so it counts what it would have admitted; where it had none, it is reported as violated and
 //!   not charged, and the others are charged as if it were not there.
+//! - A soft limit is judged like an enforced one and refuses nobody either. It is charged wherever the action goes ahead,
+//!   beyond its cap as well, so it counts what was really used; where it had no room it is reported as violated, and it
+//!   stays violated until what lies beyond has leaked or expired. It never adds to the time after which to come back.
+//! - Counters of lifetime caps never end. A group keeps at most `LIFETIME_COUNTERS_MAX` of them; a limit that would need
+//!   one more refuses as if it were exhausted, and a shadow or soft one does not count.
+//! - What an action reserves is charged like any cost and held until its outcome is known; then it is replaced by what
+//!   was used, see [`Quota::settle_hold`]. Use beyond the reserve is debt or only reported, as the limit says.
+//! - A concurrency limit counts reservations, 1 each. An action that reserves nothing needs room for one and takes none.
 //! - A limit matches only actions that name its unit. A cost of 0 asks and never charges or violates.
 //!
 //! Counters are keyed by slot first and hold absolute log time; whole ones are swept away a few at a time. A limit over
@@ -14,16 +22,18 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use nethical_protocol::control::{KeyPart, LimitMode};
+use nethical_protocol::control::{KeyPart, LimitMode, Overrun};
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
-use nethical_protocol::limits::LIMITS_MATCHING_MAX;
+use nethical_protocol::limits::{LIFETIME_COUNTERS_MAX, LIMITS_MATCHING_MAX};
 use sha2::{Digest, Sha256};
 
 use crate::command::{ActorKeys, CostV1};
-use crate::outcome::{QuotaV1, ReasonV1};
+use crate::outcome::{QuotaV1, ReasonV1, SettledQuotaV1};
+use crate::reservation::Hold;
 
 pub mod bucket;
 pub mod lease;
+pub mod rolling;
 pub mod table;
 
 use bucket::{Bucket, Fit};
@@ -116,12 +126,30 @@ fn hash_of(parts: impl Iterator<Item = KeyedId>) -> KeyedId {
 struct Judged {
     key: BucketKey,
     meter: bucket::Meter,
-    shadow: bool,
+    mode: LimitMode,
     used: u128,
+    reset_ns: u64,
     cost: u64,
     fit: Fit,
     /// Where the limit is leased.
     lease: Option<LeaseKey>,
+    unit: KeyedId,
+    changed: ControlRevision,
+    /// What is charged is held by the action's reservation.
+    is_held: bool,
+}
+
+impl Judged {
+    fn enforces(&self) -> bool {
+        self.mode == LimitMode::Enforce
+    }
+
+    /// True where an action that goes ahead is charged.
+    fn is_charged(&self) -> bool {
+        let counts = self.fit == Fit::Room || (self.mode == LimitMode::Soft && self.fit != Fit::NoCounter);
+        // A limit on live reservations takes only those that live on.
+        counts && self.cost > 0 && (self.is_held || !self.meter.counts_reservations())
+    }
 }
 
 /// All matching limits, judged at one instant; nothing is charged yet.
@@ -134,21 +162,27 @@ pub struct Judgement {
 impl Judgement {
     /// The limits that refuse the action, by number.
     pub fn refusals(&self) -> impl Iterator<Item = ReasonV1> {
-        self.items.iter().filter(|item| !item.shadow).filter_map(|item| match item.fit {
+        self.items.iter().filter(|item| item.enforces()).filter_map(|item| match item.fit {
             Fit::Room | Fit::Short => None,
-            Fit::After(_) => Some(ReasonV1::QuotaExceeded(item.key.limit)),
+            Fit::After(_) | Fit::Exhausted | Fit::NoCounter => Some(ReasonV1::QuotaExceeded(item.key.limit)),
             Fit::Never => Some(ReasonV1::CostAboveCap(item.key.limit)),
         })
+    }
+
+    /// What a reservation of the action would hold, by limit number.
+    pub fn holds(&self) -> Vec<Hold> {
+        let held = self.items.iter().filter(|item| item.is_held && item.is_charged());
+        held.map(|item| Hold { key: item.key, unit: item.unit, changed: item.changed, amount: item.cost }).collect()
     }
 
     /// Nanoseconds until every refusing limit has room; 0 where none refuses, or where one will never have room.
     pub fn retry_after_ns(&self) -> u64 {
         let mut latest_ns = 0;
-        for item in self.items.iter().filter(|item| !item.shadow) {
+        for item in self.items.iter().filter(|item| item.enforces()) {
             match item.fit {
                 Fit::Room | Fit::Short => {}
                 Fit::After(wait_ns) => latest_ns = latest_ns.max(wait_ns),
-                Fit::Never => return 0,
+                Fit::Never | Fit::Exhausted | Fit::NoCounter => return 0,
             }
         }
         latest_ns
@@ -169,6 +203,8 @@ pub struct Quota {
     pub(crate) leases: Leases,
     /// Where the last sweep stopped; state, since it decides what is still stored.
     pub(crate) swept_to: Option<BucketKey>,
+    /// Counters that never end. Follows from `buckets`.
+    lasting: usize,
 }
 
 impl Quota {
@@ -180,25 +216,38 @@ impl Quota {
             if !subject.falls_under(limit) {
                 continue;
             }
-            items.push(self.judge_one(limit, subject.key_of(limit), cost, now_ns));
+            let key = subject.key_of(limit);
+            let mut item = self.judge_one(limit, key, cost, now_ns);
+            let counts_any = limit.meter.counts_reservations();
+            item.is_held = costs.iter().any(|cost| cost.is_reserved && (counts_any || cost.unit == limit.fact.unit));
+            items.push(item);
         }
         Judgement { now_ns, items }
     }
 
     fn judge_one(&self, limit: &Limit, key: BucketKey, cost: u64, now_ns: u64) -> Judged {
-        let (meter, shadow) = (limit.meter, limit.fact.mode == LimitMode::Shadow);
-        let lease = limit.lease_at(key, now_ns);
-        let (used, fit) = match lease {
-            None => {
-                let used = meter.used(self.buckets.get(&key), now_ns);
-                (used, meter.fit(used, cost, now_ns))
-            }
-            Some(lease) => {
-                let share = self.leases.share(&lease);
-                (u128::from(meter.cap().saturating_sub(share.balance())), meter.fit_of(&share, cost, now_ns))
-            }
+        let (meter, bucket) = (limit.meter, self.buckets.get(&key));
+        let cost = if meter.counts_reservations() { cost.min(1) } else { cost };
+        let has_no_counter = meter.is_lasting() && bucket.is_none() && self.lasting >= LIFETIME_COUNTERS_MAX;
+        if let Some(lease) = limit.lease_at(key, now_ns) {
+            return self.judge_share(limit, (key, lease), cost, now_ns);
+        }
+        let fit = match meter.fit(bucket, cost, now_ns) {
+            Fit::Room if has_no_counter && cost > 0 => Fit::NoCounter,
+            fit => fit,
         };
-        Judged { key, meter, shadow, used, cost, fit, lease }
+        let (used, reset_ns) = (meter.used(bucket, now_ns), meter.reset_ns(bucket, now_ns));
+        let (mode, unit, changed) = (limit.fact.mode, limit.fact.unit, limit.changed);
+        Judged { key, meter, mode, used, reset_ns, cost, fit, unit, changed, is_held: false, lease: None }
+    }
+
+    /// As [`Quota::judge_one`], for a limit of which this group has a share.
+    fn judge_share(&self, limit: &Limit, (key, lease): (BucketKey, LeaseKey), cost: u64, now_ns: u64) -> Judged {
+        let (meter, share) = (limit.meter, self.leases.share(&lease));
+        let (used, fit) = (u128::from(meter.cap().saturating_sub(share.balance())), meter.fit_of(&share, cost, now_ns));
+        let reset_ns = if used > 0 { meter.window_ends_in(now_ns) } else { 0 };
+        let (mode, unit, changed) = (limit.fact.mode, limit.fact.unit, limit.changed);
+        Judged { key, meter, mode, used, reset_ns, cost, fit, unit, changed, is_held: false, lease: Some(lease) }
     }
 
     /// Charges what was judged where the action goes ahead, nothing otherwise, and reports the limits afterwards, by
@@ -208,15 +257,8 @@ impl Quota {
         let now_ns = judgement.now_ns;
         let mut made = 0;
         if goes_ahead {
-            for item in judgement.items.iter_mut().filter(|item| item.cost > 0 && item.fit == Fit::Room) {
-                if let Some(lease) = item.lease {
-                    self.leases.spend(lease, item.cost);
-                    item.used = item.used.saturating_add(u128::from(item.cost));
-                    continue;
-                }
-                let charged = item.meter.charged(item.used, item.cost, now_ns);
-                item.used = item.meter.used(Some(&charged), now_ns);
-                made += usize::from(self.buckets.insert(item.key, charged).is_none());
+            for item in judgement.items.iter_mut().filter(|item| item.is_charged()) {
+                made += usize::from(self.charge(item, now_ns));
             }
         }
         // Looking at more counters than are made keeps garbage from piling up.
@@ -227,13 +269,60 @@ impl Quota {
             items.truncate(LIMITS_MATCHING_MAX);
             items.sort_by_key(|item| item.key.limit);
         }
-        items.iter().map(|item| report(item, now_ns)).collect()
+        items.iter().map(report).collect()
+    }
+
+    /// Charges one counter and looks at it again; true where it is a new one.
+    fn charge(&mut self, item: &mut Judged, now_ns: u64) -> bool {
+        if let Some(lease) = item.lease {
+            self.leases.spend(lease, item.cost);
+            item.used = item.used.saturating_add(u128::from(item.cost));
+            return false;
+        }
+        let charged = item.meter.charged(self.buckets.get(&item.key), item.cost, now_ns);
+        item.used = item.meter.used(Some(&charged), now_ns);
+        item.reset_ns = item.meter.reset_ns(Some(&charged), now_ns);
+        let is_new = self.buckets.insert(item.key, charged).is_none();
+        self.lasting += usize::from(is_new && item.meter.is_lasting());
+        is_new
+    }
+
+    /// Replaces what a reservation holds in a counter by what was used, and reports the limit afterwards; `None` where
+    /// the limit is gone. What was held while the limit had other amounts stays charged, since how much of it has
+    /// leaked or expired is not known any more; lifetime caps and live reservations do not depend on that.
+    pub fn settle_hold(&mut self, hold: &Hold, used: u64, held_ns: u64, now_ns: u64) -> Option<SettledQuotaV1> {
+        let limit = self.limits.get(hold.key.limit).filter(|limit| limit.born == hold.key.born)?.clone();
+        let meter = limit.meter;
+        let used = if meter.counts_reservations() { 0 } else { used };
+        let over = used.saturating_sub(hold.amount);
+        let unused = hold.amount.saturating_sub(used);
+        let is_known = limit.changed == hold.changed || meter.is_lasting() || meter.counts_reservations();
+        if let Some(lease) = limit.lease_at(hold.key, held_ns).filter(|_| is_known) {
+            self.leases.unspend(&lease, unused);
+        }
+        let bucket = self.buckets.get(&hold.key).filter(|_| is_known && unused > 0);
+        if let Some(bucket) = bucket.and_then(|bucket| meter.refunded(bucket, unused, held_ns, now_ns)) {
+            self.buckets.insert(hold.key, bucket);
+        }
+        let charged = if limit.fact.overrun == Overrun::Debt { over } else { 0 };
+        let mut item = self.judge_one(&limit, hold.key, charged, now_ns);
+        if charged > 0 {
+            self.charge(&mut item, now_ns);
+            item.fit = Fit::Room;
+        }
+        Some(SettledQuotaV1 { quota: report(&item), uncharged: over - charged })
+    }
+
+    /// Takes the counters of a snapshot.
+    pub(crate) fn restore(&mut self, buckets: BTreeMap<BucketKey, Bucket>) {
+        self.lasting = buckets.values().filter(|bucket| matches!(bucket, Bucket::Lifetime { .. })).count();
+        self.buckets = buckets;
     }
 
     /// What the limits of a tenant have left for a subject; parts that it leaves out exclude no limit. Reads only.
     pub fn usage(&self, subject: &Subject, now_ns: u64) -> Vec<QuotaV1> {
         let bound = self.limits.of(subject.actor.tenant).iter().filter(|limit| subject.may_fall_under(limit));
-        bound.map(|limit| report(&self.judge_one(limit, subject.key_of(limit), 0, now_ns), now_ns)).collect()
+        bound.map(|limit| report(&self.judge_one(limit, subject.key_of(limit), 0, now_ns))).collect()
     }
 
     /// Looks at the next `count` counters, round and round, and drops those that are whole again or whose limit is
@@ -253,7 +342,8 @@ impl Quota {
         }
         self.swept_to = last.filter(|_| seen == count);
         for key in dead {
-            self.buckets.remove(&key);
+            let removed = self.buckets.remove(&key);
+            self.lasting -= usize::from(matches!(removed, Some(Bucket::Lifetime { .. })));
         }
     }
 }
@@ -263,13 +353,62 @@ fn cost_of(costs: &[CostV1], unit: KeyedId) -> Option<u64> {
     costs.iter().filter(|cost| cost.unit == unit).map(|cost| cost.amount).reduce(u64::saturating_add)
 }
 
-fn report(item: &Judged, now_ns: u64) -> QuotaV1 {
+fn report(item: &Judged) -> QuotaV1 {
     QuotaV1 {
         limit: item.key.limit,
         cap: item.meter.cap(),
         remaining: item.meter.remaining(item.used),
-        reset_ns: item.meter.reset_ns(item.used, now_ns),
+        reset_ns: item.reset_ns,
         violated: !matches!(item.fit, Fit::Room | Fit::Short),
-        shadow: item.shadow,
+        mode: item.mode,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nethical_protocol::control::{LimitFact, LimitKind, Placement};
+
+    use super::*;
+
+    fn lifetime(number: u32, mode: LimitMode) -> LimitFact {
+        let (tenant, none) = (KeyedId([1; 16]), KeyedId::NONE);
+        let kind = LimitKind::Lifetime { cap: 5 };
+        let (number, key) = (LimitNumber(number), vec![KeyPart::Agent]);
+        LimitFact {
+            number,
+            tenant,
+            unit: none,
+            kind,
+            key,
+            mode,
+            overrun: Overrun::Debt,
+            agent: none,
+            tool: none,
+            cohort: none,
+        }
+    }
+
+    fn subject(agent: u8) -> Subject {
+        let actor = ActorKeys { slot: Slot(0), tenant: KeyedId([1; 16]), agent: KeyedId([agent; 16]) };
+        let (session, cohort, tool, region) = Default::default();
+        Subject { actor, session, cohort, tool, region }
+    }
+
+    #[test]
+    fn a_lifetime_counter_over_the_bound_refuses_and_is_not_made() {
+        let costs = [CostV1 { unit: KeyedId::NONE, amount: 1, is_reserved: false }];
+        let mut quota = Quota::default();
+        quota.limits.set(lifetime(1, LimitMode::Enforce), ControlRevision(1), Placement::Single);
+        quota.limits.set(lifetime(2, LimitMode::Soft), ControlRevision(2), Placement::Single);
+        let judgement = quota.judge(&subject(1), &costs, 7);
+        quota.settle(judgement, true);
+        assert_eq!((quota.lasting, quota.buckets.len()), (2, 2));
+        quota.lasting = LIFETIME_COUNTERS_MAX;
+        let judgement = quota.judge(&subject(2), &costs, 8);
+        assert_eq!(judgement.refusals().collect::<Vec<_>>(), [ReasonV1::QuotaExceeded(LimitNumber(1))]);
+        assert_eq!(judgement.retry_after_ns(), 0);
+        assert!(quota.settle(judgement, true).iter().all(|report| report.violated));
+        assert_eq!(quota.buckets.len(), 2, "neither the enforced nor the soft limit has another counter");
+        assert_eq!(quota.judge(&subject(1), &costs, 9).refusals().count(), 0, "the counters that exist go on");
     }
 }

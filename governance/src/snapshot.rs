@@ -17,17 +17,21 @@
 use nethical_protocol::control::{HoldEffect, HoldFact, LimitFact, TenantFact};
 use nethical_protocol::decision::AgentStatus;
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
-use nethical_protocol::limits::SNAPSHOT_BYTES_MAX;
+use nethical_protocol::limits::{COSTS_PER_ACTION_MAX, LIMITS_MATCHING_MAX, SNAPSHOT_BYTES_MAX};
 use nethical_protocol::probe;
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
 use crate::agent::{AgentEntry, AgentHold, AgentKey};
+use crate::command::CostV1;
 use crate::dedup::{DedupBounds, Record};
 use crate::ledger::{Ledger, PolicyInForce};
 use crate::quota::BucketKey;
 use crate::quota::bucket::Bucket;
 use crate::quota::lease::{Account, LeaseKey, Share};
+use crate::quota::rolling::{Cell, Cells};
+use crate::quota::table::Limit;
+use crate::reservation::{Hold, Reservation, ReservationKey};
 use crate::risk::{RECENT_MAX, RiskProfile};
 
 const MAGIC: [u8; 4] = *b"NTHS";
@@ -68,7 +72,8 @@ struct SnapshotV1 {
     control_rev: ControlRevision,
     policy: Option<(ControlRevision, [u8; 32])>,
     tenants: Vec<TenantFact>,
-    limits: Vec<(LimitFact, ControlRevision)>,
+    /// With the revisions since which it counts and has its amounts.
+    limits: Vec<(LimitFact, ControlRevision, ControlRevision)>,
     holds: Vec<HoldFact>,
     agents: Vec<AgentV1>,
     agents_swept_to: Option<AgentKeyV1>,
@@ -80,6 +85,7 @@ struct SnapshotV1 {
     records: Vec<RecordV1>,
     shares: Vec<ShareV1>,
     accounts: Vec<AccountV1>,
+    reservations: Vec<ReservationV1>,
 }
 
 /// (lease, granted, returned, spent, refused until).
@@ -109,11 +115,28 @@ struct AgentV1 {
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 struct BucketV1 {
     key: BucketKeyV1,
-    at_ns: u64,
-    /// Level of a rate, units spent of a budget.
-    level: u128,
-    /// 0 for a budget.
-    period_ns: u64,
+    counter: CounterV1,
+}
+
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+enum CounterV1 {
+    Rate {
+        at_ns: u64,
+        level: u128,
+        period_ns: u64,
+    },
+    Budget {
+        at_ns: u64,
+        spent: u64,
+    },
+    Lifetime {
+        spent: u64,
+    },
+    Concurrency {
+        live: u64,
+    },
+    /// (time of the latest charge, amount) of each cell.
+    Rolling(Vec<(u64, u64)>),
 }
 
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -123,6 +146,17 @@ struct RecordV1 {
     leaf_index: u64,
     issued_at_ms: u64,
     slot: Slot,
+}
+
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct ReservationV1 {
+    leaf_index: u64,
+    agent: AgentKeyV1,
+    at_ns: u64,
+    until_ns: u64,
+    costs: Vec<(KeyedId, u64)>,
+    /// Counter, unit, revision of the limit's amounts, units held.
+    holds: Vec<(BucketKeyV1, KeyedId, ControlRevision, u64)>,
 }
 
 impl Ledger {
@@ -162,7 +196,7 @@ impl Ledger {
             control_rev: self.control_rev,
             policy: self.policy.map(|policy| (policy.revision, policy.digest)),
             tenants: self.tenants.iter().map(|(id, at)| TenantFact { tenant: *id, placement: *at }).collect(),
-            limits: self.quota.limits.iter().map(|limit| (limit.fact.clone(), limit.born)).collect(),
+            limits: self.quota.limits.iter().map(limit_record).collect(),
             holds: self.holds.iter().filter(|_| !probe::planted("holds-not-in-snapshot")).cloned().collect(),
             agents: self.agents.iter().map(|(key, entry)| agent_record(key, entry)).collect(),
             agents_swept_to: self.swept_to.map(agent_key_record),
@@ -179,6 +213,7 @@ impl Ledger {
                 .collect(),
             shares: self.quota.leases.shares.iter().map(share_record).collect(),
             accounts: self.quota.leases.accounts.iter().map(account_record).collect(),
+            reservations: self.reservations.iter().map(|(key, held)| reservation_record(key, held)).collect(),
         }
     }
 
@@ -198,24 +233,29 @@ impl Ledger {
             record.records.len(),
             record.shares.len(),
             record.accounts.len(),
+            record.reservations.len(),
         ];
         ledger.now_ns = record.now_ns;
         ledger.next_leaf = record.next_leaf;
         ledger.control_rev = record.control_rev;
         ledger.policy = record.policy.map(|(revision, digest)| PolicyInForce { revision, digest });
         ledger.tenants = record.tenants.into_iter().map(|fact| (fact.tenant, fact.placement)).collect();
-        for (fact, born) in record.limits {
+        for (fact, born, changed) in record.limits {
             let placement = ledger.tenants.get(&fact.tenant).copied().unwrap_or_default();
-            ledger.quota.limits.restore(fact, born, placement);
+            ledger.quota.limits.restore(fact, born, changed, placement);
         }
         record.holds.into_iter().for_each(|fact| ledger.holds.place(fact));
         ledger.agents = record.agents.into_iter().map(agent_of).collect();
         ledger.swept_to = record.agents_swept_to.map(agent_key_of);
-        ledger.quota.buckets = record.buckets.into_iter().map(bucket_of).collect();
+        ledger.quota.restore(record.buckets.into_iter().map(bucket_of).collect::<Result<_, _>>()?);
         ledger.quota.swept_to = record.buckets_swept_to.map(bucket_key_of);
         ledger.dedup.restore(record.dedup_low_water_ms, record.records.into_iter().map(record_of));
         ledger.quota.leases.shares = record.shares.into_iter().map(share_of).collect();
         ledger.quota.leases.accounts = record.accounts.into_iter().map(account_of).collect();
+        for reservation in record.reservations {
+            let (key, held) = reservation_of(reservation)?;
+            ledger.reservations.insert(key, held);
+        }
         ledger.rearm_all();
         let restored = [
             ledger.tenants.len(),
@@ -226,6 +266,7 @@ impl Ledger {
             ledger.dedup.len(),
             ledger.quota.leases.shares.len(),
             ledger.quota.leases.accounts.len(),
+            ledger.reservations.len(),
         ];
         if restored == counts { Ok(ledger) } else { Err(contents("a key occurs twice")) }
     }
@@ -314,20 +355,59 @@ fn bucket_key_of((slot, limit, born, key): BucketKeyV1) -> BucketKey {
 }
 
 fn bucket_record(key: &BucketKey, bucket: &Bucket) -> BucketV1 {
-    let key = bucket_key_record(*key);
-    match *bucket {
-        Bucket::Rate { at_ns, level, period_ns } => BucketV1 { key, at_ns, level, period_ns },
-        Bucket::Budget { at_ns, spent } => BucketV1 { key, at_ns, level: u128::from(spent), period_ns: 0 },
+    let counter = match bucket {
+        Bucket::Rate { at_ns, level, period_ns } => {
+            CounterV1::Rate { at_ns: *at_ns, level: *level, period_ns: *period_ns }
+        }
+        Bucket::Budget { at_ns, spent } => CounterV1::Budget { at_ns: *at_ns, spent: *spent },
+        Bucket::Lifetime { spent } => CounterV1::Lifetime { spent: *spent },
+        Bucket::Concurrency { live } => CounterV1::Concurrency { live: *live },
+        Bucket::Rolling(cells) => CounterV1::Rolling(cells.iter().map(|cell| (cell.last_ns, cell.amount)).collect()),
+    };
+    BucketV1 { key: bucket_key_record(*key), counter }
+}
+
+fn bucket_of(record: BucketV1) -> Result<(BucketKey, Bucket), SnapshotError> {
+    let bucket = match record.counter {
+        CounterV1::Rate { at_ns, level, period_ns } => Bucket::Rate { at_ns, level, period_ns },
+        CounterV1::Budget { at_ns, spent } => Bucket::Budget { at_ns, spent },
+        CounterV1::Lifetime { spent } => Bucket::Lifetime { spent },
+        CounterV1::Concurrency { live } => Bucket::Concurrency { live },
+        CounterV1::Rolling(cells) => {
+            let cells = cells.into_iter().map(|(last_ns, amount)| Cell { last_ns, amount }).collect();
+            let cells = Cells::restore(cells).ok_or_else(|| contents("the cells of a rolling window are out of order"));
+            Bucket::Rolling(cells?)
+        }
+    };
+    Ok((bucket_key_of(record.key), bucket))
+}
+
+fn limit_record(limit: &Limit) -> (LimitFact, ControlRevision, ControlRevision) {
+    (limit.fact.clone(), limit.born, limit.changed)
+}
+
+fn reservation_record(key: &ReservationKey, held: &Reservation) -> ReservationV1 {
+    let hold = |hold: &Hold| (bucket_key_record(hold.key), hold.unit, hold.changed, hold.amount);
+    ReservationV1 {
+        leaf_index: key.leaf_index,
+        agent: agent_key_record(held.agent),
+        at_ns: held.at_ns,
+        until_ns: held.until_ns,
+        costs: held.costs.iter().map(|cost| (cost.unit, cost.amount)).collect(),
+        holds: held.holds.iter().map(hold).collect(),
     }
 }
 
-fn bucket_of(record: BucketV1) -> (BucketKey, Bucket) {
-    let BucketV1 { key, at_ns, level, period_ns } = record;
-    let bucket = match period_ns {
-        0 => Bucket::Budget { at_ns, spent: u64::try_from(level).unwrap_or(u64::MAX) },
-        _ => Bucket::Rate { at_ns, level, period_ns },
-    };
-    (bucket_key_of(key), bucket)
+fn reservation_of(record: ReservationV1) -> Result<(ReservationKey, Reservation), SnapshotError> {
+    let ReservationV1 { leaf_index, agent, at_ns, until_ns, costs, holds } = record;
+    if until_ns == 0 || costs.len() > COSTS_PER_ACTION_MAX + 1 || holds.len() > LIMITS_MATCHING_MAX {
+        return Err(contents("a reservation is out of its bounds"));
+    }
+    let agent = agent_key_of(agent);
+    let costs = costs.into_iter().map(|(unit, amount)| CostV1 { unit, amount, is_reserved: true }).collect();
+    let hold = |(key, unit, changed, amount)| Hold { key: bucket_key_of(key), unit, changed, amount };
+    let holds = holds.into_iter().map(hold).collect();
+    Ok((ReservationKey { slot: agent.slot, leaf_index }, Reservation { agent, at_ns, until_ns, costs, holds }))
 }
 
 fn share_record((lease, share): (&LeaseKey, &Share)) -> ShareV1 {

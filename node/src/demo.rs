@@ -197,6 +197,7 @@ impl Demo {
             kind: LimitKind::Budget { cap: SPENDER_CAP, window_s: SPENDER_WINDOW_S },
             key: vec![KeyPart::Agent],
             mode: LimitMode::Enforce,
+            overrun: Default::default(),
             agent: SPENDER.to_owned(),
             tool: String::new(),
             cohort: String::new(),

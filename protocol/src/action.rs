@@ -58,6 +58,20 @@ pub struct Cost {
     pub unit: String,
     /// How much of it; 0 asks whether there is any left and charges nothing.
     pub amount: u64,
+    /// 0: charged at once. Otherwise it is reserved, for at most so many seconds until the outcome is told.
+    #[serde(default, skip_serializing_if = "Cost::is_charged")]
+    pub ttl_s: u64,
+}
+
+impl Cost {
+    /// A cost that is charged at once.
+    pub fn charged(unit: impl Into<String>, amount: u64) -> Self {
+        Self { unit: unit.into(), amount, ttl_s: 0 }
+    }
+
+    fn is_charged(ttl_s: &u64) -> bool {
+        *ttl_s == 0
+    }
 }
 
 /// One action, decoded and bounded. Every text is UTF-8; `args_json` and `context_json` hold one JSON object each.
@@ -149,9 +163,27 @@ impl Action {
         if self.cost.iter().any(|cost| cost.unit.is_empty() || cost.unit.len() > limits::NAME_BYTES_MAX) {
             return Err(Problem::new(Code::MalformedRequest, "a cost unit is empty or too long"));
         }
+        self.check_reserved()?;
         let bytes = self.text_bytes();
         if bytes > limits::ACTION_BYTES_MAX {
             let detail = format!("the action has {bytes} bytes; at most {} are accepted", limits::ACTION_BYTES_MAX);
+            return Err(Problem::new(Code::TooLarge, detail));
+        }
+        Ok(())
+    }
+
+    /// An action makes one reservation, which ends as a whole.
+    fn check_reserved(&self) -> Result<(), Problem> {
+        let mut times = self.cost.iter().map(|cost| cost.ttl_s).filter(|ttl_s| *ttl_s > 0);
+        let Some(ttl_s) = times.next() else { return Ok(()) };
+        if times.any(|other| other != ttl_s) {
+            return Err(Problem::new(
+                Code::MalformedRequest,
+                "all reserved costs of an action must have the same ttl_s",
+            ));
+        }
+        if ttl_s > limits::RESERVATION_TTL_S_MAX {
+            let detail = format!("ttl_s is {ttl_s}; at most {} are accepted", limits::RESERVATION_TTL_S_MAX);
             return Err(Problem::new(Code::TooLarge, detail));
         }
         Ok(())

@@ -62,6 +62,25 @@ pub enum LimitKind {
         /// Length of the window in seconds.
         window_s: u64,
     },
+    /// `cap` once and for all: it never resets, and its counters are kept as long as the limit.
+    Lifetime {
+        /// Units.
+        cap: u64,
+    },
+    /// At most `cap` in every window of this length, wherever it begins; a charge counts for `window_s`, and at most
+    /// 1/32 of that longer.
+    Rolling {
+        /// Units per window.
+        cap: u64,
+        /// Length of the window in seconds.
+        window_s: u64,
+    },
+    /// At most `cap` live reservations, whatever they reserve. An action that reserves nothing needs room for one and
+    /// takes none.
+    Concurrency {
+        /// Reservations.
+        cap: u64,
+    },
 }
 
 /// The parts of an action that make a limit's key: one counter for each combination seen.
@@ -114,8 +133,55 @@ pub enum LimitMode {
     /// Refuse the action.
     #[default]
     Enforce,
-    /// Count and report, never refuse.
+    /// Count what it would have admitted and report, never refuse.
     Shadow,
+    /// Count what goes ahead, beyond the cap as well, and report, never refuse.
+    Soft,
+}
+
+impl LimitMode {
+    /// All modes; the position is the mode's number in leaves.
+    pub const ALL: [LimitMode; 3] = [LimitMode::Enforce, LimitMode::Shadow, LimitMode::Soft];
+
+    /// The JSON word.
+    pub fn as_str(self) -> &'static str {
+        ["enforce", "shadow", "soft"][self as usize]
+    }
+
+    /// True for the mode that is assumed where none is named.
+    pub fn is_enforce(&self) -> bool {
+        *self == Self::Enforce
+    }
+}
+
+/// What becomes of units used beyond what was reserved.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Overrun {
+    /// They are charged, beyond the cap as well: later actions wait.
+    #[default]
+    Debt,
+    /// They are reported and not charged.
+    Cap,
+}
+
+impl Overrun {
+    /// True for the policy that is assumed where none is named.
+    pub fn is_debt(&self) -> bool {
+        *self == Self::Debt
+    }
 }
 
 /// A limit as an administrator writes it. Empty match fields match everything.
@@ -136,6 +202,9 @@ pub struct LimitSpec {
     /// Refuse, or count only.
     #[serde(default)]
     pub mode: LimitMode,
+    /// What becomes of units used beyond what was reserved.
+    #[serde(default, skip_serializing_if = "Overrun::is_debt")]
+    pub overrun: Overrun,
     /// Only this agent.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub agent: String,
@@ -251,6 +320,8 @@ pub struct LimitFact {
     pub key: Vec<KeyPart>,
     /// Refuse, or count only.
     pub mode: LimitMode,
+    /// What becomes of units used beyond what was reserved.
+    pub overrun: Overrun,
     /// Only this agent, or [`KeyedId::NONE`].
     pub agent: KeyedId,
     /// Only this action name, or none.

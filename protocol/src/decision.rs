@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::LimitMode;
 use crate::error::Problem;
 use crate::ids::{ControlRevision, DecisionId};
 
@@ -106,7 +107,8 @@ impl AgentStatus {
 /// Why the verdict is what it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Reason {
-    /// `policy`, `hold-order`, `quota-exceeded`, `agent-state`, `risk`, `cost-above-cap` …
+    /// `policy`, `hold-order`, `quota-exceeded`, `agent-state`, `risk`, `cost-above-cap`,
+    /// `reservations-full` …
     pub code: String,
     /// The rule, limit or hold-order, and what it says.
     pub detail: String,
@@ -147,15 +149,71 @@ pub struct QuotaState {
     pub limit: String,
     /// What it counts.
     pub unit: String,
-    /// The cap (budget) or burst (rate).
+    /// The burst (rate) or cap (others).
     pub cap: u64,
     /// What is left now.
     pub remaining: u64,
-    /// Seconds until it is whole again, rounded up.
+    /// Seconds until it is whole again, rounded up; [`RESET_NEVER_S`] for never.
     pub reset_s: u64,
-    /// True where this limit refused the action.
+    /// True where this limit refused the action, or would have in shadow and soft mode.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub violated: bool,
+    /// Whether it refuses, or only counts.
+    #[serde(default, skip_serializing_if = "LimitMode::is_enforce")]
+    pub mode: LimitMode,
+}
+
+/// Seconds until a lifetime cap is whole again.
+pub const RESET_NEVER_S: u64 = u64::MAX.div_ceil(1_000_000_000);
+
+/// Amounts that a decision holds until its outcome is told at `/v1/decisions/{decision_id}/outcome`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct Reservation {
+    /// Log time at which it expires, nanoseconds since 1970.
+    pub expires_at_ns: u64,
+}
+
+/// What a client says of an action that it reserved for.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum ActionOutcome {
+    /// Amounts used, by unit, sorted, each unit once. A reserved unit that is left out was used as reserved.
+    Used(Vec<(String, u64)>),
+    /// Nothing was used.
+    Released,
+}
+
+/// The end of a reservation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct Settlement {
+    /// The decision that reserved.
+    pub decision_id: DecisionId,
+    /// `committed` or `released`.
+    pub state: String,
+    /// The limits of whose counters it held something, afterwards.
+    pub quota: Vec<SettledQuota>,
+    /// Log time of the settlement, nanoseconds since 1970.
+    pub settled_at_ns: u64,
+    /// True where the same settlement was made before; this is its record.
+    pub replayed: bool,
+    /// The record.
+    pub audit: AuditPosition,
+}
+
+/// One limit after a settlement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SettledQuota {
+    /// The limit.
+    #[serde(flatten)]
+    pub quota: QuotaState,
+    /// Units used beyond what was reserved that the limit's overrun policy leaves uncharged.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub uncharged: u64,
+}
+
+fn is_zero(amount: &u64) -> bool {
+    *amount == 0
 }
 
 /// The agent as the decision found and left it.
@@ -212,9 +270,13 @@ pub struct Decision {
     pub agent: AgentSummary,
     /// Every limit that matched.
     pub quota: Vec<QuotaState>,
-    /// Earliest time after which every violated limit would pass, milliseconds; absent where none was violated.
+    /// Earliest time after which every violated limit would pass, milliseconds; absent where none was violated,
+    /// or where waiting would not help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// What the decision holds; absent where it reserved nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<Reservation>,
     /// The rules in force.
     pub revision: Revision,
     /// Log time of the decision, nanoseconds since 1970.

@@ -81,6 +81,12 @@ codes! {
     InvalidControl = "invalid-control", Refused, 422, "Correct the field that the detail names.";
     /// An action that costs more than the limit's cap can never pass.
     CostAboveCap = "cost-above-cap", Refused, 422, "Split the action or raise the limit; waiting will not help.";
+    /// The decision reserved nothing.
+    NoReservation = "no-reservation", Refused, 404, "Check the decision id; only an allowed action with reserved costs can be settled.";
+    /// The reservation was settled with another outcome.
+    ReservationConflict = "reservation-conflict", Refused, 409, "The first settlement stands; its record is in the audit trail.";
+    /// The reservation expired before it was settled.
+    ReservationExpired = "reservation-expired", Refused, 409, "What it held was given back; settle earlier or reserve for longer.";
     /// Too many actions are waiting: shed before anything was proposed.
     Overloaded = "overloaded", Retry, 503, "Wait for Retry-After, then send it again with the same request id.";
     /// The group has no leader with a quorum now, and nothing was proposed.

@@ -67,6 +67,14 @@ pub const LIMITS_PER_TENANT_MAX: usize = 256;
 pub const LIMITS_MATCHING_MAX: usize = 16;
 /// Leases that a group keeps of either side (about 100 B each); above it none is granted.
 pub const LEASES_MAX: usize = 65_536;
+/// Counters of lifetime caps that one group keeps (about 90 B each, 24 MB at the bound); nothing ever sweeps them.
+pub const LIFETIME_COUNTERS_MAX: usize = 262_144;
+/// Reservations of one agent that live at once.
+pub const RESERVATIONS_PER_AGENT_MAX: usize = 64;
+/// Reservations of one group that live at once (up to 1.6 KB each, so 26 MB at the bound).
+pub const RESERVATIONS_PER_GROUP_MAX: usize = 16_384;
+/// How long a reservation may live.
+pub const RESERVATION_TTL_S_MAX: u64 = 3_600;
 /// Hold-orders in force per zone.
 pub const HOLDS_MAX: usize = 4_096;
 /// Tenants per zone in this release.

@@ -203,7 +203,7 @@ impl Stage {
             resource_id: String::new(),
             args_json,
             context_json: "{}".to_owned(),
-            cost: if credits > 0 { vec![Cost { unit: "credits".to_owned(), amount: credits }] } else { Vec::new() },
+            cost: if credits > 0 { vec![Cost::charged("credits", credits)] } else { Vec::new() },
             explain: false,
         }
     }
@@ -366,6 +366,7 @@ fn limit(id: &str, tenant: &str, unit: &str, kind: LimitKind, key: KeyPart) -> L
         kind,
         key: vec![key],
         mode: LimitMode::Enforce,
+        overrun: Default::default(),
         agent: String::new(),
         tool: String::new(),
         cohort: String::new(),

@@ -7,7 +7,7 @@
 use nethical_protocol::ids::KeyedId;
 use nethical_protocol::limits::{COSTS_PER_ACTION_MAX, LEAF_BYTES_MAX, LIMITS_MATCHING_MAX, REASONS_MAX};
 
-use super::{DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf};
+use super::{DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, ReservationLeaf};
 use crate::reader::Reader;
 use crate::tree;
 
@@ -30,7 +30,7 @@ pub const FLAG_QUOTA_CUT: u8 = 0b100;
 /// Bytes before the event.
 const HEAD_BYTES: usize = 66;
 /// A decision's fields of fixed size.
-const DECISION_BYTES: usize = 197;
+const DECISION_BYTES: usize = 203;
 /// One byte of count for each of the five lists.
 const COUNTS_BYTES: usize = 5;
 const RULE_BYTES: usize = 8;
@@ -38,6 +38,10 @@ const DETECTION_BYTES: usize = 3;
 const REASON_BYTES: usize = 9;
 const COST_BYTES: usize = 24;
 const QUOTA_BYTES: usize = 29;
+/// A reservation's end: fields of fixed size, a cost, a limit.
+const END_BYTES: usize = 51;
+const END_COST_BYTES: usize = 32;
+const END_QUOTA_BYTES: usize = QUOTA_BYTES + 8;
 const FLAGS_KNOWN: u8 = 0b111;
 
 const _: () = {
@@ -51,6 +55,8 @@ const _: () = {
     assert!(fullest + QUOTA_FIT_MIN * QUOTA_BYTES <= LEAF_BYTES_MAX);
     assert!(fullest + (QUOTA_FIT_MIN + 1) * QUOTA_BYTES > LEAF_BYTES_MAX);
     assert!(QUOTA_FIT_MIN <= QUOTA_MAX && QUOTA_MAX <= u8::MAX as usize);
+    let fullest_end = HEAD_BYTES + END_BYTES + 2 + COSTS_MAX * END_COST_BYTES + QUOTA_MAX * END_QUOTA_BYTES;
+    assert!(fullest_end <= LEAF_BYTES_MAX);
 };
 
 /// Why bytes are not a leaf.
@@ -103,6 +109,7 @@ impl LeafV1 {
                 out.extend_from_slice(&old_size.to_le_bytes());
                 out.extend_from_slice(old_root);
             }
+            LeafEvent::ReservationEnded(ended) => put_ended(&mut out, ended),
         }
         assert!(out.len() <= LEAF_BYTES_MAX, "the const assertion above bounds every leaf");
         out
@@ -119,7 +126,7 @@ impl LeafV1 {
             return Err(LeafError::Version(version));
         }
         let kind = reader.u8().ok_or(LeafError::Truncated)?;
-        if !(1..=5).contains(&kind) {
+        if !(1..=6).contains(&kind) {
             return Err(LeafError::Kind(kind));
         }
         let leaf = read_fields(&mut reader, kind).ok_or(LeafError::Truncated)??;
@@ -144,6 +151,7 @@ impl LeafV1 {
                 if cut && one_more_fits { Err(LeafError::Range("flags")) } else { Ok(()) }
             }
             LeafEvent::HoldPlaced(hold) | LeafEvent::HoldLifted(hold) => check_hold(hold),
+            LeafEvent::ReservationEnded(ended) => check_ended(ended),
             LeafEvent::Control { .. } | LeafEvent::EraOpened { .. } => Ok(()),
         }
     }
@@ -158,12 +166,14 @@ impl LeafEvent {
             Self::HoldPlaced(_) => 3,
             Self::HoldLifted(_) => 4,
             Self::EraOpened { .. } => 5,
+            Self::ReservationEnded(_) => 6,
         }
     }
 
     /// The kind's word in answers and exports.
     pub fn as_str(&self) -> &'static str {
-        ["decision", "control", "hold-placed", "hold-lifted", "era-opened"][usize::from(self.kind_byte() - 1)]
+        let words = ["decision", "control", "hold-placed", "hold-lifted", "era-opened", "reservation-ended"];
+        words[usize::from(self.kind_byte() - 1)]
     }
 }
 
@@ -185,9 +195,20 @@ fn check_decision(decision: &DecisionLeaf) -> Result<(), LeafError> {
         ("flags", decision.flags & !FLAGS_KNOWN == 0),
         ("risk", decision.risk <= 1_000),
         ("tier", decision.tier < 4),
-        ("quota flags", decision.quota.iter().all(|quota| quota.flags < 4)),
+        ("reserved", u32::from(decision.reserved) >> decision.costs.len() == 0),
+        ("quota flags", decision.quota.iter().all(|quota| quota.flags < 6)),
     ];
     ranges.into_iter().find(|(_, fits)| !fits).map_or(Ok(()), |(name, _)| Err(LeafError::Range(name)))
+}
+
+fn check_ended(ended: &ReservationLeaf) -> Result<(), LeafError> {
+    match (ended.costs.len() <= COSTS_MAX, ended.quota.len() <= QUOTA_MAX) {
+        (false, _) => Err(LeafError::List("costs")),
+        (_, false) => Err(LeafError::List("quota")),
+        _ if ended.end > 2 => Err(LeafError::Range("end")),
+        _ if ended.quota.iter().any(|(quota, _)| quota.flags >= 6) => Err(LeafError::Range("quota flags")),
+        _ => Ok(()),
+    }
 }
 
 fn check_hold(hold: &HoldLeaf) -> Result<(), LeafError> {
@@ -232,6 +253,8 @@ fn put_decision(out: &mut Vec<u8>, leaf: &DecisionLeaf) {
     out.push(leaf.tier);
     leaf.risk_terms.iter().for_each(|term| out.extend_from_slice(&term.to_le_bytes()));
     out.extend_from_slice(&leaf.retry_after_ns.to_le_bytes());
+    out.extend_from_slice(&leaf.reserve_ttl_s.to_le_bytes());
+    out.extend_from_slice(&leaf.reserved.to_le_bytes());
     debug_assert_eq!(out.len(), HEAD_BYTES + DECISION_BYTES);
     put_lists(out, leaf, fitting);
 }
@@ -255,12 +278,36 @@ fn put_lists(out: &mut Vec<u8>, leaf: &DecisionLeaf, quota_fitting: usize) {
         out.extend_from_slice(&amount.to_le_bytes());
     }
     out.push(quota_fitting as u8);
-    for quota in &leaf.quota[..quota_fitting] {
-        out.extend_from_slice(&quota.limit.to_le_bytes());
-        out.extend_from_slice(&quota.cap.to_le_bytes());
-        out.extend_from_slice(&quota.remaining.to_le_bytes());
-        out.extend_from_slice(&quota.reset_ns.to_le_bytes());
-        out.push(quota.flags);
+    leaf.quota[..quota_fitting].iter().for_each(|quota| put_quota(out, quota));
+}
+
+fn put_quota(out: &mut Vec<u8>, quota: &QuotaLeaf) {
+    out.extend_from_slice(&quota.limit.to_le_bytes());
+    out.extend_from_slice(&quota.cap.to_le_bytes());
+    out.extend_from_slice(&quota.remaining.to_le_bytes());
+    out.extend_from_slice(&quota.reset_ns.to_le_bytes());
+    out.push(quota.flags);
+}
+
+fn put_ended(out: &mut Vec<u8>, ended: &ReservationLeaf) {
+    check_ended(ended).expect("apply bounds what a reservation holds");
+    out.extend_from_slice(&ended.slot.to_le_bytes());
+    out.extend_from_slice(&ended.tenant.0);
+    out.extend_from_slice(&ended.agent.0);
+    out.extend_from_slice(&ended.decision.to_le_bytes());
+    out.push(ended.end);
+    out.extend_from_slice(&ended.content);
+    debug_assert_eq!(out.len(), HEAD_BYTES + END_BYTES);
+    out.push(ended.costs.len() as u8);
+    for (unit, reserved, used) in &ended.costs {
+        out.extend_from_slice(&unit.0);
+        out.extend_from_slice(&reserved.to_le_bytes());
+        out.extend_from_slice(&used.to_le_bytes());
+    }
+    out.push(ended.quota.len() as u8);
+    for (quota, uncharged) in &ended.quota {
+        put_quota(out, quota);
+        out.extend_from_slice(&uncharged.to_le_bytes());
     }
 }
 
@@ -289,6 +336,7 @@ fn read_fields(reader: &mut Reader<'_>, kind: u8) -> Option<Result<LeafV1, LeafE
         2 => LeafEvent::Control { from_rev: reader.u64()?, to_rev: reader.u64()? },
         3 => LeafEvent::HoldPlaced(read_hold(reader)?),
         4 => LeafEvent::HoldLifted(read_hold(reader)?),
+        6 => LeafEvent::ReservationEnded(Box::new(read_ended(reader)?)),
         _ => LeafEvent::EraOpened { old_size: reader.u64()?, old_root: reader.array()? },
     };
     Some(Ok(LeafV1 { group, era, leaf_index, now_ns, term, body_commitment, event }))
@@ -331,6 +379,8 @@ fn read_decision(reader: &mut Reader<'_>) -> Option<Result<DecisionLeaf, LeafErr
         tier: reader.u8()?,
         risk_terms: [reader.u16()?, reader.u16()?, reader.u16()?, reader.u16()?, reader.u16()?],
         retry_after_ns: reader.u64()?,
+        reserve_ttl_s: reader.u32()?,
+        reserved: reader.u16()?,
         rules: read_list(reader, |reader| reader.array())?,
         detections: read_list(reader, |reader| Some((reader.u8()?, reader.u16()?)))?,
         reasons: read_list(reader, |reader| Some((reader.u8()?, reader.u64()?)))?,
@@ -349,6 +399,19 @@ fn read_quota(reader: &mut Reader<'_>) -> Option<QuotaLeaf> {
     let limit = reader.u32()?;
     let (cap, remaining, reset_ns) = (reader.u64()?, reader.u64()?, reader.u64()?);
     Some(QuotaLeaf { limit, cap, remaining, reset_ns, flags: reader.u8()? })
+}
+
+fn read_ended(reader: &mut Reader<'_>) -> Option<ReservationLeaf> {
+    Some(ReservationLeaf {
+        slot: reader.u16()?,
+        tenant: read_id(reader)?,
+        agent: read_id(reader)?,
+        decision: reader.u64()?,
+        end: reader.u8()?,
+        content: reader.array()?,
+        costs: read_list(reader, |reader| Some((read_id(reader)?, reader.u64()?, reader.u64()?)))?,
+        quota: read_list(reader, |reader| Some((read_quota(reader)?, reader.u64()?)))?,
+    })
 }
 
 fn read_hold(reader: &mut Reader<'_>) -> Option<HoldLeaf> {

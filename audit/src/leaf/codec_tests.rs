@@ -34,6 +34,8 @@ fn sample() -> LeafV1 {
         tier: 3,
         risk_terms: [16, 17, 18, 19, 20],
         retry_after_ns: 21,
+        reserve_ttl_s: 33,
+        reserved: 1,
         rules: vec![[22; 8]],
         detections: vec![(23, 24)],
         reasons: vec![(25, 26)],
@@ -78,6 +80,8 @@ fn sample_hex() -> String {
         "1300",
         "1400",
         "1500000000000000",
+        "21000000",
+        "0100",
         "01",
         &"16".repeat(8),
         "01",
@@ -99,6 +103,60 @@ fn sample_hex() -> String {
     .concat()
 }
 
+fn ended() -> ReservationLeaf {
+    let quota = QuotaLeaf { limit: 9, cap: 10, remaining: 11, reset_ns: 12, flags: 4 };
+    ReservationLeaf {
+        slot: 0x0102,
+        tenant: id(3),
+        agent: id(4),
+        decision: 5,
+        end: 1,
+        content: [6; 8],
+        costs: vec![(id(7), 8, 0)],
+        quota: vec![(quota, 13)],
+    }
+}
+
+/// The same bytes, written by hand from FORMATS.md.
+fn ended_hex() -> String {
+    [
+        "0201".to_owned(),
+        "03".repeat(16),
+        "04".repeat(16),
+        "0500000000000000".to_owned(),
+        "01".to_owned(),
+        "06".repeat(8),
+        "01".to_owned(),
+        "07".repeat(16),
+        "08000000000000000000000000000000".to_owned(),
+        "01".to_owned(),
+        "090000000a000000000000000b000000000000000c0000000000000004".to_owned(),
+        "0d00000000000000".to_owned(),
+    ]
+    .concat()
+}
+
+#[test]
+fn the_fullest_end_of_a_reservation_fits_and_ends_that_do_not_exist_are_refused() {
+    let mut fullest = ended();
+    fullest.costs = vec![fullest.costs[0]; COSTS_MAX];
+    fullest.quota = vec![fullest.quota[0]; QUOTA_MAX];
+    let LeafV1 { group, era, leaf_index, now_ns, term, body_commitment, .. } = sample();
+    let event = LeafEvent::ReservationEnded(Box::new(fullest));
+    let leaf = LeafV1 { group, era, leaf_index, now_ns, term, body_commitment, event };
+    let mut bytes = leaf.encode();
+    assert_eq!(LeafV1::decode(&bytes), Ok(leaf));
+    bytes[HEAD_BYTES + 42] = 3;
+    assert_eq!(LeafV1::decode(&bytes), Err(LeafError::Range("end")));
+}
+
+#[test]
+fn a_reserved_cost_that_is_not_there_is_refused() {
+    let mut bytes = sample().encode();
+    bytes[HEAD_BYTES + DECISION_BYTES - 2] = 2;
+    assert_eq!(LeafV1::decode(&bytes), Err(LeafError::Range("reserved")));
+}
+
 /// Every list as full as apply can make it.
 fn fullest() -> LeafV1 {
     let mut leaf = sample();
@@ -115,7 +173,7 @@ fn fullest() -> LeafV1 {
 #[test]
 fn the_bytes_of_a_decision_are_pinned() {
     assert_eq!(hex::encode(sample().encode()), sample_hex());
-    assert_eq!(hex::encode(sample().hash()), "43538c7bdbe15d3f7ffcae820ed6587ac3a01917eced036c077921928b4e7cf0");
+    assert_eq!(hex::encode(sample().hash()), "aa859700579e391882fd3cb397edd587b413f8f2329f8b9922fde92f2feb99e7");
 }
 
 #[test]
@@ -141,6 +199,7 @@ fn the_bytes_of_the_other_kinds_are_pinned() {
             "05",
             "0900000000000000".to_owned() + &"05".repeat(32),
         ),
+        (LeafEvent::ReservationEnded(Box::new(ended())), "06", ended_hex()),
     ];
     for (event, kind, tail) in cases {
         let leaf = leaf(event);
@@ -190,7 +249,7 @@ fn versions_kinds_cuts_and_trailing_bytes_are_refused() {
     assert_eq!(LeafV1::decode(&[0; LEAF_BYTES_MAX + 1]), Err(LeafError::TooLong));
     assert_eq!(changed(0, 2), Err(LeafError::Version(2)));
     assert_eq!(changed(1, 0), Err(LeafError::Kind(0)));
-    assert_eq!(changed(1, 6), Err(LeafError::Kind(6)));
+    assert_eq!(changed(1, 7), Err(LeafError::Kind(7)));
     assert_eq!(changed(HEAD_BYTES + 32, 2), Err(LeafError::Range("client_chosen")));
 }
 
@@ -202,7 +261,7 @@ fn any_decision() -> impl Strategy<Value = DecisionLeaf> {
     let ids = proptest::collection::vec(any_id(), 8);
     let small = (0u8..5, 0u8..5, 0u8..4, 0u8..4, 0u8..4, 0u16..=1_000, any::<u8>(), any::<bool>());
     let wide = any::<([u64; 5], [u16; 5], [u8; 8], u16)>();
-    let quota = (any::<u32>(), any::<[u64; 3]>(), 0u8..4)
+    let quota = (any::<u32>(), any::<[u64; 3]>(), 0u8..6)
         .prop_map(|(limit, [cap, remaining, reset_ns], flags)| QuotaLeaf { limit, cap, remaining, reset_ns, flags });
     let lists = (
         proptest::collection::vec(any::<[u8; 8]>(), 0..=RULES_MAX),
@@ -236,6 +295,8 @@ fn any_decision() -> impl Strategy<Value = DecisionLeaf> {
         tier: small.4,
         risk_terms,
         retry_after_ns: longs[4],
+        reserve_ttl_s: lists.3.len() as u32,
+        reserved: slot & ((1 << lists.3.len()) - 1),
         rules: lists.0,
         detections: lists.1,
         reasons: lists.2,

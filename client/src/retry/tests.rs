@@ -51,6 +51,7 @@ fn decision(request_id: &str) -> Decision {
         retry_after_ms: None,
         revision: Revision { policy: ControlRevision(1), state: ControlRevision(1) },
         decided_at_ns: 1,
+        reservation: None,
         degraded: false,
         replayed: false,
         audit: AuditPosition { log: "dev/p/2/1".into(), leaf_index: 1, leaf_hash: String::new() },

@@ -67,6 +67,7 @@ impl Builder {
             resource: resource_id(tenant, action),
             kind: action.kind,
             costs: self.costs(tenant, action),
+            reserve_ttl_s: action.cost.iter().map(|cost| cost.ttl_s).max().map_or(0, |ttl_s| ttl_s as u32),
             policy_rev,
             agent_version,
             evaluation,
@@ -92,15 +93,17 @@ impl Builder {
 
     /// Amounts by unit, one request included, each unit once, sorted.
     fn costs(&mut self, tenant: &Tenant, action: &Action) -> Vec<CostV1> {
-        let mut by_unit = BTreeMap::from([(self.id(tenant, "unit", "requests"), 1u64)]);
+        let mut by_unit = BTreeMap::from([(self.id(tenant, "unit", "requests"), (1u64, false))]);
         for cost in &action.cost {
             let unit = self.id(tenant, "unit", &cost.unit);
-            match cost.unit.as_str() {
-                "requests" => by_unit.insert(unit, cost.amount),
-                _ => by_unit.insert(unit, by_unit.get(&unit).copied().unwrap_or(0).saturating_add(cost.amount)),
+            let (before, was_reserved) = match cost.unit.as_str() {
+                "requests" => (0, false),
+                _ => by_unit.get(&unit).copied().unwrap_or_default(),
             };
+            by_unit.insert(unit, (before.saturating_add(cost.amount), was_reserved || cost.ttl_s > 0));
         }
-        by_unit.into_iter().map(|(unit, amount)| CostV1 { unit, amount }).collect()
+        let costs = by_unit.into_iter();
+        costs.map(|(unit, (amount, is_reserved))| CostV1 { unit, amount, is_reserved }).collect()
     }
 }
 
@@ -133,7 +136,13 @@ pub fn request_key(tenant: &Tenant, action: &Action) -> RequestKey {
         .cost
         .iter()
         .flat_map(|cost| {
-            [&(cost.unit.len() as u32).to_le_bytes()[..], cost.unit.as_bytes(), &cost.amount.to_le_bytes()].concat()
+            [
+                &(cost.unit.len() as u32).to_le_bytes()[..],
+                cost.unit.as_bytes(),
+                &cost.amount.to_le_bytes(),
+                &cost.ttl_s.to_le_bytes(),
+            ]
+            .concat()
         })
         .collect();
     let parts: [&[u8]; 11] = [

@@ -1,8 +1,8 @@
 //! From command and outcome to leaf: the one place where the ledger's words become the audit trail's.
 
-use nethical_audit::leaf::{DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, reason};
+use nethical_audit::leaf::{DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, ReservationLeaf, reason};
 use nethical_governance::command::{CommandV1, DecideV1, HeaderV1, HoldOrderV1};
-use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1};
+use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, SettledV1};
 use nethical_protocol::control::HoldEffect;
 use nethical_protocol::ids::{ControlRevision, LogId};
 use sha2::{Digest, Sha256};
@@ -38,10 +38,18 @@ pub fn leaf_of(place: Place, command: &CommandV1, outcome: &OutcomeV1) -> Option
         (HeaderV1::LiftHoldOrder(order), OutcomeV1::HoldChanged { status, epoch }) => {
             (LeafEvent::HoldLifted(hold(order, *status as u8, *epoch)), order.body_commitment)
         }
+        (HeaderV1::SettleReservation(_), OutcomeV1::Settled(settled)) => (ended(settled), plain_commitment(&[])),
         _ => return None,
     };
     let Place { log, leaf_index, now_ns, term, .. } = place;
     Some(LeafV1 { group: log.group.0, era: log.era, leaf_index, now_ns, term, body_commitment, event })
+}
+
+/// The leaf of a reservation that expired.
+pub fn lapsed(place: Place, settled: &SettledV1) -> LeafV1 {
+    let Place { log, leaf_index, now_ns, term, .. } = place;
+    let (event, body_commitment) = (ended(settled), plain_commitment(&[]));
+    LeafV1 { group: log.group.0, era: log.era, leaf_index, now_ns, term, body_commitment, event }
 }
 
 /// The first leaf of a log's first era.
@@ -86,6 +94,8 @@ fn decision(asked: &DecideV1, decided: &DecidedV1) -> DecisionLeaf {
         tier: decided.tier as u8,
         risk_terms: decided.risk_terms,
         retry_after_ns: decided.retry_after_ns,
+        reserve_ttl_s: asked.reserve_ttl_s,
+        reserved: asked.costs.iter().zip(0..16).fold(0, |bits, (cost, at)| bits | u16::from(cost.is_reserved) << at),
         rules: evaluation.rules.clone(),
         detections: evaluation.detections.iter().map(|found| (found.detector, found.severity)).collect(),
         reasons: decided.reasons.iter().map(reason_number).collect(),
@@ -103,12 +113,26 @@ fn reason_number(from: &ReasonV1) -> (u8, u64) {
         ReasonV1::QuotaExceeded(limit) => (reason::QUOTA_EXCEEDED, u64::from(limit.0)),
         ReasonV1::CostAboveCap(limit) => (reason::COST_ABOVE_CAP, u64::from(limit.0)),
         ReasonV1::RiskTier(tier) => (reason::RISK_TIER, *tier as u64),
+        ReasonV1::ReservationsFull => (reason::RESERVATIONS_FULL, 0),
     }
 }
 
 fn quota(from: &QuotaV1) -> QuotaLeaf {
-    let flags = u8::from(from.violated) | u8::from(from.shadow) << 1;
+    let flags = u8::from(from.violated) | (from.mode as u8) << 1;
     QuotaLeaf { limit: from.limit.0, cap: from.cap, remaining: from.remaining, reset_ns: from.reset_ns, flags }
+}
+
+fn ended(from: &SettledV1) -> LeafEvent {
+    LeafEvent::ReservationEnded(Box::new(ReservationLeaf {
+        slot: from.slot.0,
+        tenant: from.tenant,
+        agent: from.agent,
+        decision: from.decision,
+        end: from.end as u8,
+        content: from.content,
+        costs: from.costs.clone(),
+        quota: from.quota.iter().map(|of_limit| (quota(&of_limit.quota), of_limit.uncharged)).collect(),
+    }))
 }
 
 fn hold(order: &HoldOrderV1, status: u8, epoch: u64) -> HoldLeaf {

@@ -159,7 +159,8 @@ fn check_kind(kind: &LimitKind) -> Result<(), String> {
             within("period_s", *period_s, SECONDS_MAX)?;
             within("burst", *burst, AMOUNT_MAX)
         }
-        LimitKind::Budget { cap, window_s } => {
+        LimitKind::Lifetime { cap } | LimitKind::Concurrency { cap } => within("cap", *cap, AMOUNT_MAX),
+        LimitKind::Budget { cap, window_s } | LimitKind::Rolling { cap, window_s } => {
             within("cap", *cap, AMOUNT_MAX)?;
             within("window_s", *window_s, SECONDS_MAX)
         }
@@ -232,7 +233,18 @@ mod tests {
         let kind = LimitKind::Rate { amount: 60, period_s: 60, burst: 60 };
         let (id, unit) = ("l".to_owned(), "requests".to_owned());
         let (agent, tool, cohort) = Default::default();
-        LimitSpec { id, tenant: tenant.into(), unit, kind, key, mode: Default::default(), agent, tool, cohort }
+        LimitSpec {
+            id,
+            tenant: tenant.into(),
+            unit,
+            kind,
+            key,
+            mode: Default::default(),
+            overrun: Default::default(),
+            agent,
+            tool,
+            cohort,
+        }
     }
 
     #[test]
@@ -269,6 +281,26 @@ mod tests {
         let counted = LimitSpec { mode: LimitMode::Shadow, ..budget.clone() };
         assert!(matches!(change(&mut state, AskV1::PutLimit(counted)), Changed::Refused(_)));
         assert_eq!(change(&mut state, AskV1::PutLimit(budget)), Changed::Revision(ControlRevision(5)));
+    }
+
+    #[test]
+    fn amounts_and_windows_outside_their_bounds_are_refused_with_a_code() {
+        let mut state = ControlState::default();
+        change(&mut state, tenant("t", Placement::Single));
+        let mut put = |kind| change(&mut state, AskV1::PutLimit(LimitSpec { kind, ..limit("t", vec![]) }));
+        for bad in [
+            LimitKind::Lifetime { cap: 0 },
+            LimitKind::Concurrency { cap: 0 },
+            LimitKind::Lifetime { cap: (1 << 48) + 1 },
+            LimitKind::Rolling { cap: 0, window_s: 60 },
+            LimitKind::Rolling { cap: 1, window_s: 0 },
+            LimitKind::Rolling { cap: 1, window_s: u64::MAX },
+        ] {
+            let Changed::Refused(problem) = put(bad) else { panic!("{bad:?} was accepted") };
+            assert_eq!(problem.code, Code::InvalidLimit);
+        }
+        assert_eq!(put(LimitKind::Lifetime { cap: 1 << 48 }), Changed::Revision(ControlRevision(2)));
+        assert_eq!(put(LimitKind::Rolling { cap: 1, window_s: 1 }), Changed::Revision(ControlRevision(3)));
     }
 
     #[test]

@@ -243,6 +243,7 @@ fn limit_fact(number: LimitNumber, spec: &LimitSpec, tenant: &Tenant) -> LimitFa
         kind: spec.kind,
         key: spec.key.clone(),
         mode: spec.mode,
+        overrun: spec.overrun,
         agent: tenant.keys.keyed_id("agent", &spec.agent),
         tool: tenant.keys.keyed_id("tool", &spec.tool),
         cohort: tenant.keys.keyed_id("cohort", &spec.cohort),

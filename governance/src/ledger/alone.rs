@@ -54,6 +54,7 @@ fn command(evaluation: EvaluationV1, kind: ActionKind, actor: ActorKeys, agent_v
         region: KeyedId::NONE,
         resource: KeyedId::NONE,
         kind,
+        reserve_ttl_s: 0,
         costs: Vec::new(),
         policy_rev: POLICY_REV,
         agent_version,

@@ -54,7 +54,9 @@ impl Ledger {
     fn execute(&mut self, decide: &DecideV1, mut agent: AgentEntry) -> OutcomeV1 {
         let assessment = agent.risk.assess(self.now_ns, &decide.evaluation);
         let judgement = self.quota.judge(&subject_of(decide), &decide.costs, self.now_ns);
-        let (verdict, reasons) = self.compose(decide, &agent, &assessment, &judgement);
+        let holds = judgement.holds();
+        let is_full = decide.reserves() && !self.may_reserve(decide, &holds);
+        let (verdict, reasons) = self.compose(decide, &agent, &assessment, &judgement, is_full);
         // What is refused for another reason needs no share.
         if let Some((lease, need)) = judgement.short().filter(|_| verdict.is_allowed()) {
             return self.lease_short(lease, need);
@@ -62,6 +64,9 @@ impl Ledger {
         self.update(decide, &mut agent, &assessment, verdict);
         let retry_after_ns = judgement.retry_after_ns();
         let quota = self.quota.settle(judgement, verdict.is_allowed());
+        if verdict.is_allowed() && decide.reserves() {
+            self.reserve(decide, holds);
+        }
         self.sweep_agents(SWEPT_PER_DECISION);
         OutcomeV1::Decided(DecidedV1 {
             verdict,
@@ -84,6 +89,7 @@ impl Ledger {
         agent: &AgentEntry,
         assessment: &Assessment,
         judgement: &Judgement,
+        reservations_full: bool,
     ) -> (Verdict, Vec<ReasonV1>) {
         let mut said: Vec<(Reverse<Verdict>, ReasonV1)> = Vec::new();
         let mut say = |verdict: Verdict, reason: ReasonV1| {
@@ -102,6 +108,9 @@ impl Ledger {
             say(verdict, ReasonV1::Hold(id));
         });
         judgement.refusals().for_each(|reason| say(Verdict::Block, reason));
+        if reservations_full {
+            say(Verdict::Block, ReasonV1::ReservationsFull);
+        }
         // The tier with this action counted: the action that makes an agent elevated is itself restricted.
         let tier = RiskTier::of(assessment.score);
         if tier == RiskTier::Elevated {

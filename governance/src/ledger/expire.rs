@@ -9,6 +9,7 @@ use super::Ledger;
 use crate::agent::AgentKey;
 use crate::hold::ZoneHolds;
 use crate::outcome::OutcomeV1;
+use crate::reservation::ReservationKey;
 
 /// Agents looked at by every decision, more than it can make.
 pub(super) const SWEPT_PER_DECISION: usize = 2;
@@ -22,6 +23,8 @@ pub(super) enum Timer {
     Agent(AgentKey),
     /// A tenant-wide or zone-wide hold-order.
     Zone(ControlRevision),
+    /// A reservation.
+    Reservation(ReservationKey),
 }
 
 impl Ledger {
@@ -39,8 +42,9 @@ impl Ledger {
                 break;
             }
             self.timers.pop_first();
-            sometimes!(true, "a hold lapsed");
+            sometimes!(!matches!(timer, Timer::Reservation(_)), "a hold lapsed");
             match timer {
+                Timer::Reservation(key) => self.expire_reservation(key),
                 Timer::Agent(key) => {
                     if let Some(agent) = self.agents.get_mut(&key) {
                         agent.release();
@@ -67,16 +71,17 @@ impl Ledger {
         self.timers.remove(&(until_ns, timer));
     }
 
-    /// Timers follow from the hold-orders; after a restore they are armed again.
+    /// Timers follow from hold-orders and reservations; after a restore they are armed again.
     pub(crate) fn rearm_all(&mut self) {
         let agents = self.agents.iter().filter_map(|(key, agent)| Some((agent.hold?.until_ns, Timer::Agent(*key))));
         let zone = self.holds.iter().map(|fact| (fact.until_ns, Timer::Zone(fact.id)));
-        self.timers = agents.chain(zone).filter(|(until_ns, _)| *until_ns != 0).collect();
+        let reserved = self.reservations.iter().map(|(key, held)| (held.until_ns, Timer::Reservation(*key)));
+        self.timers = agents.chain(zone).chain(reserved).filter(|(until_ns, _)| *until_ns != 0).collect();
     }
 
     /// Ends every hold-order, as only the planted bug `quarantine-lost-at-failover` does.
     pub fn release_all(&mut self) {
-        self.timers.clear();
+        self.timers.retain(|(_, timer)| matches!(timer, Timer::Reservation(_)));
         self.holds = ZoneHolds::default();
         for agent in self.agents.values_mut() {
             agent.release();

@@ -299,7 +299,7 @@ fn marks_and_costs_reach_policy_and_evaluation() {
     action.kind = ActionKind::ToolCall;
     let evaluated = evaluate_action(&detectors, &bundle, &action, tier);
     assert_eq!((evaluated.evaluation.verdict.0, evaluated.evaluation.privileged), (Verdict::Allow, false));
-    action.cost = vec![Cost { unit: "usd_micros".into(), amount: 100_000_001 }];
+    action.cost = vec![Cost::charged("usd_micros", 100_000_001)];
     assert_eq!(evaluate_action(&detectors, &bundle, &action, tier).evaluation.verdict.0, Verdict::Escalate);
 }
 

@@ -190,6 +190,13 @@ impl Leases {
         share.spent = share.spent.saturating_add(cost);
     }
 
+    /// What a reservation held of a share and did not use may be spent again, while its window lasts.
+    pub fn unspend(&mut self, lease: &LeaseKey, unused: u64) {
+        if let Some(share) = self.shares.get_mut(lease) {
+            share.spent = share.spent.saturating_sub(unused);
+        }
+    }
+
     /// Looks at the next few leases after one and forgets those that `is_over`.
     pub fn sweep(&mut self, after: &LeaseKey, is_over: impl Fn(&LeaseKey) -> bool) {
         let shares = self.shares.range(after..).chain(self.shares.range(..after)).map(|(lease, _)| *lease);

@@ -17,6 +17,8 @@ pub struct Limit {
     pub fact: LimitFact,
     /// The revision since which its counters count.
     pub born: ControlRevision,
+    /// The revision that gave it the amounts that it has: what was held under others is not given back.
+    pub changed: ControlRevision,
     /// Its arithmetic.
     pub meter: Meter,
     /// It counts agents of several partitions, so each of them spends a share of its own.
@@ -45,16 +47,23 @@ impl LimitTable {
     /// (another tenant, another unit, a rate instead of a budget).
     pub fn set(&mut self, fact: LimitFact, revision: ControlRevision, placement: Placement) {
         let old = self.remove(fact.number).filter(|old| counts_alike(&old.fact, &fact));
-        self.restore(fact, old.map_or(revision, |old| old.born), placement);
+        let changed = old.as_ref().filter(|old| old.fact.kind == fact.kind).map_or(revision, |old| old.changed);
+        self.restore(fact, old.map_or(revision, |old| old.born), changed, placement);
     }
 
     /// Puts a limit in with a known beginning.
-    pub(crate) fn restore(&mut self, fact: LimitFact, born: ControlRevision, placement: Placement) {
+    pub(crate) fn restore(
+        &mut self,
+        fact: LimitFact,
+        born: ControlRevision,
+        changed: ControlRevision,
+        placement: Placement,
+    ) {
         let (meter, is_leased) = (Meter::of(&fact.kind), fact.is_leased(placement));
         self.tenant_of.insert(fact.number, fact.tenant);
         let limits = self.by_tenant.entry(fact.tenant).or_default();
         let at = limits.partition_point(|limit| limit.fact.number < fact.number);
-        limits.insert(at, Limit { fact, born, meter, is_leased });
+        limits.insert(at, Limit { fact, born, changed, meter, is_leased });
     }
 
     /// Removes a limit. Its counters are never found again and swept in time.

@@ -9,7 +9,7 @@ use nethical_governance::outcome::{DecidedV1, OutcomeV1};
 use nethical_governance::quota::Subject;
 use nethical_protocol::action::ActionKind;
 use nethical_protocol::control::{
-    ControlFact, HoldEffect, LimitFact, LimitKind, LimitMode, Placement, RevisedFact, TenantFact,
+    ControlFact, HoldEffect, LimitFact, LimitKind, LimitMode, Overrun, Placement, RevisedFact, TenantFact,
 };
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 use nethical_protocol::slot::slot_of;
@@ -47,6 +47,7 @@ pub fn limit(number: u32, unit: &str, kind: LimitKind) -> LimitFact {
         kind,
         key: vec![],
         mode: LimitMode::Enforce,
+        overrun: Overrun::Debt,
         agent: KeyedId::NONE,
         tool: KeyedId::NONE,
         cohort: KeyedId::NONE,
@@ -104,9 +105,10 @@ impl Bench {
             region: KeyedId::NONE,
             resource: KeyedId::NONE,
             kind: ActionKind::ToolCall,
-            costs: vec![CostV1 { unit: id("requests"), amount: 1 }],
+            costs: vec![CostV1 { unit: id("requests"), amount: 1, is_reserved: false }],
             policy_rev: self.ledger.policy().map_or(ControlRevision(0), |policy| policy.revision),
             agent_version: self.ledger.agent_version(&actor),
+            reserve_ttl_s: 0,
             evaluation: EvaluationV1::default(),
             body_commitment: [0; 32],
         }

@@ -2,5 +2,6 @@
 
 mod bench;
 mod model;
+mod reserve;
 mod script;
 mod survival;

@@ -14,10 +14,10 @@ use proptest::prelude::*;
 use crate::bench::{Bench, SECOND_NS, START_NS, id, limit, request};
 
 /// What one limit admitted: when, how much.
-type History = Vec<(u64, u64)>;
+pub type History = Vec<(u64, u64)>;
 
 /// Used units of a rate, in units/period_ns: walk the whole history, leak, add.
-fn level(history: &History, amount: u64, period_ns: u64, now_ns: u64) -> u128 {
+pub fn level(history: &History, amount: u64, period_ns: u64, now_ns: u64) -> u128 {
     let (mut level, mut last_ns) = (0u128, 0u64);
     let leak = |level: u128, ns: u64| level.saturating_sub(u128::from(ns) * u128::from(amount));
     for (at_ns, cost) in history {
@@ -28,7 +28,7 @@ fn level(history: &History, amount: u64, period_ns: u64, now_ns: u64) -> u128 {
 }
 
 /// True where the naive model has room.
-fn has_room(kind: &LimitKind, history: &History, cost: u64, now_ns: u64) -> bool {
+pub fn has_room(kind: &LimitKind, history: &History, cost: u64, now_ns: u64) -> bool {
     match *kind {
         LimitKind::Rate { amount, period_s, burst } => {
             let period_ns = period_s * SECOND_NS;
@@ -40,11 +40,22 @@ fn has_room(kind: &LimitKind, history: &History, cost: u64, now_ns: u64) -> bool
             let spent: u64 = history.iter().filter(|(at, _)| window(*at) == window(now_ns)).map(|(_, cost)| cost).sum();
             spent + cost <= cap
         }
+        LimitKind::Concurrency { .. } => unreachable!("nothing reserves here"),
+        LimitKind::Lifetime { cap } => history.iter().map(|(_, cost)| cost).sum::<u64>() + cost <= cap,
+        LimitKind::Rolling { cap, window_s } => rolled(history, window_s * SECOND_NS, now_ns) + cost <= cap,
     }
 }
 
+/// What a rolling window holds: each charge counts for a window after the latest charge of its 1/32 of a window.
+pub fn rolled(history: &History, window_ns: u64, now_ns: u64) -> u64 {
+    let part = |ns: u64| ns / window_ns.div_ceil(32);
+    let latest = |at_ns: u64| history.iter().map(|(at, _)| *at).filter(|at| part(*at) == part(at_ns)).max();
+    let counts = |at_ns: u64| latest(at_ns).is_some_and(|latest_ns| now_ns < latest_ns + window_ns);
+    history.iter().filter(|(at_ns, _)| counts(*at_ns)).map(|(_, cost)| cost).sum()
+}
+
 /// The guarantee as users read it: no interval admits more than the limit says.
-fn check_never_over(kind: &LimitKind, history: &History) {
+pub fn check_never_over(kind: &LimitKind, history: &History) {
     for first in 0..history.len() {
         let mut sum = 0u128;
         for (at_ns, cost) in &history[first..] {
@@ -62,6 +73,14 @@ fn check_never_over(kind: &LimitKind, history: &History) {
                     }
                     assert!(sum <= u128::from(cap), "{sum} in one window under {kind:?}");
                 }
+                LimitKind::Concurrency { .. } => unreachable!("nothing reserves here"),
+                LimitKind::Lifetime { cap } => assert!(sum <= u128::from(cap), "{sum} in all under {kind:?}"),
+                LimitKind::Rolling { cap, window_s } => {
+                    if at_ns - history[first].0 >= window_s * SECOND_NS {
+                        break;
+                    }
+                    assert!(sum <= u128::from(cap), "{sum} within one window under {kind:?}");
+                }
             }
         }
     }
@@ -71,14 +90,16 @@ fn any_kind() -> impl Strategy<Value = LimitKind> {
     prop_oneof![
         (1..20u64, 1..5u64, 1..10u64).prop_map(|(amount, period_s, burst)| LimitKind::Rate { amount, period_s, burst }),
         (1..30u64, 1..8u64).prop_map(|(cap, window_s)| LimitKind::Budget { cap, window_s }),
+        (1..90u64).prop_map(|cap| LimitKind::Lifetime { cap }),
+        (1..30u64, 1..8u64).prop_map(|(cap, window_s)| LimitKind::Rolling { cap, window_s }),
     ]
 }
 
 fn any_limit(number: u32) -> impl Strategy<Value = LimitFact> {
-    (any_kind(), any::<bool>(), prop::bool::weighted(0.2)).prop_map(move |(kind, per_agent, shadow)| {
+    (any_kind(), any::<bool>(), 0..10usize).prop_map(move |(kind, per_agent, mode)| {
         let mut fact = limit(number, "requests", kind);
         fact.key = vec![if per_agent { KeyPart::Agent } else { KeyPart::Tenant }];
-        fact.mode = if shadow { LimitMode::Shadow } else { LimitMode::Enforce };
+        fact.mode = LimitMode::ALL[mode.saturating_sub(7)];
         fact
     })
 }
@@ -124,7 +145,7 @@ fn step(bench: &mut Bench, limits: &mut [Modelled], step: &Step) {
     bench.now_ns += step.wait_ns;
     let now_ns = bench.now_ns;
     let mut decide = bench.decision(AGENTS[step.agent]);
-    decide.costs = vec![CostV1 { unit: id("requests"), amount: step.cost }];
+    decide.costs = vec![CostV1 { unit: id("requests"), amount: step.cost, is_reserved: false }];
     if step.policy_blocks {
         // Escalation denies without being a violation, so that risk stays out of this.
         decide.evaluation.verdict.0 = Verdict::Escalate;
@@ -147,11 +168,14 @@ fn step(bench: &mut Bench, limits: &mut [Modelled], step: &Step) {
     named.sort_unstable();
     assert_eq!(named, refusing, "at {now_ns}: {step:?}");
     assert_eq!(decided.verdict.is_allowed(), refusing.is_empty() && !step.policy_blocks);
-    check_retry_after(probe, bench, step, decided.retry_after_ns, &decided.reasons);
+    let is_spent = |limit: &&Modelled| matches!(limit.fact.kind, LimitKind::Lifetime { .. });
+    let forever = limits.iter().filter(is_spent).any(|limit| refusing.contains(&limit.fact.number));
+    check_retry_after(probe, bench, step, decided.retry_after_ns, &decided.reasons, forever);
     for (limit, reported) in limits.iter_mut().zip(&decided.quota) {
         let room = limit.has_room(step.agent, step.cost, now_ns);
         assert_eq!((reported.limit, reported.violated), (limit.fact.number, !room));
-        if decided.verdict.is_allowed() && room && step.cost > 0 {
+        let counts = room || limit.fact.mode == LimitMode::Soft;
+        if decided.verdict.is_allowed() && counts && step.cost > 0 {
             let counter = limit.counter(step.agent);
             limit.histories[counter].push((now_ns, step.cost));
         }
@@ -159,8 +183,15 @@ fn step(bench: &mut Bench, limits: &mut [Modelled], step: &Step) {
 }
 
 /// At the instant given every refusing limit has room, and one nanosecond earlier not every one has.
-fn check_retry_after(probe: Ledger, bench: &Bench, step: &Step, retry_after_ns: u64, reasons: &[ReasonV1]) {
-    let permanent = reasons.iter().any(|reason| matches!(reason, ReasonV1::CostAboveCap(_)));
+fn check_retry_after(
+    probe: Ledger,
+    bench: &Bench,
+    step: &Step,
+    retry_after_ns: u64,
+    reasons: &[ReasonV1],
+    forever: bool,
+) {
+    let permanent = forever || reasons.iter().any(|reason| matches!(reason, ReasonV1::CostAboveCap(_)));
     let exceeded = reasons.iter().any(|reason| matches!(reason, ReasonV1::QuotaExceeded(_)));
     assert_eq!(retry_after_ns > 0, exceeded && !permanent);
     if retry_after_ns == 0 {
@@ -169,7 +200,7 @@ fn check_retry_after(probe: Ledger, bench: &Bench, step: &Step, retry_after_ns: 
     for (wait_ns, expected) in [(retry_after_ns - 1, false), (retry_after_ns, true)] {
         let mut later = Bench { ledger: probe.clone(), now_ns: bench.now_ns + wait_ns };
         let mut decide = later.decision(AGENTS[step.agent]);
-        decide.costs = vec![CostV1 { unit: id("requests"), amount: step.cost }];
+        decide.costs = vec![CostV1 { unit: id("requests"), amount: step.cost, is_reserved: false }];
         assert_eq!(later.decide(decide).verdict.is_allowed(), expected, "after {wait_ns} of {retry_after_ns}");
     }
 }
@@ -191,7 +222,7 @@ proptest! {
         for one in &steps {
             step(&mut bench, &mut modelled, one);
         }
-        for limit in &modelled {
+        for limit in modelled.iter().filter(|limit| limit.fact.mode != LimitMode::Soft) {
             limit.histories.iter().for_each(|history| check_never_over(&limit.fact.kind, history));
         }
     }

@@ -8,14 +8,14 @@ use std::fmt::Write as _;
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use nethical_governance::agent::AgentFacts;
 use nethical_governance::command::{
-    CostV1, DecideV1, DetectionV1, HeaderV1, HoldOrderV1, LeaseTakeV1, RequestKey, VerdictWord,
+    CostV1, DecideV1, DetectionV1, HeaderV1, HoldOrderV1, LeaseTakeV1, RequestKey, SettleV1, VerdictWord,
 };
 use nethical_governance::dedup::DedupBounds;
-use nethical_governance::ledger::{Applied, Ledger};
-use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1};
+use nethical_governance::ledger::{Applied, Lapsed, Ledger};
+use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, SettledV1};
 use nethical_governance::quota::lease::{LeaseAskV1, LeaseKey, slot_of_lease};
 use nethical_protocol::control::{
-    ControlFact, HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Placement, TenantFact,
+    ControlFact, HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Overrun, Placement, TenantFact,
 };
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
@@ -63,6 +63,8 @@ impl Runner for Script {
             "place" => self.order(&mut words, HeaderV1::PlaceHoldOrder)?,
             "lift" => self.order(&mut words, HeaderV1::LiftHoldOrder)?,
             "tick" => self.apply(HeaderV1::Tick),
+            "settle" => self.settle(&mut words, false)?,
+            "release" => self.settle(&mut words, true)?,
             "control" => self.control(&mut words)?,
             "grant" | "take" | "return" => self.lease(&command.name, &mut words)?,
             "agent" => view(&self.bench.ledger.agent_view(&actor("t", words.next()?))),
@@ -89,7 +91,10 @@ impl Script {
         let applied = self.bench.ledger.apply_entry(self.log_term, &entry).expect("our own apply version").remove(0);
         assert_eq!(twin.apply_entry(self.log_term, &entry).expect("our own apply version").remove(0), applied);
         assert_eq!(twin.digest(), self.bench.ledger.digest());
-        show(&applied)
+        let lapsed = self.bench.ledger.take_lapsed();
+        assert_eq!(twin.take_lapsed(), lapsed);
+        let show_lapsed = |lapsed: &Lapsed| format!("leaf {}: {}", lapsed.leaf_index, settled(&lapsed.settled));
+        lapsed.iter().map(show_lapsed).chain([show(&applied)]).collect()
     }
 
     /// The lease of a limit of the whole tenant that began at control revision 3, in the window of now.
@@ -158,8 +163,12 @@ impl Script {
         for (unit, amount) in [("requests", "1"), ("tokens", "")] {
             let amount = words.key(unit).unwrap_or(amount);
             if !amount.is_empty() {
-                decide.costs.push(CostV1 { unit: id(unit), amount: amount.parse()? });
+                decide.costs.push(CostV1 { unit: id(unit), amount: amount.parse()?, is_reserved: false });
             }
+        }
+        if let Some(amount) = words.key("reserve") {
+            decide.costs.push(CostV1 { unit: id("tokens"), amount: amount.parse()?, is_reserved: true });
+            decide.reserve_ttl_s = (nanoseconds(words.key("ttl").unwrap_or("60s"))? / SECOND_NS) as u32;
         }
         if let Some(word) = words.key("verdict") {
             decide.evaluation.verdict = VerdictWord(Verdict::from_word(word).ok_or("verdict=")?);
@@ -182,6 +191,16 @@ impl Script {
             None => self.bench.now_ns,
         };
         Ok(request(words.key("id").unwrap_or(""), words.key("body").unwrap_or(""), issued_ns / 1_000_000))
+    }
+
+    fn settle(&mut self, words: &mut Words<'_>, is_release: bool) -> Result<String, Failure> {
+        let decision = words.next()?.parse()?;
+        let used = words.key("tokens").map(|text| text.parse::<u64>()).transpose()?;
+        let mut content = [u8::from(is_release); 8];
+        content[..7].copy_from_slice(&used.unwrap_or(0).to_le_bytes()[..7]);
+        let used = used.map(|used| (id("tokens"), used)).into_iter().collect();
+        let slot = actor("t", "a").slot;
+        Ok(self.apply(HeaderV1::SettleReservation(SettleV1 { slot, decision, content, is_release, used })))
     }
 
     fn order(&mut self, words: &mut Words<'_>, header: fn(HoldOrderV1) -> HeaderV1) -> Result<String, Failure> {
@@ -210,7 +229,7 @@ impl Script {
         let ledger = &self.bench.ledger;
         let now_ns = ledger.now_ns().saturating_sub(START_NS);
         format!(
-            "now={} leaves={} revision={} agents={} buckets={} remembered={} covered={}s",
+            "now={} leaves={} revision={} agents={} buckets={} remembered={} covered={}s reserved={}",
             duration(now_ns),
             ledger.leaf_count(),
             ledger.control_revision(),
@@ -218,6 +237,7 @@ impl Script {
             ledger.bucket_count(),
             ledger.remembered_count(),
             ledger.seconds_covered(),
+            ledger.reservation_count(),
         )
     }
 }
@@ -256,13 +276,22 @@ fn limit_fact(words: &mut Words<'_>) -> Result<LimitFact, Failure> {
     let kind = if let Some(rate) = words.key("rate") {
         let (amount, period_s) = per(rate)?;
         LimitKind::Rate { amount, period_s, burst: words.key("burst").ok_or("burst=")?.parse()? }
+    } else if let Some(cap) = words.key("lifetime") {
+        LimitKind::Lifetime { cap: cap.parse()? }
+    } else if let Some(cap) = words.key("concurrency") {
+        LimitKind::Concurrency { cap: cap.parse()? }
+    } else if let Some(rolling) = words.key("rolling") {
+        let (cap, window_s) = per(rolling)?;
+        LimitKind::Rolling { cap, window_s }
     } else {
-        let (cap, window_s) = per(words.key("budget").ok_or("rate= or budget=")?)?;
+        let (cap, window_s) = per(words.key("budget").ok_or("a kind")?)?;
         LimitKind::Budget { cap, window_s }
     };
     let mut fact = limit(number, words.key("unit").unwrap_or("requests"), kind);
-    if words.key("mode") == Some("shadow") {
-        fact.mode = LimitMode::Shadow;
+    let mode = words.key("mode").unwrap_or("enforce");
+    fact.mode = LimitMode::ALL.into_iter().find(|known| known.as_str() == mode).ok_or("mode=")?;
+    if words.key("overrun") == Some("cap") {
+        fact.overrun = Overrun::Cap;
     }
     fact.agent = id(words.key("agent").unwrap_or(""));
     fact.tool = id(words.key("tool").unwrap_or(""));
@@ -344,6 +373,8 @@ fn show(applied: &Applied) -> String {
         ),
         OutcomeV1::LeaseGranted { granted, others } => format!("granted={granted} others={others:?}"),
         OutcomeV1::LeaseChanged { granted, returned } => format!("granted={granted} returned={returned}"),
+        OutcomeV1::Settled(outcome) => settled(outcome),
+        OutcomeV1::NoReservation => "no such reservation".to_owned(),
     };
     if let Some(leaf_index) = applied.leaf_index {
         text = format!("leaf {leaf_index}: {text}");
@@ -367,6 +398,18 @@ fn decision(decided: &DecidedV1) -> String {
     text
 }
 
+fn settled(settled: &SettledV1) -> String {
+    let costs: Vec<String> = settled.costs.iter().map(|(_, held, used)| format!("{used} of {held}")).collect();
+    let mut text = format!("reservation {} {}: {}\n", settled.decision, settled.end.as_str(), costs.join(", "));
+    for of_limit in &settled.quota {
+        text.push_str(&quota(&of_limit.quota));
+        if of_limit.uncharged > 0 {
+            text.insert_str(text.len() - 1, &format!(", {} not charged", of_limit.uncharged));
+        }
+    }
+    text
+}
+
 fn reason(reason: &ReasonV1) -> String {
     match reason {
         ReasonV1::Policy(_) => "policy".to_owned(),
@@ -375,15 +418,20 @@ fn reason(reason: &ReasonV1) -> String {
         ReasonV1::Hold(id) => format!("hold {id}"),
         ReasonV1::QuotaExceeded(number) => format!("limit {number} exceeded"),
         ReasonV1::CostAboveCap(number) => format!("cost above limit {number}"),
+        ReasonV1::ReservationsFull => "too many reservations".to_owned(),
         ReasonV1::RiskTier(tier) => format!("risk {}", tier.as_str()),
     }
 }
 
 fn quota(quota: &QuotaV1) -> String {
-    let reset = if quota.reset_ns == 0 { "whole".to_owned() } else { format!("whole in {}", duration(quota.reset_ns)) };
+    let reset = match quota.reset_ns {
+        0 => "whole".to_owned(),
+        u64::MAX => "never whole".to_owned(),
+        reset_ns => format!("whole in {}", duration(reset_ns)),
+    };
     let violated = if quota.violated { ", violated" } else { "" };
-    let shadow = if quota.shadow { ", shadow" } else { "" };
-    format!("limit {}: {} of {} left, {reset}{violated}{shadow}\n", quota.limit, quota.remaining, quota.cap)
+    let mode = if quota.mode.is_enforce() { String::new() } else { format!(", {}", quota.mode.as_str()) };
+    format!("limit {}: {} of {} left, {reset}{violated}{mode}\n", quota.limit, quota.remaining, quota.cap)
 }
 
 fn view(facts: &AgentFacts) -> String {

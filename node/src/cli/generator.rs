@@ -257,7 +257,7 @@ impl Generator {
             resource_id: format!("{}/{number:06}", tool.resource),
             args_json: args.to_string(),
             context_json: context.to_string(),
-            cost: vec![Cost { unit: "tokens.input".to_owned(), amount: 50 + dice.below(900) }],
+            cost: vec![Cost::charged("tokens.input", 50 + dice.below(900))],
             explain: false,
         }
     }

@@ -4,7 +4,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
 
 use nethical_cluster::api::LimitUsage;
-use nethical_protocol::control::{ControlAck, KeyPart, LimitKind, LimitMode, LimitSpec};
+use nethical_protocol::control::{ControlAck, KeyPart, LimitKind, LimitMode, LimitSpec, Overrun};
+use nethical_protocol::decision::RESET_NEVER_S;
 
 use super::EndpointArgs;
 use super::tenant::report;
@@ -14,11 +15,17 @@ use crate::output::{self, Format};
 #[derive(Debug, Subcommand)]
 pub enum LimitCommand {
     /// Set a limit; one with the same tenant and id is replaced and its counters go on.
-    #[command(after_help = "Give either --rate N --period-s S [--burst B] or --budget N --window-s S.\n\n\
+    #[command(
+        after_help = "Give one of --rate N --period-s S [--burst B], --budget N --window-s S (calendar windows),\n\
+        --rolling N --window-s S (every window of that length), --lifetime N (never resets) and\n\
+        --concurrency N (live reservations).\n\n\
         Examples:\n  nethical limit set airline per-agent --rate 60 --period-s 60 --key agent\n  \
         nethical limit set bank daily-money --budget 5000000 --window-s 86400 --unit usd_micros --key tenant\n  \
-        nethical limit set airline refunds --budget 5 --window-s 3600 --tool issue_refund --key agent --mode shadow")]
-    Set(SetArgs),
+        nethical limit set bank per-day --rolling 20 --window-s 86400 --tool transfer --key agent\n  \
+        nethical limit set bank trial --lifetime 1000000 --unit tokens.input --key agent --mode soft\n  \
+        nethical limit set airline refunds --budget 5 --window-s 3600 --tool issue_refund --key agent --mode shadow"
+    )]
+    Set(Box<SetArgs>),
     /// List limits.
     #[command(after_help = "Examples:\n  nethical limit list\n  nethical limit list --tenant airline -o json")]
     List(ListArgs),
@@ -36,18 +43,14 @@ pub struct SetArgs {
     pub tenant: String,
     /// The limit's name, unique within the tenant.
     pub id: String,
-    /// Units per period.
-    #[arg(long, value_name = "N", conflicts_with = "budget", required_unless_present = "budget")]
-    pub rate: Option<u64>,
+    #[command(flatten)]
+    pub kind: KindArgs,
     /// Length of the period in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub period_s: u64,
     /// Units that may come at once; the rate where left out.
-    #[arg(long, value_name = "N", requires = "rate")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["budget", "rolling", "lifetime", "concurrency"])]
     pub burst: Option<u64>,
-    /// Units per window.
-    #[arg(long, value_name = "N")]
-    pub budget: Option<u64>,
     /// Length of the window in seconds; 86400 is a UTC day.
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
     pub window_s: u64,
@@ -57,9 +60,12 @@ pub struct SetArgs {
     /// One counter for each combination of these.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [KeyArg::Agent])]
     pub key: Vec<KeyArg>,
-    /// Refuse, or count only.
+    /// Refuse; or count what would have been admitted (shadow) or what goes ahead (soft).
     #[arg(long, value_enum, default_value_t = ModeArg::Enforce)]
     pub mode: ModeArg,
+    /// Used beyond what was reserved: charge it and let later actions wait (debt), or report it only (cap).
+    #[arg(long, value_enum, default_value_t = OverrunArg::Debt)]
+    pub overrun: OverrunArg,
     /// Only this agent.
     #[arg(long, default_value = "")]
     pub agent: String,
@@ -71,6 +77,27 @@ pub struct SetArgs {
     pub cohort: String,
     #[command(flatten)]
     pub endpoint: EndpointArgs,
+}
+
+/// How it counts: exactly one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct KindArgs {
+    /// Units per period.
+    #[arg(long, value_name = "N")]
+    pub rate: Option<u64>,
+    /// Units per calendar window.
+    #[arg(long, value_name = "N")]
+    pub budget: Option<u64>,
+    /// Units in every window, wherever it begins.
+    #[arg(long, value_name = "N")]
+    pub rolling: Option<u64>,
+    /// Units once and for all.
+    #[arg(long, value_name = "N")]
+    pub lifetime: Option<u64>,
+    /// Live reservations.
+    #[arg(long, value_name = "N")]
+    pub concurrency: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -87,6 +114,13 @@ pub enum KeyArg {
 pub enum ModeArg {
     Enforce,
     Shadow,
+    Soft,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OverrunArg {
+    Debt,
+    Cap,
 }
 
 #[derive(Debug, Args)]
@@ -120,22 +154,43 @@ pub struct RemoveArgs {
 
 impl SetArgs {
     fn spec(&self) -> LimitSpec {
-        let kind = match (self.rate, self.budget) {
-            (Some(amount), _) => {
-                LimitKind::Rate { amount, period_s: self.period_s, burst: self.burst.unwrap_or(amount) }
-            }
-            (None, cap) => LimitKind::Budget { cap: cap.unwrap_or_default(), window_s: self.window_s },
-        };
         LimitSpec {
             id: self.id.clone(),
             tenant: self.tenant.clone(),
             unit: self.unit.clone(),
-            kind,
+            kind: self.kind(),
             key: self.key.iter().map(|part| part.part()).collect(),
-            mode: if self.mode == ModeArg::Shadow { LimitMode::Shadow } else { LimitMode::Enforce },
+            mode: self.mode.mode(),
+            overrun: match self.overrun {
+                OverrunArg::Debt => Overrun::Debt,
+                OverrunArg::Cap => Overrun::Cap,
+            },
             agent: self.agent.clone(),
             tool: self.tool.clone(),
             cohort: self.cohort.clone(),
+        }
+    }
+
+    fn kind(&self) -> LimitKind {
+        let (window_s, period_s) = (self.window_s, self.period_s);
+        match self.kind {
+            KindArgs { rate: Some(amount), .. } => {
+                LimitKind::Rate { amount, period_s, burst: self.burst.unwrap_or(amount) }
+            }
+            KindArgs { rolling: Some(cap), .. } => LimitKind::Rolling { cap, window_s },
+            KindArgs { lifetime: Some(cap), .. } => LimitKind::Lifetime { cap },
+            KindArgs { concurrency: Some(cap), .. } => LimitKind::Concurrency { cap },
+            KindArgs { budget, .. } => LimitKind::Budget { cap: budget.unwrap_or_default(), window_s },
+        }
+    }
+}
+
+impl ModeArg {
+    fn mode(self) -> LimitMode {
+        match self {
+            ModeArg::Enforce => LimitMode::Enforce,
+            ModeArg::Shadow => LimitMode::Shadow,
+            ModeArg::Soft => LimitMode::Soft,
         }
     }
 }
@@ -183,6 +238,9 @@ fn describe(kind: &LimitKind) -> String {
     match kind {
         LimitKind::Rate { amount, period_s, burst } => format!("{amount} per {period_s} s, burst {burst}"),
         LimitKind::Budget { cap, window_s } => format!("{cap} in each {window_s} s"),
+        LimitKind::Rolling { cap, window_s } => format!("{cap} in any {window_s} s"),
+        LimitKind::Lifetime { cap } => format!("{cap} for ever"),
+        LimitKind::Concurrency { cap } => format!("{cap} at once"),
     }
 }
 
@@ -198,7 +256,6 @@ fn print_limits(limits: &[LimitSpec], format: Format) -> anyhow::Result<()> {
             .map(String::as_str)
             .filter(|t| !t.is_empty())
             .collect();
-        let mode = if limit.mode == LimitMode::Shadow { "shadow" } else { "enforce" };
         table.add_row([
             &limit.tenant,
             &limit.id,
@@ -206,7 +263,7 @@ fn print_limits(limits: &[LimitSpec], format: Format) -> anyhow::Result<()> {
             &describe(&limit.kind),
             &key.join(","),
             &only.join(" "),
-            mode,
+            limit.mode.as_str(),
         ]);
     }
     output::print_table(&table, "no limits; set one with `nethical limit set`")
@@ -224,7 +281,10 @@ fn print_usage(usage: &[LimitUsage], format: Format) -> anyhow::Result<()> {
             describe(&entry.limit.kind),
             entry.used.to_string(),
             entry.remaining.to_string(),
-            format!("{} s", entry.reset_s),
+            match entry.reset_s {
+                RESET_NEVER_S => "never".to_owned(),
+                reset_s => format!("{reset_s} s"),
+            },
         ]);
     }
     output::print_table(&table, "no limit binds this tenant")
@@ -248,7 +308,21 @@ mod tests {
         let spec = line.set.spec();
         assert_eq!(spec.kind, LimitKind::Rate { amount: 60, period_s: 60, burst: 60 });
         assert_eq!(spec.key, [KeyPart::Agent, KeyPart::Tool]);
-        assert!(Line::try_parse_from(["x", "a", "b"]).is_err(), "neither rate nor budget");
-        assert!(Line::try_parse_from(["x", "a", "b", "--rate", "1", "--budget", "1"]).is_err(), "both");
+        assert!(Line::try_parse_from(["x", "a", "b"]).is_err(), "no kind");
+        assert!(Line::try_parse_from(["x", "a", "b", "--rate", "1", "--budget", "1"]).is_err(), "two kinds");
+        assert!(
+            Line::try_parse_from(["x", "a", "b", "--lifetime", "1", "--burst", "1"]).is_err(),
+            "a burst of no rate"
+        );
+        for (words, kind) in [
+            ("--rolling 5 --window-s 60", LimitKind::Rolling { cap: 5, window_s: 60 }),
+            ("--budget 5 --window-s 60", LimitKind::Budget { cap: 5, window_s: 60 }),
+            ("--concurrency 5", LimitKind::Concurrency { cap: 5 }),
+            ("--lifetime 5", LimitKind::Lifetime { cap: 5 }),
+        ] {
+            let line = ["x", "a", "b", "--mode", "soft"].into_iter().chain(words.split(' '));
+            let spec = Line::parse_from(line).set.spec();
+            assert_eq!((spec.kind, spec.mode), (kind, LimitMode::Soft));
+        }
     }
 }

@@ -92,7 +92,7 @@ impl Line {
             resource_id: self.resource_id,
             args_json: serde_json::Value::Object(self.args).to_string(),
             context_json: serde_json::Value::Object(self.context).to_string(),
-            cost: self.cost.into_iter().map(|(unit, amount)| Cost { unit, amount }).collect(),
+            cost: self.cost.into_iter().map(|(unit, amount)| Cost::charged(unit, amount)).collect(),
             explain: self.explain,
         };
         stamp(&mut action);

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use nethical_cluster::api::*;
 use nethical_protocol::action::{Action, ActionKind};
-use nethical_protocol::control::{AckState, ControlAck, HoldSpec, LimitSpec, TenantSpec};
+use nethical_protocol::control::{AckState, ControlAck, HoldSpec, LimitMode, LimitSpec, TenantSpec};
 use nethical_protocol::decision::*;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LogId};
@@ -121,6 +121,7 @@ pub(crate) fn decision(request_id: &str) -> Decision {
         retry_after_ms: None,
         revision: Revision { policy: ControlRevision(1), state: ControlRevision(2) },
         decided_at_ns: 1_700_000_000_000_000_000,
+        reservation: None,
         degraded: false,
         replayed: false,
         audit: AuditPosition { log: "dev/p/2/1".into(), leaf_index: 42, leaf_hash: "ab".repeat(32) },
@@ -143,6 +144,7 @@ pub(crate) fn over_quota() -> Decision {
         remaining,
         reset_s: 55,
         violated,
+        mode: LimitMode::Enforce,
     };
     Decision {
         reasons: vec![Reason { code: "quota-exceeded".into(), detail: "per-minute".into() }],
@@ -175,6 +177,13 @@ impl Governor for Scripted {
 
     fn put_limit(&self, spec: LimitSpec) -> Answer<'_, ControlAck> {
         self.answer(format!("put_limit {spec:?}"), self.ack())
+    }
+
+    fn settle(&self, decision: DecisionId, outcome: ActionOutcome) -> Answer<'_, Settlement> {
+        let audit = AuditPosition { log: "dev/p/2/1".into(), leaf_index: 43, leaf_hash: String::new() };
+        let (state, quota) = ("committed".to_owned(), vec![]);
+        let settlement = Settlement { decision_id: decision, state, quota, settled_at_ns: 5, replayed: false, audit };
+        self.answer(format!("settle {decision} {outcome:?}"), settlement)
     }
 
     fn remove_limit(&self, tenant: String, id: String) -> Answer<'_, ControlAck> {

@@ -28,7 +28,7 @@ fn full() -> Action {
         resource_id: "users/\"7\"".into(),
         args_json: r#"{"q":[1,{"é":"\n"}]}"#.into(),
         context_json: r#"{"sensitive":true}"#.into(),
-        cost: vec![Cost { unit: "usd_micros".into(), amount: 5 }],
+        cost: vec![Cost::charged("usd_micros", 5)],
         explain: true,
         ..action(ID)
     }

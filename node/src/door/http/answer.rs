@@ -5,7 +5,7 @@
 use axum::http::StatusCode;
 use serde::Serialize;
 
-use nethical_protocol::decision::{Decision, ItemAnswer, QuotaState, Verdict};
+use nethical_protocol::decision::{Decision, ItemAnswer, QuotaState, RESET_NEVER_S, Verdict};
 use nethical_protocol::error::Class;
 
 use super::call::{Handled, Reply};
@@ -99,16 +99,16 @@ fn with_quota(mut reply: Reply, decision: &Decision) -> Reply {
     }
 }
 
-/// `"per-minute";r=12;t=30`. Of a violated limit `t` is never after Retry-After, which wins by the draft.
+/// `"per-minute";r=12;t=30`. Of a violated limit `t` is never after Retry-After, which wins by the draft; what never
+/// resets has no `t`.
 fn rate_limit(quota: &QuotaState, wait_s: Option<u64>) -> String {
     let reset_s =
         if quota.violated { wait_s.map_or(quota.reset_s, |wait_s| wait_s.min(quota.reset_s)) } else { quota.reset_s };
-    format!(
-        "{};r={};t={}",
-        field_text(&quota.limit),
-        quota.remaining.min(FIELD_INTEGER_MAX),
-        reset_s.min(FIELD_INTEGER_MAX)
-    )
+    let left = format!("{};r={}", field_text(&quota.limit), quota.remaining.min(FIELD_INTEGER_MAX));
+    match reset_s {
+        RESET_NEVER_S => left,
+        reset_s => format!("{left};t={}", reset_s.min(FIELD_INTEGER_MAX)),
+    }
 }
 
 /// `"per-minute";q=60;qu="requests"`. Units that the draft does not register go under a parameter of our own.
@@ -159,6 +159,8 @@ mod tests {
         let quota = &over_quota().quota;
         assert_eq!(rate_limit(&quota[0], Some(2)), r#""per-minute";r=0;t=2"#);
         assert_eq!(rate_limit(&quota[1], Some(2)), r#""daily";r=12;t=55"#);
+        let lasting = QuotaState { reset_s: RESET_NEVER_S, ..quota[1].clone() };
+        assert_eq!(rate_limit(&lasting, None), r#""daily";r=12"#);
         assert_eq!(rate_limit_policy(&quota[0]), r#""per-minute";q=60;qu="requests""#);
         let tokens = QuotaState { unit: "tokens.input".into(), cap: u64::MAX, ..quota[0].clone() };
         assert_eq!(rate_limit_policy(&tokens), r#""per-minute";q=999999999999999;nethical-unit="tokens.input""#);

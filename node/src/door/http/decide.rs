@@ -1,11 +1,18 @@
-//! `POST /v1/decisions` and `POST /v1/decisions:batch`: decode, submit, answer.
+//! `POST /v1/decisions` and `POST /v1/decisions:batch`: decode, submit, answer; and what became of a reservation.
 
-use nethical_protocol::decision::ItemAnswer;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use nethical_protocol::decision::{ActionOutcome, ItemAnswer};
 use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::DecisionId;
+use nethical_protocol::limits::COSTS_PER_ACTION_MAX;
 
 use super::answer;
 use super::call::{Call, Handled};
 use super::decode::{Decoded, Dialect, decode, split_batch};
+use super::routes::ok;
 use crate::door::submit::{self, submit};
 
 /// This door's name in metrics.
@@ -28,6 +35,28 @@ pub async fn batch(call: Call) -> Handled {
     let items = decoded.into_iter().map(|decoded| decoded.item).collect();
     let answers = submit(&call.door.governor, items, submit::deadline(deadline_ms), DOOR).await;
     answer::batch(&answers, call.wants_strict_status())
+}
+
+/// `POST /v1/decisions/{decision_id}/outcome`: `{"used": {unit: amount}}` or `{"release": true}`.
+pub async fn outcome(call: Call) -> Handled {
+    #[derive(Deserialize)]
+    struct Outcome {
+        used: Option<BTreeMap<String, u64>>,
+        #[serde(default)]
+        release: bool,
+    }
+    let decision: DecisionId = call.parsed("decision_id")?;
+    let outcome = match call.json()? {
+        Outcome { used: None, release: true } => ActionOutcome::Released,
+        Outcome { used: Some(used), release: false } if used.len() <= COSTS_PER_ACTION_MAX + 1 => {
+            ActionOutcome::Used(used.into_iter().collect())
+        }
+        Outcome { used: Some(_), release: false } => {
+            return Err(Problem::new(Code::TooLarge, "the outcome names more units than an action can reserve"));
+        }
+        _ => return Err(Problem::new(Code::MalformedRequest, "say what was used, or that it is released")),
+    };
+    ok(call.door.governor.settle(decision, outcome).await)
 }
 
 /// Submits one decoded request.

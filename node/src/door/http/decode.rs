@@ -290,10 +290,29 @@ fn finish(action: Action, cost: Option<&RawValue>, options: Option<Options>) -> 
 /// `{unit: amount}`; in order of the unit, so that one request has one form.
 fn costs(raw: Option<&RawValue>) -> Result<Vec<Cost>, Problem> {
     let Some(raw) = raw else { return Ok(Vec::new()) };
-    let amounts = serde_json::from_str::<BTreeMap<String, u64>>(raw.get()).map_err(|error| {
-        Problem::new(Code::MalformedRequest, format!("cost is an object of units and whole amounts: {error}"))
+    let amounts = serde_json::from_str::<BTreeMap<String, Amount>>(raw.get()).map_err(|error| {
+        let detail = format!("cost is an object of units and whole amounts or {{\"reserve\", \"ttl_s\"}}: {error}");
+        Problem::new(Code::MalformedRequest, detail)
     })?;
-    Ok(amounts.into_iter().map(|(unit, amount)| Cost { unit, amount }).collect())
+    amounts.into_iter().map(|(unit, amount)| amount.cost(unit)).collect()
+}
+
+/// What an action costs of a unit: charged at once, or reserved until its outcome is told.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Amount {
+    Charged(u64),
+    Reserved { reserve: u64, ttl_s: u64 },
+}
+
+impl Amount {
+    fn cost(self, unit: String) -> Result<Cost, Problem> {
+        match self {
+            Self::Charged(amount) => Ok(Cost::charged(unit, amount)),
+            Self::Reserved { ttl_s: 0, .. } => Err(Problem::new(Code::MalformedRequest, "ttl_s must be at least 1")),
+            Self::Reserved { reserve, ttl_s } => Ok(Cost { unit, amount: reserve, ttl_s }),
+        }
+    }
 }
 
 fn tenant(named: Text) -> String {
@@ -328,6 +347,21 @@ mod tests {
     const ID: &str = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f";
 
     #[test]
+    fn reserved_costs_are_read_and_must_agree_on_their_time() {
+        let cost = |cost: &str| format!(r#"{{"agent_id":"a","kind":"message","name":"n","cost":{cost}}}"#);
+        let action = accepted(&cost(r#"{"tokens":{"reserve":9,"ttl_s":60},"usd":5}"#), Dialect::Native);
+        assert_eq!(action.cost, [Cost { unit: "tokens".into(), amount: 9, ttl_s: 60 }, Cost::charged("usd", 5)]);
+        assert!(action.check_bounds().is_ok());
+        for (bad, code) in [
+            (r#"{"a":{"reserve":1,"ttl_s":60},"b":{"reserve":1,"ttl_s":61}}"#, Code::MalformedRequest),
+            (r#"{"a":{"reserve":1,"ttl_s":3601}}"#, Code::TooLarge),
+        ] {
+            let refused = accepted(&cost(bad), Dialect::Native).check_bounds();
+            assert_eq!(refused.map_err(|problem| problem.code), Err(code), "{bad}");
+        }
+    }
+
+    #[test]
     fn the_native_form_is_read_in_full() {
         let text = r#"{"request_id":"017f22e2-79b0-7cc3-98c4-dc0c0c07398f","future":[1],
             "subject":{"type":"agent","id":"a\"1","properties":{"tenant":"t","session":"s","cohort":"c","region":"r","x":1}},
@@ -336,7 +370,7 @@ mod tests {
             "cost":{"usd_micros":5,"tokens.input":7},"options":{"mode":"enforce","deadline_ms":900,"explain":true}}"#;
         let decoded = decode(text, Dialect::Native);
         assert_eq!((decoded.request_id.as_str(), decoded.deadline_ms), (ID, Some(900)));
-        let cost = |unit: &str, amount| Cost { unit: unit.into(), amount };
+        let cost = |unit: &str, amount| Cost::charged(unit, amount);
         let expected = Action {
             request_id: ID.into(),
             client_chosen: true,
@@ -413,7 +447,8 @@ mod tests {
             r#"{"request_id":"order-17","issued_at":-1,"agent_id":"a","kind":"message","name":"n"}"#,
             r#"{"agent_id":"a","kind":"message","name":"n","cost":{"usd":-1}}"#,
             r#"{"agent_id":"a","kind":"message","name":"n","cost":{"usd":1.5}}"#,
-            r#"{"agent_id":"a","kind":"message","name":"n","cost":{"usd":{"reserve":1,"ttl_s":2}}}"#,
+            r#"{"agent_id":"a","kind":"message","name":"n","cost":{"usd":{"reserve":1}}}"#,
+            r#"{"agent_id":"a","kind":"message","name":"n","cost":{"usd":{"reserve":1,"ttl_s":0}}}"#,
             r#"{"agent_id":"a","kind":"message","name":"n","options":{"mode":"shadow"}}"#,
         ] {
             assert_eq!(code_of(text), Code::MalformedRequest, "{text}");

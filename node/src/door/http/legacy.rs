@@ -213,7 +213,7 @@ struct OlderAudit<'a> {
 
 fn older(decision: &Decision, agent: &str, region: &str, latency_ms: f64) -> Value {
     let reason_of = |code: &str| decision.reasons.iter().find(|reason| reason.code == code).map(|r| r.detail.as_str());
-    let quota_allowed = !decision.quota.iter().any(|quota| quota.violated);
+    let quota_allowed = !decision.quota.iter().any(|quota| quota.violated && quota.mode.is_enforce());
     let quarantined = matches!(decision.agent.state, AgentStatus::Quarantined | AgentStatus::Terminated);
     let risk_score = f64::from(decision.risk.score) / 1_000.0;
     let risk_tier = decision.risk.tier.as_str();

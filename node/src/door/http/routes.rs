@@ -56,6 +56,7 @@ macro_rules! table {
 table! {
     POST   "/v1/decisions"                             Open  Takes::Json    => decide::one;
     POST   "/v1/decisions:batch"                       Open  Takes::Json    => decide::batch;
+    POST   "/v1/decisions/{decision_id}/outcome"       Open  Takes::Json    => decide::outcome;
     POST   "/access/v1/evaluation"                     Open  Takes::Json    => authzen::evaluation;
     POST   "/process_action"                           Open  Takes::Json    => legacy::process_action;
     POST   "/evaluate"                                 Open  Takes::Json    => legacy::process_action;

@@ -18,6 +18,7 @@ use crate::door::scripted::Scripted;
 mod bounds;
 mod control;
 mod decisions;
+mod quota;
 
 /// A door on a free port with its scripted governor.
 struct Rig {
