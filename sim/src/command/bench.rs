@@ -24,7 +24,7 @@ const SHAPE: Shape = Shape {
     partitions: Some(6),
     replicas: Some(3),
     heartbeat_ms: Some(500),
-    clients: Some(14),
+    clients: Some(18),
     batch_max: Some(8),
     pause_ms: Some((10, 200)),
     faults_per_10_s: Some((27, 36)),
