@@ -96,7 +96,8 @@ async fn fetch_once(core: &Arc<Core>, lead: &Lead, ask: LeaseAskV1) -> Result<()
     Ok(())
 }
 
-fn unavailable(why: &str) -> Problem {
+/// Nothing was decided: the share is spent, and why no greater one is to be had now.
+pub fn unavailable(why: &str) -> Problem {
     let detail = format!("this partition's share of a limit is spent, and its parent could not be asked: {why}");
     Problem::new(Code::LeaseUnavailable, detail).retry_after_ms(RETRY_MS)
 }

@@ -129,7 +129,9 @@ async fn see_through(
         }
         rounds += 1;
         let (ask, tenant, action) = *short;
-        lease::fetch(core, lead, ask).await?;
+        let left = until.saturating_sub(lead.now());
+        let fetched = timeout(&*core.shared.world.clock, left, lease::fetch(core, lead, ask)).await;
+        fetched.unwrap_or_else(|| Err(lease::unavailable("the deadline ran out")))?;
         waiting = lead.submit(tenant, action, until)?;
     }
 }

@@ -43,8 +43,8 @@ pub struct LimitTable {
 }
 
 impl LimitTable {
-    /// Sets a limit of a tenant placed so. One of the same number is replaced and its counters go on, unless they counted something else
-    /// (another tenant, another unit, a rate instead of a budget).
+    /// Sets a limit of a tenant placed so. One of the same number is replaced and its counters go on, unless they counted
+    /// something else (another tenant, another unit, a rate instead of a budget).
     pub fn set(&mut self, fact: LimitFact, revision: ControlRevision, placement: Placement) {
         let old = self.remove(fact.number).filter(|old| counts_alike(&old.fact, &fact));
         let changed = old.as_ref().filter(|old| old.fact.kind == fact.kind).map_or(revision, |old| old.changed);
