@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use nethical_governance::command::{HeaderV1, LeaseTakeV1};
 use nethical_governance::outcome::OutcomeV1;
-use nethical_governance::quota::lease::{LeaseAskV1, LeaseKey};
+use nethical_governance::quota::lease::{CountersV1, LeaseAskV1, LeaseKey};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::GroupId;
 use nethical_protocol::sometimes;
@@ -35,15 +35,36 @@ const PARENT_PATIENCE: Duration = Duration::from_millis(1_500);
 const RECALL_PATIENCE: Duration = Duration::from_millis(600);
 /// An entry of one's own log.
 const PROPOSE_PATIENCE: Duration = Duration::from_millis(1_000);
+/// So long after everybody has said that nothing is left, nobody is asked again: a limit that is worked at its end would
+/// have all partitions write returns of nothing.
+const DRAINED: Duration = Duration::from_millis(500);
+/// Leases remembered as drained.
+const DRAINED_MAX: usize = 4_096;
 /// When to come back after a parent could not be asked.
 const RETRY_MS: u64 = 500;
 
 type Fetched = Option<Result<(), Problem>>;
 
-/// The leases that a leader is asking for: one ask at a time for each, whoever needs it.
+/// The leases that a leader is asking for: one ask at a time for each, whoever needs it. And those of which, as a parent,
+/// it knows that nobody had any left a moment ago.
 #[derive(Default)]
 pub struct Fetches {
     under_way: Mutex<BTreeMap<LeaseKey, watch::Receiver<Fetched>>>,
+    drained: Mutex<BTreeMap<LeaseKey, Duration>>,
+}
+
+impl Fetches {
+    fn is_drained(&self, lease: &LeaseKey, now: Duration) -> bool {
+        self.drained.lock().get(lease).is_some_and(|at| now.saturating_sub(*at) < DRAINED)
+    }
+
+    fn note_drained(&self, lease: LeaseKey, now: Duration) {
+        let mut drained = self.drained.lock();
+        drained.retain(|_, at| now.saturating_sub(*at) < DRAINED);
+        if drained.len() < DRAINED_MAX {
+            drained.insert(lease, now);
+        }
+    }
 }
 
 /// Gets a greater share from the parent, or its refusal, into the group's own log. Several callers share one ask, so one
@@ -84,14 +105,17 @@ async fn fetch_once(core: &Arc<Core>, lead: &Lead, ask: LeaseAskV1) -> Result<()
     let here = core.clone();
     let here = move |_| on_lease(here.clone(), question.clone()).boxed();
     let read = |bytes: &[u8]| match LeaseAnswerV1::from_bytes(bytes).ok()? {
-        LeaseAnswerV1::Granted { granted, refused } => Some(Ok(Ok((granted, refused)))),
+        LeaseAnswerV1::Granted(take) => Some(Ok(Ok(take))),
         LeaseAnswerV1::Unavailable(why) => Some(Ok(Err(why))),
         LeaseAnswerV1::NotLeader(hint) => Some(Err(hint)),
     };
     let answer = ask_leader(core, parent, body, here, read).await.map_err(|problem| unavailable(&problem.detail))?;
-    let (granted, refused) = answer.map_err(|why| unavailable(&why))?;
+    let take = answer.map_err(|why| unavailable(&why))?;
+    if take.lease != ask.lease {
+        return Err(unavailable("the parent answered for another limit"));
+    }
     let replica = core.partition(lead.group()).ok_or_else(|| unavailable("the group has no replica here"))?;
-    let take = HeaderV1::LeaseTake(LeaseTakeV1 { lease: ask.lease, granted, refused });
+    let take = HeaderV1::LeaseTake(take);
     replica.propose(lead, take, Vec::new(), PROPOSE_PATIENCE).await.map_err(|problem| unavailable(&problem.detail))?;
     Ok(())
 }
@@ -113,45 +137,73 @@ pub async fn on_lease(core: Arc<Core>, question: LeaseQuestionV1) -> Bytes {
 
 /// Grants from what is left; where that is too little, has the others give back what they do not use, and tries again.
 async fn grant(core: &Arc<Core>, replica: &PartitionReplica, lead: &Lead, ask: LeaseAskV1) -> LeaseAnswerV1 {
-    let (granted, others) = match granted_in(replica, lead, ask).await {
-        Ok(found) => found,
+    let first = match granted_in(replica, lead, ask).await {
+        Ok(first) => first,
         Err(why) => return LeaseAnswerV1::Unavailable(why),
     };
-    if granted > ask.granted {
-        return LeaseAnswerV1::Granted { granted, refused: false };
+    if first.helps(&ask) {
+        return LeaseAnswerV1::Granted(first.take(&ask, false));
     }
-    let recalls = others.iter().map(|(child, ..)| recall(core, *child, ask.lease));
+    let now = core.shared.world.clock.now();
+    if lead.fetches.is_drained(&ask.lease, now) {
+        sometimes!(true, "a lease was refused without another recall");
+        return LeaseAnswerV1::Granted(first.take(&ask, true));
+    }
+    let recalls = first.others.iter().map(|child| recall(core, *child, ask.lease));
     let (mut everybody, mut came_back) = (true, false);
-    for ((child, _, before), told) in others.iter().zip(join_all(recalls).await) {
-        let Ok(told) = told else {
-            everybody = false;
-            continue;
-        };
-        if told.returned > *before {
-            came_back = true;
-            let ask =
-                LeaseAskV1 { child: *child, granted: told.granted, returned: told.returned, need: 0, want: 0, ..ask };
-            everybody &= granted_in(replica, lead, ask).await.is_ok();
+    for (child, told) in first.others.iter().zip(join_all(recalls).await) {
+        let ask = |told: RecalledV1| LeaseAskV1 { child: *child, counters: told.counters, need: 0, want: 0, ..ask };
+        match told {
+            Ok(told) => match granted_in(replica, lead, ask(told)).await {
+                Ok(noted) => came_back |= noted.freed > 0,
+                Err(_) => everybody = false,
+            },
+            Err(_) => everybody = false,
         }
     }
-    let again = if came_back { granted_in(replica, lead, ask).await.map(|found| found.0) } else { Ok(granted) };
+    let again = if came_back { granted_in(replica, lead, ask).await } else { Ok(first) };
     match again {
-        Ok(granted) if granted > ask.granted => LeaseAnswerV1::Granted { granted, refused: false },
+        Ok(again) if again.helps(&ask) => LeaseAnswerV1::Granted(again.take(&ask, false)),
         // Only where everybody has answered is it certain that nobody had anything left.
-        Ok(granted) if everybody => LeaseAnswerV1::Granted { granted, refused: true },
+        Ok(again) if everybody => {
+            lead.fetches.note_drained(ask.lease, now);
+            LeaseAnswerV1::Granted(again.take(&ask, true))
+        }
         Ok(_) => LeaseAnswerV1::Unavailable("a partition that may hold some of the limit does not answer".to_owned()),
         Err(why) => LeaseAnswerV1::Unavailable(why),
     }
 }
 
-type Others = Vec<(u32, u64, u64)>;
+/// What the parent's log made of an ask.
+struct Answered {
+    life_ns: (u64, u64),
+    granted: u64,
+    freed: u64,
+    wait_ns: u64,
+    others: Vec<u32>,
+}
+
+impl Answered {
+    /// True where the child may spend more than it knew of.
+    fn helps(&self, ask: &LeaseAskV1) -> bool {
+        let known = if self.life_ns.0 == ask.counters.born_ns { ask.counters.granted } else { 0 };
+        self.granted > known
+    }
+
+    fn take(&self, ask: &LeaseAskV1, refused: bool) -> LeaseTakeV1 {
+        let Self { life_ns, granted, wait_ns, .. } = *self;
+        LeaseTakeV1 { lease: ask.lease, life_ns, granted, refused, wait_ns }
+    }
+}
 
 /// One ask through the parent's log.
-async fn granted_in(replica: &PartitionReplica, lead: &Lead, ask: LeaseAskV1) -> Result<(u64, Others), String> {
+async fn granted_in(replica: &PartitionReplica, lead: &Lead, ask: LeaseAskV1) -> Result<Answered, String> {
     let proposed = replica.propose(lead, HeaderV1::LeaseGrant(ask), Vec::new(), PROPOSE_PATIENCE).await;
     let (entry, at) = proposed.map_err(|problem| problem.detail)?;
-    match &entry.results[at].outcome {
-        OutcomeV1::LeaseGranted { granted, others } => Ok((*granted, others.clone())),
+    match entry.results[at].outcome.clone() {
+        OutcomeV1::LeaseGranted { life_ns, granted, freed, wait_ns, others } => {
+            Ok(Answered { life_ns, granted, freed, wait_ns, others })
+        }
         _ => Err("the limit's parent does not know the limit or its window yet".to_owned()),
     }
 }
@@ -174,22 +226,22 @@ async fn recall(core: &Arc<Core>, child: u32, lease: LeaseKey) -> Result<Recalle
 pub async fn on_recall(core: Arc<Core>, message: RecallV1) -> Bytes {
     let told = match lead_of(&core, GroupId(message.group)) {
         Ok((replica, lead)) => give_back(&replica, &lead, message.lease).await,
-        Err(hint) => Some(RecalledV1 { leads: false, hint, granted: 0, returned: 0 }),
+        Err(hint) => Some(RecalledV1 { leads: false, hint, counters: CountersV1::default() }),
     };
     told.map(|told| told.to_bytes()).unwrap_or_default()
 }
 
 /// What has been given back is told only once it is in the log. A child that has nothing to give says so at once.
 async fn give_back(replica: &PartitionReplica, lead: &Lead, lease: LeaseKey) -> Option<RecalledV1> {
-    let told = |granted, returned| RecalledV1 { leads: true, hint: None, granted, returned };
-    let share = replica.machine.lock().ledger.share(&lease);
-    if share.balance() == 0 {
-        return Some(told(share.granted, share.returned));
+    let told = |counters| RecalledV1 { leads: true, hint: None, counters };
+    let counters = replica.machine.lock().ledger.share(&lease).counters;
+    if counters.balance() == 0 {
+        return Some(told(counters));
     }
     let proposed = replica.propose(lead, HeaderV1::LeaseReturn(lease), Vec::new(), PROPOSE_PATIENCE).await;
     let (entry, at) = proposed.ok()?;
     match entry.results[at].outcome {
-        OutcomeV1::LeaseChanged { granted, returned } => Some(told(granted, returned)),
+        OutcomeV1::LeaseChanged(counters) => Some(told(counters)),
         _ => None,
     }
 }

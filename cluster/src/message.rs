@@ -9,7 +9,8 @@ use nethical_protocol::decision::{ActionOutcome, AgentStatus, ItemAnswer, Settle
 use nethical_protocol::error::Problem;
 use nethical_protocol::ids::DecisionId;
 
-use nethical_governance::quota::lease::{LeaseAskV1, LeaseKey};
+use nethical_governance::command::LeaseTakeV1;
+use nethical_governance::quota::lease::{CountersV1, LeaseAskV1, LeaseKey};
 
 use crate::control::RevisedEventV1;
 
@@ -363,12 +364,7 @@ message! {
     /// The parent's word.
     enum LeaseAnswerV1 {
         /// As its log has it.
-        Granted {
-            /// Ever granted to the child.
-            granted: u64,
-            /// Nothing was left, and nobody had anything to give back.
-            refused: bool,
-        },
+        Granted(LeaseTakeV1),
         /// It cannot be said now.
         Unavailable(String),
         /// Ask that node.
@@ -389,10 +385,8 @@ message! {
         pub leads: bool,
         /// Who does.
         pub hint: Option<u64>,
-        /// Ever received.
-        pub granted: u64,
-        /// Ever given back.
-        pub returned: u64,
+        /// What it has.
+        pub counters: CountersV1,
     }
 
     /// The zone's founding record: what may never differ between its nodes.

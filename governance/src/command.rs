@@ -71,10 +71,14 @@ pub enum HeaderV1 {
 pub struct LeaseTakeV1 {
     /// Which.
     pub lease: LeaseKey,
-    /// Ever granted to this group.
+    /// When this life of the share began and ends, by the parent's log time; 0 and [`u64::MAX`] for stocks.
+    pub life_ns: (u64, u64),
+    /// Ever granted to this group in that life.
     pub granted: u64,
     /// The parent had nothing left when it was asked, and nobody else had anything to give back.
     pub refused: bool,
+    /// Nanoseconds until there would be enough; 0 where that is not known.
+    pub wait_ns: u64,
 }
 
 /// The idempotency part of a command.

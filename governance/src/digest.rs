@@ -13,7 +13,7 @@ use crate::agent::{AgentEntry, AgentKey};
 use crate::dedup::{Dedup, Record};
 use crate::ledger::Ledger;
 use crate::quota::bucket::Bucket;
-use crate::quota::lease::{Account, LeaseKey, Share};
+use crate::quota::lease::{Account, CountersV1, LeaseKey, Share};
 use crate::quota::table::Limit;
 use crate::quota::{BucketKey, Quota};
 use crate::reservation::{Reservation, ReservationKey};
@@ -49,6 +49,7 @@ fn head(ledger: &Ledger) -> [u8; 32] {
         None => out.byte(0),
         Some(policy) => out.byte(1).u64(policy.revision.0).bytes(&policy.digest),
     };
+    out.u64(ledger.quota.leases.forgotten_ns);
     out.sweeps(ledger.swept_to, &ledger.quota).dedup(&ledger.dedup);
     out.finish()
 }
@@ -202,12 +203,15 @@ impl Canonical {
     }
 
     fn share(&mut self, lease: &LeaseKey, share: &Share) {
-        let Share { granted, returned, spent, refused_until_ns } = share;
-        self.lease(lease).u64(*granted).u64(*returned).u64(*spent).u64(*refused_until_ns);
+        let Share { counters, until_ns, refused_until_ns, enough_at_ns } = share;
+        let CountersV1 { born_ns, granted, returned, spent, spent_at_ns } = counters;
+        self.lease(lease).u64(*born_ns).u64(*granted).u64(*returned).u64(*spent).u64(*spent_at_ns);
+        self.u64(*until_ns).u64(*refused_until_ns).u64(*enough_at_ns);
     }
 
     fn account(&mut self, (lease, child): &(LeaseKey, u32), account: &Account) {
-        self.lease(lease).u64(u64::from(*child)).u64(account.granted).u64(account.returned);
+        let Account { granted, returned, spent, until_ns } = account;
+        self.lease(lease).u64(u64::from(*child)).u64(*granted).u64(*returned).u64(*spent).u64(*until_ns);
     }
 
     fn reservation(&mut self, key: &ReservationKey, held: &Reservation) {

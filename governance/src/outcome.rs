@@ -4,7 +4,7 @@ use nethical_protocol::control::LimitMode;
 use nethical_protocol::decision::{AgentStatus, Verdict};
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
 
-use crate::quota::lease::LeaseAskV1;
+use crate::quota::lease::{CountersV1, LeaseAskV1};
 
 /// The outcome of one command.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -51,18 +51,19 @@ pub enum OutcomeV1 {
     LeaseShort(LeaseAskV1),
     /// The parent's side of a lease after an ask. Makes no leaf.
     LeaseGranted {
-        /// Ever granted to the child.
+        /// When this life of the child's share began and ends, see [`Granted`](crate::quota::lease::Granted).
+        life_ns: (u64, u64),
+        /// Ever granted to the child in that life.
         granted: u64,
-        /// Other groups, of which each may hold some of the rest, with what was granted to each and came back.
-        others: Vec<(u32, u64, u64)>,
+        /// How much less the child holds, by what the ask said.
+        freed: u64,
+        /// Nanoseconds until there would be enough; 0 where there is, or where that is not known.
+        wait_ns: u64,
+        /// Other groups, of which each may hold some of the rest.
+        others: Vec<u32>,
     },
     /// The child's side of a lease after it took or returned. Makes no leaf.
-    LeaseChanged {
-        /// Ever received.
-        granted: u64,
-        /// Ever given back.
-        returned: u64,
-    },
+    LeaseChanged(CountersV1),
     /// A reservation was settled: makes a leaf.
     Settled(SettledV1),
     /// There is no such reservation, or it ended so long ago that nobody remembers how. Makes no leaf.

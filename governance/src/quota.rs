@@ -32,6 +32,9 @@ use crate::outcome::{QuotaV1, ReasonV1, SettledQuotaV1};
 use crate::reservation::Hold;
 
 pub mod bucket;
+pub mod flow;
+#[cfg(test)]
+mod flow_tests;
 pub mod lease;
 pub mod rolling;
 pub mod table;
@@ -244,8 +247,8 @@ impl Quota {
     /// As [`Quota::judge_one`], for a limit of which this group has a share.
     fn judge_share(&self, limit: &Limit, (key, lease): (BucketKey, LeaseKey), cost: u64, now_ns: u64) -> Judged {
         let (meter, share) = (limit.meter, self.leases.share(&lease));
-        let (used, fit) = (u128::from(meter.cap().saturating_sub(share.balance())), meter.fit_of(&share, cost, now_ns));
-        let reset_ns = if used > 0 { meter.window_ends_in(now_ns) } else { 0 };
+        let used = meter.scaled(meter.cap().saturating_sub(share.balance(now_ns)));
+        let (fit, reset_ns) = (meter.fit_of(&share, cost, now_ns), meter.whole_in(used, now_ns));
         let (mode, unit, changed) = (limit.fact.mode, limit.fact.unit, limit.changed);
         Judged { key, meter, mode, used, reset_ns, cost, fit, unit, changed, is_held: false, lease: Some(lease) }
     }
@@ -275,8 +278,8 @@ impl Quota {
     /// Charges one counter and looks at it again; true where it is a new one.
     fn charge(&mut self, item: &mut Judged, now_ns: u64) -> bool {
         if let Some(lease) = item.lease {
-            self.leases.spend(lease, item.cost);
-            item.used = item.used.saturating_add(u128::from(item.cost));
+            self.leases.spend(lease, item.cost, now_ns);
+            item.used = item.used.saturating_add(item.meter.scaled(item.cost));
             return false;
         }
         let charged = item.meter.charged(self.buckets.get(&item.key), item.cost, now_ns);
@@ -289,7 +292,8 @@ impl Quota {
 
     /// Replaces what a reservation holds in a counter by what was used, and reports the limit afterwards; `None` where
     /// the limit is gone. What was held while the limit had other amounts stays charged, since how much of it has
-    /// leaked or expired is not known any more; lifetime caps and live reservations do not depend on that.
+    /// leaked or expired is not known any more; lifetime caps and live reservations do not depend on that. What was spent
+    /// of a share of a flow stays spent: its parent may have refilled it.
     pub fn settle_hold(&mut self, hold: &Hold, used: u64, held_ns: u64, now_ns: u64) -> Option<SettledQuotaV1> {
         let limit = self.limits.get(hold.key.limit).filter(|limit| limit.born == hold.key.born)?.clone();
         let meter = limit.meter;
@@ -297,7 +301,7 @@ impl Quota {
         let over = used.saturating_sub(hold.amount);
         let unused = hold.amount.saturating_sub(used);
         let is_known = limit.changed == hold.changed || meter.is_lasting() || meter.counts_reservations();
-        if let Some(lease) = limit.lease_at(hold.key, held_ns).filter(|_| is_known) {
+        if let Some(lease) = limit.lease_at(hold.key, held_ns).filter(|_| is_known && !meter.is_flow()) {
             self.leases.unspend(&lease, unused);
         }
         let bucket = self.buckets.get(&hold.key).filter(|_| is_known && unused > 0);

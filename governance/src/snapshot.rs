@@ -28,7 +28,7 @@ use crate::dedup::{DedupBounds, Record};
 use crate::ledger::{Ledger, PolicyInForce};
 use crate::quota::BucketKey;
 use crate::quota::bucket::Bucket;
-use crate::quota::lease::{Account, LeaseKey, Share};
+use crate::quota::lease::{Account, CountersV1, LeaseKey, Share};
 use crate::quota::rolling::{Cell, Cells};
 use crate::quota::table::Limit;
 use crate::reservation::{Hold, Reservation, ReservationKey};
@@ -85,13 +85,14 @@ struct SnapshotV1 {
     records: Vec<RecordV1>,
     shares: Vec<ShareV1>,
     accounts: Vec<AccountV1>,
+    shares_forgotten_ns: u64,
     reservations: Vec<ReservationV1>,
 }
 
-/// (lease, granted, returned, spent, refused until).
-type ShareV1 = (LeaseKey, u64, u64, u64, u64);
-/// (lease, child, granted, returned).
-type AccountV1 = (LeaseKey, u32, u64, u64);
+/// (lease, counters, until, refused until, enough at).
+type ShareV1 = (LeaseKey, CountersV1, u64, u64, u64);
+/// (lease, child, granted, returned, spent, until).
+type AccountV1 = (LeaseKey, u32, u64, u64, u64, u64);
 type AgentKeyV1 = (Slot, KeyedId, KeyedId);
 type BucketKeyV1 = (Slot, LimitNumber, ControlRevision, KeyedId);
 
@@ -213,6 +214,7 @@ impl Ledger {
                 .collect(),
             shares: self.quota.leases.shares.iter().map(share_record).collect(),
             accounts: self.quota.leases.accounts.iter().map(account_record).collect(),
+            shares_forgotten_ns: self.quota.leases.forgotten_ns,
             reservations: self.reservations.iter().map(|(key, held)| reservation_record(key, held)).collect(),
         }
     }
@@ -252,6 +254,7 @@ impl Ledger {
         ledger.dedup.restore(record.dedup_low_water_ms, record.records.into_iter().map(record_of));
         ledger.quota.leases.shares = record.shares.into_iter().map(share_of).collect();
         ledger.quota.leases.accounts = record.accounts.into_iter().map(account_of).collect();
+        ledger.quota.leases.forgotten_ns = record.shares_forgotten_ns;
         for reservation in record.reservations {
             let (key, held) = reservation_of(reservation)?;
             ledger.reservations.insert(key, held);
@@ -411,20 +414,21 @@ fn reservation_of(record: ReservationV1) -> Result<(ReservationKey, Reservation)
 }
 
 fn share_record((lease, share): (&LeaseKey, &Share)) -> ShareV1 {
-    let Share { granted, returned, spent, refused_until_ns } = *share;
-    (*lease, granted, returned, spent, refused_until_ns)
+    let Share { counters, until_ns, refused_until_ns, enough_at_ns } = *share;
+    (*lease, counters, until_ns, refused_until_ns, enough_at_ns)
 }
 
-fn share_of((lease, granted, returned, spent, refused_until_ns): ShareV1) -> (LeaseKey, Share) {
-    (lease, Share { granted, returned, spent, refused_until_ns })
+fn share_of((lease, counters, until_ns, refused_until_ns, enough_at_ns): ShareV1) -> (LeaseKey, Share) {
+    (lease, Share { counters, until_ns, refused_until_ns, enough_at_ns })
 }
 
 fn account_record(((lease, child), account): (&(LeaseKey, u32), &Account)) -> AccountV1 {
-    (*lease, *child, account.granted, account.returned)
+    let Account { granted, returned, spent, until_ns } = *account;
+    (*lease, *child, granted, returned, spent, until_ns)
 }
 
-fn account_of((lease, child, granted, returned): AccountV1) -> ((LeaseKey, u32), Account) {
-    ((lease, child), Account { granted, returned })
+fn account_of((lease, child, granted, returned, spent, until_ns): AccountV1) -> ((LeaseKey, u32), Account) {
+    ((lease, child), Account { granted, returned, spent, until_ns })
 }
 
 fn dedup_record(id: KeyedId, record: &Record) -> RecordV1 {

@@ -24,6 +24,8 @@ pub mod porcupine;
 pub mod proofs;
 pub mod quota;
 pub mod replicas;
+pub mod reservation;
+pub mod retry;
 pub mod sometimes;
 
 /// One entry of an audit log, as a reader of the interface sees it.
@@ -85,13 +87,15 @@ pub struct Recorded<'a> {
 type Check = fn(&Findings<'_>) -> Vec<String>;
 
 /// All of them, in the order in which they run.
-pub const CHECKS: [(&str, Check); 11] = [
+pub const CHECKS: [(&str, Check); 13] = [
     ("replicas", replicas::check),
     ("once", once::check),
     ("acknowledged", acknowledged::check),
     ("phantom", phantom::check),
     ("admission", admission::check),
     ("quota", quota::check),
+    ("reservation", reservation::check),
+    ("retry", retry::check),
     ("hold", hold::check),
     ("evaluation", evaluation::check),
     ("log-time", log_time::check),

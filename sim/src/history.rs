@@ -9,9 +9,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use nethical_protocol::action::Action;
-use nethical_protocol::decision::{Decision, Verdict};
-use nethical_protocol::error::Code;
+use nethical_protocol::decision::{ActionOutcome, Decision, Settlement, Verdict};
+use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::DecisionId;
+use nethical_protocol::sometimes;
+
+use crate::workload::{COINS, CREDITS};
 
 /// What a decision says that may never change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +51,10 @@ pub struct Operation {
     pub agent: String,
     /// Credits asked for.
     pub credits: u64,
+    /// Millionths of a dollar asked for.
+    pub coins: u64,
+    /// Tokens reserved, and for how many seconds.
+    pub tokens: (u64, u64),
     /// When the first attempt began.
     pub invoked: Duration,
     /// When the first answer came.
@@ -58,6 +65,15 @@ pub struct Operation {
     pub refused: Option<Code>,
     /// Attempts so far.
     pub attempts: u32,
+}
+
+/// What a client said of a reservation.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// What.
+    pub outcome: ActionOutcome,
+    /// It was told that this is the end.
+    pub settled: bool,
 }
 
 /// A hold-order, as its administrator saw it.
@@ -83,6 +99,7 @@ pub struct History {
 struct Inner {
     operations: BTreeMap<String, Operation>,
     quarantines: Vec<Quarantine>,
+    settlements: BTreeMap<DecisionId, Vec<Said>>,
     orders: u64,
     failed_orders: u64,
     contradictions: Vec<String>,
@@ -96,7 +113,9 @@ impl History {
         let operation = inner.operations.entry(action.request_id.clone()).or_insert_with(|| Operation {
             tenant: action.tenant.clone(),
             agent: action.agent.clone(),
-            credits: action.cost.iter().map(|cost| cost.amount).sum(),
+            credits: action.cost.iter().filter(|cost| cost.unit == CREDITS).map(|cost| cost.amount).sum(),
+            coins: action.cost.iter().filter(|cost| cost.unit == COINS).map(|cost| cost.amount).sum(),
+            tokens: action.cost.iter().find(|cost| cost.ttl_s > 0).map_or((0, 0), |cost| (cost.amount, cost.ttl_s)),
             invoked: now,
             answered: None,
             told: None,
@@ -126,6 +145,34 @@ impl History {
                 inner.contradictions.push(contradiction);
             }
         }
+    }
+
+    /// Tokens that a request reserved; `None` where it reserved nothing.
+    pub fn tokens(&self, request_id: &str) -> Option<u64> {
+        let inner = self.inner.lock();
+        inner.operations.get(request_id).map(|operation| operation.tokens.0).filter(|tokens| *tokens > 0)
+    }
+
+    /// A client is about to say what was used; gives the saying's number.
+    pub fn said(&self, decision: DecisionId, outcome: ActionOutcome) -> usize {
+        let mut inner = self.inner.lock();
+        let said = inner.settlements.entry(decision).or_default();
+        said.push(Said { outcome, settled: false });
+        said.len() - 1
+    }
+
+    /// What came of it.
+    pub fn settled(&self, decision: DecisionId, number: usize, answer: Result<Settlement, Problem>) {
+        sometimes!(answer.as_ref().is_ok_and(|settled| settled.replayed), "a settlement was told again");
+        sometimes!(answer.as_ref().is_err(), "a settlement was refused");
+        if let Some(said) = self.inner.lock().settlements.get_mut(&decision).and_then(|said| said.get_mut(number)) {
+            said.settled = answer.is_ok();
+        }
+    }
+
+    /// Everything that was said of reservations.
+    pub fn settlements(&self) -> BTreeMap<DecisionId, Vec<Said>> {
+        self.inner.lock().settlements.clone()
     }
 
     /// True where a request has had its decision.

@@ -144,6 +144,12 @@ pub struct WorkSpec {
     /// Requests that all agents of the spread tenant may make together in each window, and its length in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fleet: Option<(u64, u64)>,
+    /// What else they share.
+    #[serde(default, skip_serializing_if = "SharedSpec::is_nothing")]
+    pub shared: SharedSpec,
+    /// What else binds the single tenant.
+    #[serde(default, skip_serializing_if = "HouseSpec::is_nothing")]
+    pub house: HouseSpec,
     /// Of a thousand requests, how many are asked again after their answer.
     pub again_permille: u32,
     /// Of a thousand requests, how many carry something that detectors know.
@@ -153,6 +159,57 @@ pub struct WorkSpec {
     pub large_permille: u32,
     /// What administrators do.
     pub orders: Vec<Order>,
+}
+
+/// Limits that all agents of the spread tenant share, besides the budget, and what they reserve.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharedSpec {
+    /// Requests per second, and at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tide: Option<(u64, u64)>,
+    /// Requests within any window, and its length in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pond: Option<(u64, u64)>,
+    /// Reservations that live at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hall: Option<u64>,
+    /// Tokens that may ever be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pot: Option<u64>,
+    /// Of a thousand requests, how many reserve tokens.
+    #[serde(default)]
+    pub reserve_permille: u32,
+}
+
+/// Limits of the single tenant besides its purse: several at one position, of several units and modes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HouseSpec {
+    /// Millionths of a dollar that may be spent in a day, besides credits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coins: Option<u64>,
+    /// Requests per second and at once of each agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<(u64, u64)>,
+    /// A limit in shadow mode that nothing fits under.
+    #[serde(default)]
+    pub shade: bool,
+    /// Of a thousand requests, how many cost more credits than there are.
+    #[serde(default)]
+    pub huge_permille: u32,
+}
+
+impl HouseSpec {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl SharedSpec {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Something that an administrator does at a time.

@@ -11,6 +11,7 @@ use crate::run::Report;
 use crate::watch::Violation;
 
 mod clock;
+mod complaint;
 mod control;
 mod crash;
 mod disk;
@@ -150,6 +151,7 @@ pub fn all() -> &'static [Scenario] {
             control::SCENARIOS,
             load::SCENARIOS,
             lease::SCENARIOS,
+            complaint::SCENARIOS,
         ];
         themes.concat()
     });

@@ -12,7 +12,9 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::dice;
 use crate::fault::{Entry, Fault};
-use crate::plan::{CALM, FORMAT, FleetSpec, Net, Order, OrderKind, Plan, Runtime, SECONDS_MIN, WorkSpec};
+use crate::plan::{
+    CALM, FORMAT, FleetSpec, HouseSpec, Net, Order, OrderKind, Plan, Runtime, SECONDS_MIN, SharedSpec, WorkSpec,
+};
 
 /// Before that the fleet founds its groups, and only the network is harmed.
 const FOUNDED_BY_MS: u64 = 6_000;
@@ -209,6 +211,7 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
     orders.sort_by_key(|order| order.at_ms);
     let (a_second, window_s) = (dice.random_range(2..12), dice.random_range(4..20));
     let fleet = dice.random_bool(0.7).then_some((a_second * window_s, window_s));
+    let (shared, house) = (draw_shared(dice), draw_house(dice));
     WorkSpec {
         clients: shape.clients.unwrap_or_else(|| dice.random_range(6..12)),
         pause_ms: shape.pause_ms.unwrap_or_else(|| (10, dice.random_range(60..300))),
@@ -218,10 +221,34 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
         pace,
         purse,
         fleet,
+        shared,
+        house,
         again_permille: dice.random_range(20..150),
         suspicious_permille: dice.random_range(0..100),
         large_permille: dice.random_range(0..200),
         orders,
+    }
+}
+
+/// In half of all runs something is reserved, and each way of sharing is met in a third of them.
+fn draw_shared(dice: &mut ChaCha12Rng) -> SharedSpec {
+    let rate = dice.random_range(4..20);
+    let window_s = dice.random_range(3..15);
+    SharedSpec {
+        tide: dice.random_bool(0.35).then_some((rate, rate + dice.random_range(4..30))),
+        pond: dice.random_bool(0.35).then_some((rate * window_s, window_s)),
+        hall: dice.random_bool(0.35).then_some(dice.random_range(1..8)),
+        pot: dice.random_bool(0.35).then_some(dice.random_range(200..3_000)),
+        reserve_permille: if dice.random_bool(0.5) { dice.random_range(50..500) } else { 0 },
+    }
+}
+
+fn draw_house(dice: &mut ChaCha12Rng) -> HouseSpec {
+    HouseSpec {
+        coins: dice.random_bool(0.3).then_some(dice.random_range(5_000..200_000)),
+        stride: dice.random_bool(0.3).then_some((dice.random_range(1..5), dice.random_range(2..9))),
+        shade: dice.random_bool(0.3),
+        huge_permille: if dice.random_bool(0.3) { 30 } else { 0 },
     }
 }
 

@@ -16,7 +16,7 @@ use nethical_protocol::control::{
     AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, KeyPart, LimitKind, LimitMode, LimitSpec, Placement,
     TenantSpec,
 };
-use nethical_protocol::decision::ItemAnswer;
+use nethical_protocol::decision::{Decision, ItemAnswer};
 use nethical_protocol::error::{Class, Code, Problem};
 use nethical_protocol::ids::NodeId;
 
@@ -26,10 +26,17 @@ use crate::plan::{Order, OrderKind, WorkSpec};
 use crate::trace::Field;
 use crate::world::Fleet;
 
+pub mod settle;
+pub mod shared;
+
 /// The tenant whose agents live in all partitions.
 pub const SPREAD: &str = "spread-works";
 /// The tenant whose agents live in one partition.
 pub const SINGLE: &str = "single-house";
+/// What the single tenant's purse counts …
+pub const CREDITS: &str = "credits";
+/// … and what it counts besides.
+pub const COINS: &str = "usd_micros";
 /// One call may take this long.
 const DEADLINE: Duration = Duration::from_secs(3);
 /// A client that has no answer by then gives up.
@@ -116,10 +123,14 @@ impl Stage {
     }
 
     /// Sends actions until each has its decision, through one node after another, or until patience ends.
-    pub async fn settle(&self, client: u32, actions: Vec<Action>, dice: &mut ChaCha12Rng) {
+    /// Gives the decisions that reserved something.
+    pub async fn settle(&self, client: u32, actions: Vec<Action>, dice: &mut ChaCha12Rng) -> Vec<Decision> {
         let (mut open, begun, mut node) = (actions, self.now(), self.any_node(dice));
+        let mut reserved = Vec::new();
         loop {
             if let Some(answers) = self.decide(client, node, open.clone()).await {
+                let decisions = answers.iter().filter_map(|answer| answer.result.as_ref().ok());
+                reserved.extend(decisions.filter(|decision| decision.reservation.is_some()).cloned());
                 let settled = |answer: &ItemAnswer| !answer.result.as_ref().is_err_and(may_try_again);
                 open = open
                     .into_iter()
@@ -129,7 +140,7 @@ impl Stage {
                     .collect();
             }
             if open.is_empty() || self.now().saturating_sub(begun) > PATIENCE {
-                return;
+                return reserved;
             }
             let pause = Duration::from_millis(dice.random_range(30..300));
             self.fleet.clock().sleep(pause).await;
@@ -152,7 +163,9 @@ impl Stage {
             if again && dice.random_ratio(1, 8) {
                 actions.iter_mut().filter(|action| self.history.is_told(&action.request_id)).for_each(change);
             }
-            self.settle(number, actions, &mut dice).await;
+            for decision in self.settle(number, actions, &mut dice).await {
+                self.use_up(&decision, &mut dice).await;
+            }
             self.fleet.clock().sleep(Duration::from_millis(dice.random_range(least..=most))).await;
         }
     }
@@ -168,7 +181,7 @@ impl Stage {
     /// A new action with an id of its own, issued now.
     pub fn action(&self, tenant: &str, agent: &str, dice: &mut ChaCha12Rng) -> Action {
         let issued_at_ms = self.fleet.clock().wall_ns() / 1_000_000;
-        let credits = if tenant == SINGLE { dice.random_range(1..8) } else { 0 };
+        let cost = self.cost(tenant, dice);
         let names = [
             (ActionKind::ToolCall, "search"),
             (ActionKind::DataAccess, "orders"),
@@ -203,9 +216,23 @@ impl Stage {
             resource_id: String::new(),
             args_json,
             context_json: "{}".to_owned(),
-            cost: if credits > 0 { vec![Cost::charged("credits", credits)] } else { Vec::new() },
+            cost,
             explain: false,
         }
+    }
+
+    fn cost(&self, tenant: &str, dice: &mut ChaCha12Rng) -> Vec<Cost> {
+        let (shared, house) = (&self.work.shared, &self.work.house);
+        let mut costs = Vec::new();
+        if tenant == SINGLE {
+            let is_huge = house.huge_permille > 0 && dice.random_ratio(house.huge_permille.min(1_000), 1_000);
+            let credits = if is_huge { self.work.purse + 1 } else { dice.random_range(1..8) };
+            costs.push(Cost::charged(CREDITS, credits));
+            costs.extend(house.coins.map(|_| Cost::charged(COINS, dice.random_range(0..900))));
+        } else if shared.reserve_permille > 0 && dice.random_ratio(shared.reserve_permille.min(1_000), 1_000) {
+            costs.push(settle::reserve(dice));
+        }
+        costs
     }
 
     /// Creates tenants and limits, and waits until all of them are in force everywhere.
@@ -218,8 +245,8 @@ impl Stage {
             })
             .await?;
         }
-        let specs = [Some(self.pace(self.work.pace)), Some(purse(self.work.purse)), self.work.fleet.map(fleet)];
-        for spec in specs.into_iter().flatten() {
+        let own = [self.pace(self.work.pace), purse(self.work.purse)];
+        for spec in own.into_iter().chain(shared::limits(&self.work)).chain(shared::house(&self.work.house)) {
             self.put_limit(dice, spec).await?;
         }
         Ok(())
@@ -350,12 +377,7 @@ fn hold(scope: HoldScope) -> HoldSpec {
 }
 
 fn purse(cap: u64) -> LimitSpec {
-    limit("purse", SINGLE, "credits", LimitKind::Budget { cap, window_s: 86_400 }, KeyPart::Tenant)
-}
-
-/// A budget that agents of all partitions share: it is leased.
-fn fleet((cap, window_s): (u64, u64)) -> LimitSpec {
-    limit("fleet", SPREAD, "requests", LimitKind::Budget { cap, window_s }, KeyPart::Tenant)
+    limit("purse", SINGLE, CREDITS, LimitKind::Budget { cap, window_s: 86_400 }, KeyPart::Tenant)
 }
 
 fn limit(id: &str, tenant: &str, unit: &str, kind: LimitKind, key: KeyPart) -> LimitSpec {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use nethical_governance::quota::bucket::Meter;
 use nethical_protocol::control::{
     HoldScope, HoldSpec, KeyPart, LimitKind, LimitMode, LimitSpec, Placement, TenantSpec,
 };
@@ -130,19 +131,29 @@ fn put_limit(state: &ControlState, spec: &LimitSpec) -> Result<Option<EventV1>, 
     Ok(Some(EventV1::Limit { number, spec }))
 }
 
-/// What agents of several partitions share must be a budget, in force: only those are leased.
+/// What agents of several partitions share is leased: it must be enforced, and a rate's burst must leave something when
+/// what clocks may be apart is taken off it.
 fn check_leased(spec: &LimitSpec, placement: Placement) -> Result<(), Problem> {
     let is_leased = placement == Placement::Spread && !spec.key.contains(&KeyPart::Agent) && spec.agent.is_empty();
-    let can_be = matches!(spec.kind, LimitKind::Budget { .. }) && spec.mode == LimitMode::Enforce;
-    if !is_leased || can_be {
+    if !is_leased {
         return Ok(());
     }
-    let detail = format!(
-        "tenant {} is spread over all partitions, the key of limit {} lacks the agent, and only an enforced budget can be \
-         shared by several partitions",
+    let whose = format!(
+        "tenant {} is spread over all partitions and the key of limit {} lacks the agent",
         spec.tenant, spec.id
     );
-    Err(Problem::new(Code::LimitNeedsLeases, detail))
+    let refuse = |why: String| Err(Problem::new(Code::LimitNeedsLeases, format!("{whose}; {why}")));
+    if spec.mode != LimitMode::Enforce {
+        return refuse("only an enforced limit can be shared by several partitions".to_owned());
+    }
+    match spec.kind {
+        LimitKind::Rate { amount, period_s, burst } if Meter::leased(&spec.kind).cap() == 0 => {
+            let roomy = Meter::leased(&LimitKind::Rate { amount, period_s, burst: u64::MAX });
+            let least = u64::MAX - roomy.cap() + 1;
+            refuse(format!("its burst of {burst} must be more than what comes in a second: at least {least}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Bounds that keep the arithmetic of quotas exact in 128 bits.
@@ -260,14 +271,15 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_spans_partitions_is_an_enforced_budget_or_refused() {
+    fn a_limit_that_spans_partitions_can_be_shared_out_or_is_refused() {
         let mut state = ControlState::default();
         assert_eq!(change(&mut state, tenant("s", Placement::Spread)), Changed::Revision(ControlRevision(1)));
         assert_eq!(change(&mut state, tenant("one", Placement::Single)), Changed::Revision(ControlRevision(2)));
-        let Changed::Refused(problem) = change(&mut state, AskV1::PutLimit(limit("s", vec![KeyPart::Tenant]))) else {
-            panic!("accepted")
-        };
+        let steep = |burst| LimitKind::Rate { amount: 60, period_s: 1, burst };
+        let put = |burst| AskV1::PutLimit(LimitSpec { kind: steep(burst), ..limit("s", vec![KeyPart::Tenant]) });
+        let Changed::Refused(problem) = change(&mut state, put(60)) else { panic!("accepted") };
         assert_eq!(problem.code, Code::LimitNeedsLeases);
+        assert!(problem.detail.ends_with("at least 61"), "{problem}");
         let exact = AskV1::PutLimit(limit("one", vec![KeyPart::Tenant]));
         assert_eq!(change(&mut state, exact.clone()), Changed::Revision(ControlRevision(3)));
         assert_eq!(change(&mut state, exact), Changed::Unchanged(ControlRevision(3)), "the same again changes nothing");
@@ -281,6 +293,7 @@ mod tests {
         let counted = LimitSpec { mode: LimitMode::Shadow, ..budget.clone() };
         assert!(matches!(change(&mut state, AskV1::PutLimit(counted)), Changed::Refused(_)));
         assert_eq!(change(&mut state, AskV1::PutLimit(budget)), Changed::Revision(ControlRevision(5)));
+        assert_eq!(change(&mut state, put(61)), Changed::Revision(ControlRevision(6)));
     }
 
     #[test]

@@ -43,6 +43,7 @@ impl Ledger {
             }
             self.timers.pop_first();
             sometimes!(!matches!(timer, Timer::Reservation(_)), "a hold lapsed");
+            sometimes!(matches!(timer, Timer::Reservation(_)), "a reservation expired");
             match timer {
                 Timer::Reservation(key) => self.expire_reservation(key),
                 Timer::Agent(key) => {

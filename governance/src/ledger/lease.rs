@@ -9,7 +9,7 @@ use nethical_protocol::sometimes;
 use super::Ledger;
 use crate::command::LeaseTakeV1;
 use crate::outcome::OutcomeV1;
-use crate::quota::lease::{LeaseAskV1, LeaseKey};
+use crate::quota::lease::{Granted, LeaseAskV1, LeaseKey};
 use crate::quota::table::Limit;
 
 /// A share is asked for in pieces of at least this part of the cap.
@@ -23,20 +23,26 @@ impl Ledger {
         sometimes!(true, "a share of a limit was too small");
         let share = self.quota.leases.share(&lease);
         let cap = self.leased(&lease).map_or(0, |limit| limit.meter.cap());
-        let want = need.max(cap / PIECES).max(share.spent / OF_SPENT);
-        let (granted, returned) = (share.granted, share.returned);
-        OutcomeV1::LeaseShort(LeaseAskV1 { lease, child: self.group, granted, returned, need, want })
+        let need = need.saturating_add(share.debt(self.now_ns));
+        let want = need.max(cap / PIECES).max(share.counters.spent / OF_SPENT);
+        OutcomeV1::LeaseShort(LeaseAskV1 { lease, child: self.group, counters: share.counters, need, want })
     }
 
     /// The parent's side.
     pub(super) fn grant_lease(&mut self, ask: &LeaseAskV1) -> OutcomeV1 {
-        let Some(cap) = self.leased(&ask.lease).map(|limit| limit.meter.cap()) else { return OutcomeV1::NoEffect };
-        self.sweep_leases(&ask.lease);
-        let Some(account) = self.quota.leases.grant(ask, cap) else { return OutcomeV1::NoEffect };
-        let others = self.quota.leases.others(&ask.lease, ask.child);
-        let others = others.filter(|(_, account)| account.outstanding() > 0);
-        let others = others.map(|(group, account)| (group, account.granted, account.returned)).collect();
-        OutcomeV1::LeaseGranted { granted: account.granted, others }
+        let Some(meter) = self.leased(&ask.lease).map(|limit| limit.meter) else { return OutcomeV1::NoEffect };
+        self.quota.sweep_leases(&ask.lease, self.now_ns);
+        let granted = match meter.is_flow() {
+            true => self.quota.grant_flow(meter, ask, self.now_ns),
+            false => self.quota.leases.grant(ask, meter.cap()),
+        };
+        let Some(Granted { life_ns, granted, freed, wait_ns }) = granted else { return OutcomeV1::NoEffect };
+        let held = self.quota.leases.held(&ask.lease, meter.is_flow());
+        let others = held.filter(|(child, account)| *child != ask.child && account.outstanding() > 0);
+        let mut others: Vec<u32> = others.map(|(child, _)| child).collect();
+        others.sort_unstable();
+        others.dedup();
+        OutcomeV1::LeaseGranted { life_ns, granted, freed, wait_ns, others }
     }
 
     /// The child's side: what is granted may be spent from here on.
@@ -44,39 +50,26 @@ impl Ledger {
         if self.leased(&take.lease).is_none() {
             return OutcomeV1::NoEffect;
         }
-        self.sweep_leases(&take.lease);
-        let taken = self.quota.leases.take(take.lease, take.granted, take.refused, self.now_ns);
-        taken.map_or(OutcomeV1::NoEffect, |share| OutcomeV1::LeaseChanged {
-            granted: share.granted,
-            returned: share.returned,
-        })
+        self.quota.sweep_leases(&take.lease, self.now_ns);
+        let taken = self.quota.leases.take(take, self.now_ns);
+        taken.map_or(OutcomeV1::NoEffect, |share| OutcomeV1::LeaseChanged(share.counters))
     }
 
     /// The child's side: what is not spent goes back.
     pub(super) fn return_lease(&mut self, lease: &LeaseKey) -> OutcomeV1 {
         let given = self.quota.leases.give_back(lease);
-        given.map_or(OutcomeV1::NoEffect, |share| OutcomeV1::LeaseChanged {
-            granted: share.granted,
-            returned: share.returned,
-        })
+        given.map_or(OutcomeV1::NoEffect, |share| OutcomeV1::LeaseChanged(share.counters))
     }
 
     /// The limit of a lease, where it is known here as whoever names it knows it, and the window is neither past nor far
     /// ahead.
     fn leased(&self, lease: &LeaseKey) -> Option<&Limit> {
         let limit = self.quota.limits.get(lease.limit).filter(|limit| limit.is_leased && limit.born == lease.born)?;
-        let here_ns = limit.meter.window_of(self.now_ns)?;
-        let is_near =
-            !limit.meter.is_past(lease.window_ns, self.now_ns) && !limit.meter.is_past(here_ns, lease.window_ns);
-        is_near.then_some(limit)
-    }
-
-    fn sweep_leases(&mut self, after: &LeaseKey) {
-        let (limits, now_ns) = (&self.quota.limits, self.now_ns);
-        let is_over = |lease: &LeaseKey| {
-            let limit = limits.get(lease.limit).filter(|limit| limit.born == lease.born);
-            limit.is_none_or(|limit| limit.meter.is_past(lease.window_ns, now_ns))
+        let (meter, here_ns) = (limit.meter, limit.meter.lease_window(self.now_ns));
+        let is_near = match here_ns {
+            0 => lease.window_ns == 0,
+            _ => !meter.is_past(lease.window_ns, self.now_ns) && !meter.is_past(here_ns, lease.window_ns),
         };
-        self.quota.leases.sweep(after, is_over);
+        is_near.then_some(limit)
     }
 }

@@ -14,6 +14,7 @@
 use nethical_protocol::control::LimitKind;
 use nethical_protocol::{probe, sometimes};
 
+use super::flow::CLOCKS_NS;
 use super::lease::Share;
 use super::rolling::Cells;
 
@@ -185,25 +186,50 @@ impl Meter {
         }
     }
 
-    /// As [`Meter::fit`] for a leased budget, of which this group has a share. Only the parent may say that none is left.
-    pub fn fit_of(&self, share: &Share, cost: u64, now_ns: u64) -> Fit {
-        match *self {
-            _ if cost == 0 => Fit::Room,
-            _ if cost > self.cap() => Fit::Never,
-            _ if cost <= share.balance() => Fit::Room,
-            Self::Budget { window_ns, .. } if share.refused_until_ns > now_ns => {
-                sometimes!(true, "a leased budget ran out");
-                Fit::After(window_left_ns(now_ns, window_ns))
+    /// As [`Meter::of`] for a limit that several groups share, whose clocks are apart: by so much earlier or later may a
+    /// flow be spent than its parent counts, so a rate's burst is smaller and a rolling window longer.
+    pub fn leased(kind: &LimitKind) -> Self {
+        match Self::of(kind) {
+            Self::Rate { amount, period_ns, burst } => {
+                let apart = (u128::from(amount) * u128::from(CLOCKS_NS)).div_ceil(u128::from(period_ns));
+                let burst = burst.saturating_sub(u64::try_from(apart).unwrap_or(u64::MAX));
+                Self::Rate { amount, period_ns, burst }
             }
-            _ => Fit::Short,
+            Self::Rolling { cap, window_ns } => Self::Rolling { cap, window_ns: window_ns.saturating_add(CLOCKS_NS) },
+            stock => stock,
         }
     }
 
-    /// When the calendar window of an instant begins; `None` for what has no calendar.
-    pub fn window_of(&self, now_ns: u64) -> Option<u64> {
+    /// True where time refills the limit, so that only the parent of its leases may.
+    pub fn is_flow(&self) -> bool {
+        matches!(self, Self::Rate { .. } | Self::Rolling { .. })
+    }
+
+    /// As [`Meter::fit`] for a leased limit, of which this group has a share. Only the parent may say that none is left.
+    pub fn fit_of(&self, share: &Share, cost: u64, now_ns: u64) -> Fit {
+        if cost == 0 || cost <= share.balance(now_ns) {
+            return Fit::Room;
+        }
+        if cost > self.cap() {
+            return Fit::Never;
+        }
+        if share.refused_until_ns <= now_ns {
+            return Fit::Short;
+        }
+        sometimes!(matches!(self, Self::Budget { .. }), "a leased budget ran out");
+        sometimes!(self.is_flow(), "a leased rate or rolling window had no room");
         match *self {
-            Self::Budget { window_ns, .. } => Some(window_start(now_ns, window_ns)),
-            _ => None,
+            Self::Budget { window_ns, .. } => Fit::After(window_left_ns(now_ns, window_ns)),
+            Self::Rate { .. } | Self::Rolling { .. } => Fit::After(share.enough_at_ns.saturating_sub(now_ns).max(1)),
+            Self::Lifetime { .. } | Self::Concurrency { .. } => Fit::Exhausted,
+        }
+    }
+
+    /// The window of a share's lease at an instant: a budget's calendar window by its beginning, 0 for what has none.
+    pub fn lease_window(&self, now_ns: u64) -> u64 {
+        match *self {
+            Self::Budget { window_ns, .. } => window_start(now_ns, window_ns),
+            _ => 0,
         }
     }
 
@@ -211,16 +237,24 @@ impl Meter {
     pub fn is_past(&self, window_at_ns: u64, now_ns: u64) -> bool {
         match *self {
             Self::Budget { window_ns, .. } => window_at_ns.saturating_add(window_ns.saturating_mul(2)) <= now_ns,
-            _ => true,
+            _ => false,
         }
     }
 
-    /// Nanoseconds until the calendar window of an instant ends; 0 for what has no calendar.
-    pub fn window_ends_in(&self, now_ns: u64) -> u64 {
+    /// Nanoseconds until a leased limit of which so much is used is whole again, if nobody spends more.
+    pub fn whole_in(&self, used: u128, now_ns: u64) -> u64 {
         match *self {
+            _ if used == 0 => 0,
+            Self::Rate { amount, .. } => nanoseconds_to_leak(used, amount),
             Self::Budget { window_ns, .. } => window_left_ns(now_ns, window_ns),
-            _ => 0,
+            Self::Rolling { window_ns, .. } => window_ns,
+            Self::Lifetime { .. } | Self::Concurrency { .. } => u64::MAX,
         }
+    }
+
+    /// Nanoseconds until the counter holds no more than `room`, in this meter's scale; 0 where it does.
+    pub fn wait_for(&self, bucket: Option<&Bucket>, room: u128, now_ns: u64) -> u64 {
+        if self.used(bucket, now_ns) <= room { 0 } else { self.wait_ns(bucket, room, now_ns) }
     }
 
     /// The counter after a charge, whether or not it fits.
@@ -300,7 +334,7 @@ impl Meter {
     }
 
     /// Units in this meter's scale. Two u64 always fit a u128.
-    fn scaled(&self, units: u64) -> u128 {
+    pub(super) fn scaled(&self, units: u64) -> u128 {
         match *self {
             Self::Rate { period_ns, .. } => u128::from(units) * u128::from(period_ns),
             _ => u128::from(units),

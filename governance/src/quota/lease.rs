@@ -1,33 +1,35 @@
-//! Leases: how a budget over agents of many partitions is shared out without a quorum per action (ARCHITECTURE 7).
+//! Leases: how a limit over agents of many partitions is shared out without a quorum per action (ARCHITECTURE 7).
 //!
-//! A leased budget has a *parent*, the group that owns the slot of (limit, key), and *children*, the groups whose agents
-//! spend it. Amounts move from the parent to a child before they are used. All that either side says of a lease are two
-//! counters that only rise, *granted* and *returned*, merged by max: a message that is lost, doubled or late changes
-//! nothing. With them
+//! A leased limit has a *parent*, the group that owns the slot of (limit, key), and *children*, the groups whose agents
+//! spend it. Amounts move from the parent to a child before they are used. All that either side says of a lease are
+//! counters that only rise, *granted*, *returned* and *spent*, merged by max: a message that is lost, doubled or late
+//! changes nothing. What the parent knows of `granted` is never less than what the child knows, and of `returned` and
+//! `spent` never more; and a child never spends more than granted − returned.
 //!
-//! - the parent never lets the sum over children of granted − returned rise above the cap, and
-//! - a child never spends more than granted − returned.
-//!
-//! What the parent knows of `granted` is never less than what the child knows, and of `returned` never more. So the sum of
-//! what was spent is never above the cap, whatever crashes, and whoever cannot be reached. Counters belong to one calendar
-//! window each, by the log time of whoever spends: no clock is compared with another. Nothing comes back by a timeout; what
-//! a child holds when its window ends is void.
+//! - *Stocks* (budgets, lifetime caps, live reservations): the parent never lets the sum over children of granted −
+//!   returned rise above the cap. So the sum of what was spent is never above it, whatever crashes, and whoever cannot be
+//!   reached. Counters of a budget belong to one calendar window each, by the log time of whoever spends: no clock is
+//!   compared with another. Nothing comes back by a timeout; what a child holds when its window ends is void.
+//! - *Flows* (rates, rolling windows) are refilled by time, at the parent only, see [`super::flow`].
 //!
 //! Lowering a cap below what is granted takes nothing back: grants count as spent when they are made.
 
 use std::collections::BTreeMap;
 
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
-use nethical_protocol::limits::{LEASES_MAX, SLOTS};
+use nethical_protocol::limits::{CLOCK_ERROR_MS_MAX, LEASES_MAX, SLOTS};
 use nethical_protocol::{always, probe, sometimes};
 use sha2::{Digest, Sha256};
 
 use super::BucketKey;
+use crate::command::LeaseTakeV1;
 
 /// After the parent has refused, a child takes its word for so long and asks no more.
 const REFUSAL_NS: u64 = 1_000_000_000;
-/// Leases looked at by every change of one, so that those of windows that are over go.
+/// Leases looked at by every change of one, so that those that are over go.
 const SWEPT_PER_CHANGE: usize = 4;
+/// Log times of two groups that were stamped at one instant differ by at most this much: each is off by half of it.
+pub const GROUPS_APART_NS: u64 = 2 * CLOCK_ERROR_MS_MAX * 1_000_000;
 
 /// What is shared out: a limit's counter in one calendar window. Slot first, so that a slot is one contiguous range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -40,7 +42,8 @@ pub struct LeaseKey {
     pub born: ControlRevision,
     /// The limit's key parts.
     pub key: KeyedId,
-    /// When the window begins, nanoseconds of log time since 1970.
+    /// Budgets: when the window begins, nanoseconds of log time since 1970. Other limits: 0. In a parent's accounts of
+    /// flows: when the life of the child's share began.
     pub window_ns: u64,
 }
 
@@ -62,23 +65,55 @@ pub fn slot_of_lease(limit: LimitNumber, key: KeyedId) -> Slot {
     Slot(u16::from_le_bytes([digest[0], digest[1]]) % SLOTS)
 }
 
-/// A child's side.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Share {
+/// What a child says of its share. Within one life of the share, all of it only rises.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct CountersV1 {
+    /// The parent's log time at which this life of the share began; 0 before the first, and for stocks.
+    pub born_ns: u64,
     /// Ever received.
     pub granted: u64,
     /// Ever given back.
     pub returned: u64,
-    /// Spent by decisions of this group.
+    /// Spent by decisions of the child. Parents read it of flows only: of reservations that count, it falls again.
     pub spent: u64,
+    /// The child's log time at which it spent last.
+    pub spent_at_ns: u64,
+}
+
+impl CountersV1 {
+    /// Received, and neither spent nor given back.
+    pub fn balance(&self) -> u64 {
+        self.granted.saturating_sub(self.returned).saturating_sub(self.spent)
+    }
+
+    /// Spent beyond what was received, by settlements that owe.
+    pub fn debt(&self) -> u64 {
+        self.spent.saturating_sub(self.granted.saturating_sub(self.returned))
+    }
+}
+
+/// A child's side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Share {
+    /// What there is of it.
+    pub counters: CountersV1,
+    /// The parent's log time at which it is void; [`u64::MAX`] for stocks.
+    pub until_ns: u64,
     /// Until then, in log time, the parent's last refusal stands.
     pub refused_until_ns: u64,
+    /// When the parent, at its last refusal, would have had enough; 0 where that is not known.
+    pub enough_at_ns: u64,
 }
 
 impl Share {
-    /// What may still be spent here.
-    pub fn balance(&self) -> u64 {
-        self.granted.saturating_sub(self.returned).saturating_sub(self.spent)
+    /// What may still be spent here. A share stops earlier than its parent counts, by as much as their clocks may differ.
+    pub fn balance(&self, now_ns: u64) -> u64 {
+        if now_ns < self.until_ns.saturating_sub(GROUPS_APART_NS) { self.counters.balance() } else { 0 }
+    }
+
+    /// What it owes.
+    pub fn debt(&self, now_ns: u64) -> u64 {
+        if now_ns < self.until_ns { self.counters.debt() } else { 0 }
     }
 }
 
@@ -89,12 +124,16 @@ pub struct Account {
     pub granted: u64,
     /// Ever confirmed as given back.
     pub returned: u64,
+    /// Ever confirmed as spent; of stocks 0.
+    pub spent: u64,
+    /// When it is void, log time; [`u64::MAX`] for stocks.
+    pub until_ns: u64,
 }
 
 impl Account {
-    /// What the child may have spent or may still spend.
+    /// What the child may still spend; of stocks, with what it has spent.
     pub fn outstanding(&self) -> u64 {
-        self.granted.saturating_sub(self.returned)
+        self.granted.saturating_sub(self.returned).saturating_sub(self.spent)
     }
 }
 
@@ -105,14 +144,25 @@ pub struct LeaseAskV1 {
     pub lease: LeaseKey,
     /// The child's group.
     pub child: u32,
-    /// What it has ever received.
-    pub granted: u64,
-    /// What it has ever given back.
-    pub returned: u64,
+    /// What it has.
+    pub counters: CountersV1,
     /// Less would not help it.
     pub need: u64,
     /// More than this it would not use soon.
     pub want: u64,
+}
+
+/// The parent's answer to an ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Granted {
+    /// When this life of the share began, and when it ends; see [`CountersV1::born_ns`] and [`Share::until_ns`].
+    pub life_ns: (u64, u64),
+    /// Ever granted to the child in that life.
+    pub granted: u64,
+    /// How much less the child holds, by what the ask said.
+    pub freed: u64,
+    /// Nanoseconds until there would be enough; 0 where there is, or where that is not known.
+    pub wait_ns: u64,
 }
 
 /// Both sides of the leases that a group is part of.
@@ -122,6 +172,9 @@ pub struct Leases {
     pub(crate) shares: BTreeMap<LeaseKey, Share>,
     /// This group as a parent, by child.
     pub(crate) accounts: BTreeMap<(LeaseKey, u32), Account>,
+    /// The latest beginning of a share's life that was forgotten: a grant of one no later is late and must not bring it
+    /// back. Shares live longer than clocks are apart, so no new one is hit.
+    pub(crate) forgotten_ns: u64,
 }
 
 impl Leases {
@@ -130,92 +183,118 @@ impl Leases {
         self.shares.get(lease).copied().unwrap_or_default()
     }
 
-    /// What children other than `child` may have spent or may still spend, by group.
-    pub fn others(&self, lease: &LeaseKey, child: u32) -> impl Iterator<Item = (u32, Account)> {
-        let range = self.accounts.range((*lease, 0)..=(*lease, u32::MAX));
-        range.map(|((_, group), account)| (*group, *account)).filter(move |(group, _)| *group != child)
+    /// What children hold of a lease, by group. Of flows that is all lives of all shares of the counter.
+    pub fn held(&self, lease: &LeaseKey, is_flow: bool) -> impl Iterator<Item = (u32, Account)> {
+        let last = if is_flow { LeaseKey { window_ns: u64::MAX, ..*lease } } else { *lease };
+        self.accounts.range((*lease, 0)..=(last, u32::MAX)).map(|((_, child), account)| (*child, *account))
     }
 
-    /// The parent's side of an ask: notes what came back, and grants from what is left of `cap`. `None` where the bounds
-    /// of this group are reached.
-    pub fn grant(&mut self, ask: &LeaseAskV1, cap: u64) -> Option<Account> {
+    /// True where one more account would be too many.
+    pub fn is_full_for(&self, place: &(LeaseKey, u32)) -> bool {
+        !self.accounts.contains_key(place) && self.accounts.len() >= LEASES_MAX
+    }
+
+    /// The parent's side of an ask for a stock: notes what came back, and grants from what is left of `cap`. `None` where
+    /// the bounds of this group are reached.
+    pub fn grant(&mut self, ask: &LeaseAskV1, cap: u64) -> Option<Granted> {
         let place = (ask.lease, ask.child);
-        if !self.accounts.contains_key(&place) && self.accounts.len() >= LEASES_MAX {
+        if self.is_full_for(&place) {
             return None;
         }
-        let elsewhere: u64 = match probe::planted("lease-granted-twice") {
-            true => 0,
-            false => self.others(&ask.lease, ask.child).map(|(_, account)| account.outstanding()).sum(),
-        };
-        let account = self.accounts.entry(place).or_default();
-        always!(ask.granted <= account.granted, "lease-granted-first", "{ask:?} and the parent knows {account:?}");
-        account.returned = account.returned.max(ask.returned.min(account.granted));
+        let others = self.held(&ask.lease, false).filter(|(child, _)| *child != ask.child);
+        let elsewhere: u64 = others.map(|(_, account)| account.outstanding()).sum();
+        let elsewhere = if probe::planted("lease-granted-twice") { 0 } else { elsewhere };
+        let account = self.accounts.entry(place).or_insert(Account { until_ns: u64::MAX, ..Account::default() });
+        let told = ask.counters;
+        always!(told.granted <= account.granted, "lease-granted-first", "{ask:?} and the parent knows {account:?}");
+        let before = account.returned;
+        account.returned = before.max(told.returned.min(account.granted));
         // A grant that the child has not heard of yet is told again, and nothing is added to it.
-        if ask.granted >= account.granted {
+        if told.granted >= account.granted {
             let free = cap.saturating_sub(elsewhere).saturating_sub(account.outstanding());
             let grant = granted_of(free, ask.need, ask.want);
             account.granted = account.granted.saturating_add(grant);
             sometimes!(grant > 0, "a lease was granted");
             sometimes!(grant == 0 && ask.need > 0, "a parent had no lease left");
         }
-        Some(*account)
+        let (granted, freed) = (account.granted, account.returned - before);
+        Some(Granted { life_ns: (0, u64::MAX), granted, freed, wait_ns: 0 })
     }
 
-    /// The child's side of a grant: the counter rises, or the refusal is noted.
-    pub fn take(&mut self, lease: LeaseKey, granted: u64, refused: bool, now_ns: u64) -> Option<Share> {
-        if !self.shares.contains_key(&lease) && self.shares.len() >= LEASES_MAX {
+    /// The child's side of a grant: the counter rises, a new life of the share replaces the old one, or the refusal is
+    /// noted.
+    pub fn take(&mut self, take: &LeaseTakeV1, now_ns: u64) -> Option<Share> {
+        if !self.shares.contains_key(&take.lease) && self.shares.len() >= LEASES_MAX {
             return None;
         }
-        let share = self.shares.entry(lease).or_default();
-        share.granted = share.granted.max(granted);
-        share.refused_until_ns = if refused { now_ns.saturating_add(REFUSAL_NS) } else { 0 };
+        let (born_ns, until_ns) = take.life_ns;
+        let is_late = born_ns > 0 && born_ns <= self.forgotten_ns && !self.shares.contains_key(&take.lease);
+        if is_late {
+            sometimes!(true, "a grant came after its share was forgotten");
+            return None;
+        }
+        let share = self.shares.entry(take.lease).or_default();
+        if take.granted > 0 && born_ns > share.counters.born_ns {
+            share.counters = CountersV1 { born_ns, ..CountersV1::default() };
+            share.until_ns = until_ns;
+        }
+        if born_ns == share.counters.born_ns {
+            share.counters.granted = share.counters.granted.max(take.granted);
+            share.until_ns = share.until_ns.max(until_ns);
+        }
+        let after = |wait_ns: u64| if take.refused { now_ns.saturating_add(wait_ns) } else { 0 };
+        let is_known = take.wait_ns > 0;
+        share.refused_until_ns = after(if is_known { take.wait_ns.min(REFUSAL_NS) } else { REFUSAL_NS });
+        share.enough_at_ns = if is_known { after(take.wait_ns) } else { 0 };
         Some(*share)
     }
 
     /// The child gives back what it has not spent.
     pub fn give_back(&mut self, lease: &LeaseKey) -> Option<Share> {
         let share = self.shares.get_mut(lease)?;
-        let idle = share.balance();
+        let idle = share.counters.balance();
         sometimes!(idle > 0, "a lease was given back");
+        let mut given = *share;
+        given.counters.returned += idle;
         if !probe::planted("lease-returned-and-kept") {
-            share.returned += idle;
-            return Some(*share);
+            *share = given;
         }
-        Some(Share { returned: share.returned + idle, ..*share })
+        Some(given)
     }
 
     /// A decision spends what it was judged to have.
-    pub fn spend(&mut self, lease: LeaseKey, cost: u64) {
+    pub fn spend(&mut self, lease: LeaseKey, cost: u64, now_ns: u64) {
         let share = self.shares.entry(lease).or_default();
-        share.spent = share.spent.saturating_add(cost);
+        share.counters.spent = share.counters.spent.saturating_add(cost);
+        share.counters.spent_at_ns = now_ns;
     }
 
-    /// What a reservation held of a share and did not use may be spent again, while its window lasts.
+    /// What a reservation held of a stock and did not use may be spent again, while its window lasts.
     pub fn unspend(&mut self, lease: &LeaseKey, unused: u64) {
         if let Some(share) = self.shares.get_mut(lease) {
-            share.spent = share.spent.saturating_sub(unused);
+            share.counters.spent = share.counters.spent.saturating_sub(unused);
         }
     }
 
-    /// Looks at the next few leases after one and forgets those that `is_over`.
-    pub fn sweep(&mut self, after: &LeaseKey, is_over: impl Fn(&LeaseKey) -> bool) {
-        let shares = self.shares.range(after..).chain(self.shares.range(..after)).map(|(lease, _)| *lease);
-        let over: Vec<LeaseKey> = shares.take(SWEPT_PER_CHANGE).filter(&is_over).collect();
-        for lease in over {
-            self.shares.remove(&lease);
+    /// Forgets this group's share.
+    pub fn forget(&mut self, lease: &LeaseKey) {
+        if let Some(share) = self.shares.remove(lease) {
+            self.forgotten_ns = self.forgotten_ns.max(share.counters.born_ns);
         }
+    }
+
+    /// The next few leases after one, round and round, on either side.
+    pub fn next_after(&self, after: &LeaseKey) -> (Vec<LeaseKey>, Vec<(LeaseKey, u32)>) {
+        let shares = self.shares.range(after..).chain(self.shares.range(..after)).map(|(lease, _)| *lease);
         let from = (*after, 0);
         let accounts = self.accounts.range(from..).chain(self.accounts.range(..from)).map(|(place, _)| *place);
-        let over: Vec<(LeaseKey, u32)> = accounts.take(SWEPT_PER_CHANGE).filter(|(lease, _)| is_over(lease)).collect();
-        for place in over {
-            self.accounts.remove(&place);
-        }
+        (shares.take(SWEPT_PER_CHANGE).collect(), accounts.take(SWEPT_PER_CHANGE).collect())
     }
 }
 
 /// What is granted of `free`: the need or nothing, and of what is wanted beyond it at most a quarter of what is left, so
 /// that one busy child does not empty the parent.
-fn granted_of(free: u64, need: u64, want: u64) -> u64 {
+pub(super) fn granted_of(free: u64, need: u64, want: u64) -> u64 {
     match free.checked_sub(need) {
         Some(left) if need > 0 => need + want.saturating_sub(need).min(left / 4),
         _ => 0,
@@ -230,7 +309,11 @@ mod tests {
         LeaseKey { slot: Slot(7), limit: LimitNumber(1), born: ControlRevision(3), key: KeyedId::NONE, window_ns: 0 };
 
     fn ask(child: u32, share: Share, need: u64, want: u64) -> LeaseAskV1 {
-        LeaseAskV1 { lease: LEASE, child, granted: share.granted, returned: share.returned, need, want }
+        LeaseAskV1 { lease: LEASE, child, counters: share.counters, need, want }
+    }
+
+    fn take(granted: u64) -> LeaseTakeV1 {
+        LeaseTakeV1 { lease: LEASE, life_ns: (0, u64::MAX), granted, refused: false, wait_ns: 0 }
     }
 
     #[test]
@@ -253,17 +336,15 @@ mod tests {
     fn what_is_given_back_can_be_granted_to_another() {
         let (mut parent, mut child) = (Leases::default(), Leases::default());
         let account = parent.grant(&ask(2, Share::default(), 100, 100), 100).expect("room");
-        child.take(LEASE, account.granted, false, 0);
-        child.spend(LEASE, 30);
+        child.take(&take(account.granted), 0);
+        child.spend(LEASE, 30, 0);
         assert_eq!(parent.grant(&ask(3, Share::default(), 1, 1), 100).expect("room").granted, 0);
         let share = child.give_back(&LEASE).expect("a share");
-        assert_eq!((share.balance(), share.returned), (0, 70));
+        assert_eq!((share.balance(0), share.counters.returned), (0, 70));
         parent.grant(&ask(2, share, 0, 0), 100);
         assert_eq!(parent.grant(&ask(3, Share::default(), 70, 70), 100).expect("room").granted, 70);
-        assert_eq!(
-            parent.grant(&ask(3, Share { granted: 70, ..Share::default() }, 1, 1), 100).expect("room").granted,
-            70
-        );
+        let heard = Share { counters: CountersV1 { granted: 70, ..CountersV1::default() }, ..Share::default() };
+        assert_eq!(parent.grant(&ask(3, heard, 1, 1), 100).expect("room").granted, 70);
     }
 
     /// Messages are kept, doubled and delivered in any order; children spend whatever they believe to have.
@@ -292,17 +373,17 @@ mod tests {
                     }
                     2 if !grants.is_empty() => {
                         let (child, granted) = grants[roll(grants.len() as u64) as usize];
-                        children[child].take(LEASE, granted, false, 0);
+                        children[child].take(&take(granted), 0);
                     }
                     3 => drop(children[at].give_back(&LEASE)),
                     _ => {
                         let cost = roll(6);
-                        if cost <= share.balance() {
-                            children[at].spend(LEASE, cost);
+                        if cost <= share.balance(0) {
+                            children[at].spend(LEASE, cost, 0);
                         }
                     }
                 }
-                let spent: u64 = children.iter().map(|child| child.share(&LEASE).spent).sum();
+                let spent: u64 = children.iter().map(|child| child.share(&LEASE).counters.spent).sum();
                 assert!(spent <= CAP, "{spent} were spent of {CAP}");
             }
         }

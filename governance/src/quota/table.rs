@@ -28,8 +28,7 @@ pub struct Limit {
 impl Limit {
     /// The lease that a counter's spending falls under; `None` where the limit is exact here.
     pub fn lease_at(&self, key: BucketKey, now_ns: u64) -> Option<LeaseKey> {
-        let window_ns = self.meter.window_of(now_ns).filter(|_| self.is_leased)?;
-        Some(LeaseKey::of(key, window_ns))
+        self.is_leased.then(|| LeaseKey::of(key, self.meter.lease_window(now_ns)))
     }
 }
 
@@ -59,7 +58,8 @@ impl LimitTable {
         changed: ControlRevision,
         placement: Placement,
     ) {
-        let (meter, is_leased) = (Meter::of(&fact.kind), fact.is_leased(placement));
+        let is_leased = fact.is_leased(placement);
+        let meter = if is_leased { Meter::leased(&fact.kind) } else { Meter::of(&fact.kind) };
         self.tenant_of.insert(fact.number, fact.tenant);
         let limits = self.by_tenant.entry(fact.tenant).or_default();
         let at = limits.partition_point(|limit| limit.fact.number < fact.number);

@@ -13,7 +13,7 @@ use nethical_governance::command::{
 use nethical_governance::dedup::DedupBounds;
 use nethical_governance::ledger::{Applied, Lapsed, Ledger};
 use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, SettledV1};
-use nethical_governance::quota::lease::{LeaseAskV1, LeaseKey, slot_of_lease};
+use nethical_governance::quota::lease::{CountersV1, LeaseAskV1, LeaseKey, slot_of_lease};
 use nethical_protocol::control::{
     ControlFact, HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Overrun, Placement, TenantFact,
 };
@@ -107,11 +107,18 @@ impl Script {
         let born = ControlRevision(count("born")?.max(3));
         let at_ns = count("windows")? * window + self.bench.now_ns;
         let key = KeyedId::NONE;
-        let lease =
-            LeaseKey { slot: slot_of_lease(number, key), limit: number, born, key, window_ns: at_ns - at_ns % window };
+        // A flow's lease has no window; its share's life and its last charge are given in seconds since the start.
+        let window_ns = if window == 0 { 0 } else { at_ns - at_ns % window };
+        let since_start = |seconds: u64| if seconds == 0 { 0 } else { START_NS + seconds * 1_000_000_000 };
+        let (born_ns, until_ns) = (since_start(count("life")?), since_start(count("until")?));
+        let (spent, spent_at_ns) = (count("spent")?, since_start(count("at")?));
+        let counters = CountersV1 { born_ns, granted, returned, spent, spent_at_ns };
+        let life_ns = if window == 0 { (born_ns, until_ns) } else { (0, u64::MAX) };
+        let (refused, wait_ns) = (count("refused")? > 0, count("wait")?);
+        let lease = LeaseKey { slot: slot_of_lease(number, key), limit: number, born, key, window_ns };
         Ok(self.apply(match name {
-            "grant" => HeaderV1::LeaseGrant(LeaseAskV1 { lease, child, granted, returned, need, want }),
-            "take" => HeaderV1::LeaseTake(LeaseTakeV1 { lease, granted, refused: count("refused")? > 0 }),
+            "grant" => HeaderV1::LeaseGrant(LeaseAskV1 { lease, child, counters, need, want }),
+            "take" => HeaderV1::LeaseTake(LeaseTakeV1 { lease, life_ns, granted, refused, wait_ns }),
             _ => HeaderV1::LeaseReturn(lease),
         }))
     }
@@ -368,11 +375,20 @@ fn show(applied: &Applied) -> String {
         OutcomeV1::ControlApplied { revision } => format!("revision {revision}"),
         OutcomeV1::NoEffect => "no effect".to_owned(),
         OutcomeV1::LeaseShort(ask) => format!(
-            "short of limit {}: needs {}, wants {}; granted={} returned={}",
-            ask.lease.limit, ask.need, ask.want, ask.granted, ask.returned
+            "short of limit {}: needs {}, wants {}; {}",
+            ask.lease.limit,
+            ask.need,
+            ask.want,
+            counters(&ask.counters)
         ),
-        OutcomeV1::LeaseGranted { granted, others } => format!("granted={granted} others={others:?}"),
-        OutcomeV1::LeaseChanged { granted, returned } => format!("granted={granted} returned={returned}"),
+        OutcomeV1::LeaseGranted { life_ns: (born_ns, until_ns), granted, freed, wait_ns, others } => {
+            let life = match born_ns {
+                0 => String::new(),
+                _ => format!(" life={}s..{}s", (born_ns - START_NS) / SECOND_NS, (until_ns - START_NS) / SECOND_NS),
+            };
+            format!("granted={granted}{life} freed={freed} wait={}ms others={others:?}", wait_ns / 1_000_000)
+        }
+        OutcomeV1::LeaseChanged(told) => counters(told),
         OutcomeV1::Settled(outcome) => settled(outcome),
         OutcomeV1::NoReservation => "no such reservation".to_owned(),
     };
@@ -396,6 +412,17 @@ fn decision(decided: &DecidedV1) -> String {
     text.push('\n');
     text.extend(decided.quota.iter().map(quota));
     text
+}
+
+/// A share's counters; times in seconds since the start.
+fn counters(told: &CountersV1) -> String {
+    let CountersV1 { born_ns, granted, returned, spent, spent_at_ns } = *told;
+    let life = match born_ns {
+        0 => String::new(),
+        _ => format!("life={}s ", (born_ns - START_NS) / SECOND_NS),
+    };
+    let spent_at = spent_at_ns.saturating_sub(START_NS) / SECOND_NS;
+    format!("{life}granted={granted} returned={returned} spent={spent} at={spent_at}s")
 }
 
 fn settled(settled: &SettledV1) -> String {

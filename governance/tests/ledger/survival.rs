@@ -254,4 +254,4 @@ fn the_digest_of_a_known_history_is_pinned() {
     assert_eq!(hex::encode(bench.ledger.digest()), PINNED_DIGEST);
 }
 
-const PINNED_DIGEST: &str = "792789ac7e92cfcd304ff1dac41caf573a114b24080ab02634eadcea701557a0";
+const PINNED_DIGEST: &str = "0dd6478fc2f7d50480afb50edb477cfd20adf2954866cf381bb8f36c817586e1";

@@ -1,9 +1,11 @@
 //! What leaves say of limits follows from the leaves before them (ARCHITECTURE.md 2: judged in apply, at one position): a
 //! budget falls by exactly what was allowed, is the refusing limit only where it would have been overspent, and is never
-//! refilled within its day. Rates are judged by `admission`.
+//! refilled within its day; every enforced limit without room is named, and none in shadow mode is. Rates are judged by
+//! `admission`, waiting times by `retry`.
 
 use std::collections::BTreeMap;
 
+use nethical_audit::leaf::reason;
 use nethical_protocol::ids::KeyedId;
 
 use super::{Findings, Recorded};
@@ -21,6 +23,7 @@ pub fn check(findings: &Findings<'_>) -> Vec<String> {
             let Some(operation) = recorded.operation.filter(|operation| operation.tenant == SINGLE) else { continue };
             let spent = spent.entry(recorded.decision.tenant).or_default();
             found.extend(judge(&recorded, operation.credits, *spent));
+            found.extend(named(&recorded));
             if recorded.decision.verdict < 2 {
                 *spent += operation.credits;
             }
@@ -29,10 +32,28 @@ pub fn check(findings: &Findings<'_>) -> Vec<String> {
     found
 }
 
+/// Every enforced limit without room is named as a reason, and none in shadow mode is.
+fn named(recorded: &Recorded<'_>) -> Option<String> {
+    let (decision, place) = (recorded.decision, recorded.leaf.leaf_index);
+    let is_named = |limit: u32| {
+        let says = |(kind, number): &(u8, u64)| {
+            [reason::QUOTA_EXCEEDED, reason::COST_ABOVE_CAP].contains(kind) && *number == u64::from(limit)
+        };
+        decision.reasons.iter().any(says)
+    };
+    let wrong = decision.quota.iter().find(|quota| {
+        let enforced = quota.flags >> 1 == 0;
+        is_named(quota.limit) != (enforced && quota.flags & VIOLATED != 0)
+    })?;
+    let request = recorded.request;
+    Some(format!("{request} at leaf {place}: limit {} and the reasons {:?} contradict", wrong.limit, decision.reasons))
+}
+
 /// Whether one decision's record of its budget follows from what was spent before.
 fn judge(recorded: &Recorded<'_>, credits: u64, spent: u64) -> Option<String> {
     let (request, place) = (recorded.request, recorded.leaf.leaf_index);
-    let [budget] = recorded.decision.quota.as_slice() else { return None };
+    // The purse is the tenant's first limit.
+    let budget = recorded.decision.quota.first()?;
     let allowed = recorded.decision.verdict < 2;
     let is_violated = budget.flags & VIOLATED != 0;
     let would_fit = spent + credits <= budget.cap;

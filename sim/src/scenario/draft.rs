@@ -12,7 +12,7 @@ use nethical_protocol::ring::{RingNode, place_group};
 
 use crate::dice;
 use crate::fault::{Entry, Fault};
-use crate::plan::{FORMAT, FleetSpec, Net, Order, OrderKind, Plan, Runtime, WorkSpec};
+use crate::plan::{FORMAT, FleetSpec, HouseSpec, Net, Order, OrderKind, Plan, Runtime, SharedSpec, WorkSpec};
 
 /// One-way latency within a region and between two, milliseconds.
 const NEAR_MS: u64 = 1;
@@ -184,6 +184,8 @@ fn work() -> WorkSpec {
         pace: (3, 6),
         purse: 2_000,
         fleet: None,
+        shared: SharedSpec::default(),
+        house: HouseSpec::default(),
         again_permille: 60,
         suspicious_permille: 10,
         large_permille: 50,

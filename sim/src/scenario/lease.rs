@@ -1,14 +1,18 @@
-//! Budgets that all partitions share: their parent is cut off, holders of shares die, messages are lost and doubled, and
-//! never is more allowed than the budget (check `admission`).
+//! Limits that all partitions share: their parent is cut off, holders of shares die, messages are lost and doubled, and
+//! never is more allowed than the limit (checks `admission`, `reservation`).
 
 use super::draft::{Draft, stop};
 use super::{Bounds, Expected, LONG, Scenario, USUAL};
 use crate::fault::Fault;
+use crate::plan::SharedSpec;
 
 const GRANTED: &str = "a lease was granted";
 const RETURNED: &str = "a lease was given back";
 const REFUSED: &str = "a leased budget ran out";
 const NOT_TO_BE_HAD: &str = "a lease was not to be had";
+const FLOWED: &str = "a share of a flow was granted";
+const NO_ROOM: &str = "a leased rate or rolling window had no room";
+const VOID: &str = "a share of a flow was void unspent";
 
 /// In the order in which they are told.
 pub const SCENARIOS: &[Scenario] = &[
@@ -83,6 +87,53 @@ pub const SCENARIOS: &[Scenario] = &[
                 .done()
         },
     },
+    Scenario {
+        name: "shared-rate-in-calm",
+        what: "Agents of all partitions share a rate that is always asked for more than it gives, and nothing fails.",
+        expected: Expected::Good,
+        seen: &[FLOWED, NO_ROOM],
+        bounds: Bounds { healed_ms_max: 3_000, ..USUAL },
+        build: |seed| flows(Draft::five(seed), Some((8, 16)), None).done(),
+    },
+    Scenario {
+        name: "shared-rate-holders-without-quorum",
+        what: "Partitions that hold some of a shared rate lose their quorum for longer than their shares live.",
+        expected: Expected::Good,
+        seen: &[FLOWED, NO_ROOM, VOID],
+        bounds: LONG,
+        build: |seed| {
+            flows(Draft::five(seed).seconds(54), Some((6, 14)), None)
+                .at(8_000, 15_000, Fault::Power { nodes: vec![1, 2] })
+                .at(30_000, 15_000, Fault::Power { nodes: vec![3, 4] })
+                .done()
+        },
+    },
+    Scenario {
+        name: "shared-rolling-window-and-clocks",
+        what: "A rolling window is shared while one machine's clock jumps and holders lose their power.",
+        expected: Expected::Good,
+        seen: &[FLOWED, NO_ROOM],
+        bounds: LONG,
+        build: |seed| {
+            let jump = |turn| if turn % 2 == 0 { 1_500 } else { -1_500 };
+            flows(Draft::five(seed), None, Some((40, 4)))
+                .each(4, 8_000, 4_100, 1_200, |turn| Fault::ClockJump { node: 2, by_ms: jump(turn) })
+                .each(5, 9_000, 3_900, 300, |turn| Fault::Power { nodes: vec![turn % 5 + 1] })
+                .done()
+        },
+    },
+    Scenario {
+        name: "reservations-over-all-partitions",
+        what: "Partitions share a number of live reservations and a supply of tokens, and holders lose their power.",
+        expected: Expected::Good,
+        seen: &[GRANTED, RETURNED, "a settlement was told again", "a settlement was refused"],
+        bounds: LONG,
+        build: |seed| {
+            reserving(Draft::five(seed), Some(5), Some(1_500))
+                .each(6, 8_000, 2_900, 300, |turn| Fault::Power { nodes: vec![turn % 5 + 1] })
+                .done()
+        },
+    },
 ];
 
 /// Enough work that the budget runs out.
@@ -90,5 +141,21 @@ fn shared(draft: Draft, cap: u64, window_s: u64) -> Draft {
     draft.work(|work| {
         (work.clients, work.pause_ms, work.pace) = (12, (20, 120), (20, 40));
         work.fleet = Some((cap, window_s));
+    })
+}
+
+/// Enough work that a rate or a rolling window never has room for all of it.
+fn flows(draft: Draft, tide: Option<(u64, u64)>, pond: Option<(u64, u64)>) -> Draft {
+    draft.work(|work| {
+        (work.clients, work.pause_ms, work.pace) = (12, (20, 120), (20, 40));
+        work.shared = SharedSpec { tide, pond, ..SharedSpec::default() };
+    })
+}
+
+/// Half of all requests reserve tokens.
+pub fn reserving(draft: Draft, hall: Option<u64>, pot: Option<u64>) -> Draft {
+    draft.work(|work| {
+        (work.clients, work.pause_ms, work.pace) = (12, (20, 120), (20, 40));
+        work.shared = SharedSpec { hall, pot, reserve_permille: 500, ..SharedSpec::default() };
     })
 }
