@@ -28,6 +28,7 @@ pub mod inspect;
 pub mod message;
 pub mod meta;
 pub mod node;
+pub mod overshoot;
 pub mod prepared;
 pub mod replay;
 pub mod replica;

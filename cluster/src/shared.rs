@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use nethical_audit::body::{COMMAND_ID_BYTES, command_id};
@@ -16,6 +16,7 @@ use crate::contact::Contact;
 use crate::control::RevisedEventV1;
 use crate::control::view::{ControlView, ViewError};
 use crate::replicate::group::Timing;
+use crate::overshoot::Overshoot;
 use crate::shadow::ShadowCounts;
 use crate::timekeeper::Timekeeper;
 use crate::wal::OnFatal;
@@ -64,6 +65,8 @@ pub struct Shared {
     pub contact: Contact,
     /// How often the candidate in the shadow agrees.
     pub shadow: ShadowCounts,
+    /// Adds up what was let through.
+    pub overshoot: Mutex<Overshoot>,
     process_random: u64,
     sealed_bodies: AtomicU64,
     /// The newest log time of all groups here. Read by the planted bug `apply-reads-other-group` alone.
@@ -88,6 +91,7 @@ impl Shared {
             timekeeper: Timekeeper::default(),
             contact: Contact::default(),
             shadow: ShadowCounts::default(),
+            overshoot: Mutex::default(),
             view: RwLock::new(Arc::new(ControlView::default())),
             revision: watch::channel(ControlRevision(0)).0,
         })

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nethical_protocol::control::Placement;
-use nethical_protocol::ids::{ControlRevision, KeyedId};
+use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 use nethical_protocol::{probe, sometimes};
 
 use crate::agent::{AgentEntry, AgentFacts, AgentKey};
@@ -19,6 +19,7 @@ use crate::dedup::{Dedup, DedupBounds};
 use crate::hold::ZoneHolds;
 use crate::outcome::{OutcomeV1, QuotaV1, SettledV1, Stale};
 use crate::quota::lease::{LeaseKey, Share};
+use crate::quota::table::Limit;
 use crate::quota::{Quota, Subject};
 use crate::reservation::Reservations;
 
@@ -217,6 +218,11 @@ impl Ledger {
     /// parts that the subject leaves out exclude no limit and count as "none given".
     pub fn usage(&self, subject: &Subject, now_ns: u64) -> Vec<QuotaV1> {
         self.quota.usage(subject, now_ns.max(self.now_ns))
+    }
+
+    /// A limit in force.
+    pub fn limit(&self, number: LimitNumber) -> Option<&Limit> {
+        self.quota.limits.get(number)
     }
 
     /// This group's share of a leased limit.

@@ -70,14 +70,14 @@ pub struct BucketKey {
     pub limit: LimitNumber,
     /// When the limit began to count: counters of a removed namesake are never found again.
     pub born: ControlRevision,
-    /// The limit's key parts, see [`Subject::key_of`].
+    /// The limit's key parts, see [`Subject::counter`].
     pub key: KeyedId,
 }
 
 impl Subject {
     /// The counter of a limit that this action falls under. The tenant is left out, since a limit binds one tenant;
     /// one other part stands for itself; several are hashed (SHA-256, 16 bytes) in the limit's order.
-    fn key_of(&self, limit: &Limit) -> BucketKey {
+    pub fn counter(&self, limit: &Limit) -> BucketKey {
         let part = |part: &KeyPart| match part {
             KeyPart::Tenant => None,
             KeyPart::Cohort => Some(self.cohort),
@@ -219,7 +219,7 @@ impl Quota {
             if !subject.falls_under(limit) {
                 continue;
             }
-            let key = subject.key_of(limit);
+            let key = subject.counter(limit);
             let mut item = self.judge_one(limit, key, cost, now_ns);
             let counts_any = limit.meter.counts_reservations();
             item.is_held = costs.iter().any(|cost| cost.is_reserved && (counts_any || cost.unit == limit.fact.unit));
@@ -326,7 +326,7 @@ impl Quota {
     /// What the limits of a tenant have left for a subject; parts that it leaves out exclude no limit. Reads only.
     pub fn usage(&self, subject: &Subject, now_ns: u64) -> Vec<QuotaV1> {
         let bound = self.limits.of(subject.actor.tenant).iter().filter(|limit| subject.may_fall_under(limit));
-        bound.map(|limit| report(&self.judge_one(limit, subject.key_of(limit), 0, now_ns))).collect()
+        bound.map(|limit| report(&self.judge_one(limit, subject.counter(limit), 0, now_ns))).collect()
     }
 
     /// Looks at the next `count` counters, round and round, and drops those that are whole again or whose limit is

@@ -67,6 +67,10 @@ pub const LIMITS_PER_TENANT_MAX: usize = 256;
 pub const LIMITS_MATCHING_MAX: usize = 16;
 /// Leases that a group keeps of either side (about 100 B each); above it none is granted.
 pub const LEASES_MAX: usize = 65_536;
+/// Counters and reservations that a node's auditor of limits adds up (up to 600 B and 100 B each); above them it begins anew.
+pub const OVERSHOOT_COUNTERS_MAX: usize = 16_384;
+/// See [`OVERSHOOT_COUNTERS_MAX`].
+pub const OVERSHOOT_HOLDS_MAX: usize = 65_536;
 /// Counters of lifetime caps that one group keeps (about 90 B each, 24 MB at the bound); nothing ever sweeps them.
 pub const LIFETIME_COUNTERS_MAX: usize = 262_144;
 /// Reservations of one agent that live at once.

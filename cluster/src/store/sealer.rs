@@ -20,6 +20,7 @@ use nethical_protocol::{always, buggify, probe, sometimes};
 use super::{AuditStore, Closed, create, dir_of};
 use crate::message::{AskLeavesV1, KIND_LEAVES, LeavesV1};
 use crate::node::Core;
+use crate::overshoot::OVERSHOOT_TOTAL;
 use crate::trail::Record;
 use crate::world::{self, Clock, Lane, timeout};
 
@@ -74,12 +75,27 @@ impl AuditStore {
                 break;
             }
             self.write(&records, clock).await?;
+            self.add_up(core, &records);
         }
         if self.is_wanted() || (self.is_dirty() && clock.now().saturating_sub(*synced_at) >= sync_every()) {
             self.sync(core).await?;
             *synced_at = clock.now();
         }
         Ok(())
+    }
+
+    /// Has the auditor of limits add up what was let through.
+    fn add_up(&self, core: &Core, records: &[Arc<Record>]) {
+        let group = self.log.group;
+        let Some(replica) = core.partition(group) else { return };
+        let mut overshoot = core.shared.overshoot.lock();
+        let limit_of = |number| replica.machine.lock().ledger.limit(number).cloned();
+        let beyond: u64 = records.iter().map(|record| overshoot.note(group, &record.leaf, limit_of)).sum();
+        always!(beyond == 0, "no-overshoot", "group {group} let through {beyond} units more than its limits allow");
+        if beyond > 0 {
+            metrics::counter!(OVERSHOOT_TOTAL).increment(beyond);
+            tracing::error!(%group, beyond, "more was let through than limits allow: a defect, please report it");
+        }
     }
 
     fn next_index(&self) -> u64 {
