@@ -53,6 +53,8 @@ pub enum LeafEvent {
     },
     /// A reservation was settled, or expired.
     ReservationEnded(Box<ReservationLeaf>),
+    /// A denial was repeated, and its repeats were answered from memory.
+    DenialsRepeated(RepeatsLeaf),
 }
 
 /// A decision: who, what, what was found, what was decided.
@@ -176,6 +178,21 @@ pub struct HoldLeaf {
     pub status: u8,
     /// The agent's epoch afterwards.
     pub epoch: u64,
+}
+
+/// Repeats of a denial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RepeatsLeaf {
+    /// The slot.
+    pub slot: u16,
+    /// The tenant.
+    pub tenant: KeyedId,
+    /// The agent.
+    pub agent: KeyedId,
+    /// Leaf index of the denial.
+    pub decision: u64,
+    /// How many since they were last written down; at least so many.
+    pub count: u64,
 }
 
 /// The end of a reservation.

@@ -10,17 +10,21 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
+use nethical_audit::leaf::{DecisionLeaf, LeafEvent};
+use nethical_governance::command::ActorKeys;
 use nethical_governance::outcome::OutcomeV1;
 use nethical_governance::quota::lease::LeaseAskV1;
 use nethical_protocol::action::Action;
 use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::{DecisionId, Slot};
 use nethical_protocol::limits::STALE_RETRIES_MAX;
 use nethical_protocol::sometimes;
 
-use crate::apply::AppliedEntry;
+use crate::apply::{AppliedCommand, AppliedEntry};
 use crate::control::view::Tenant;
 use crate::lead::Lead;
 use crate::propose::{Fate, Proposal};
+use crate::repeats::{self, Denials};
 use crate::replicate::group::ProposeError;
 use crate::shadow::Pair;
 
@@ -75,6 +79,7 @@ pub struct AgentActor;
 /// What an actor keeps between messages: nothing that apply would need.
 pub struct AgentState {
     lead: Arc<Lead>,
+    denials: Arc<Denials>,
     builder: command::Builder,
 }
 
@@ -84,7 +89,7 @@ impl Actor for AgentActor {
     type Arguments = Arc<Lead>;
 
     async fn pre_start(&self, _myself: ActorRef<Ask>, lead: Arc<Lead>) -> Result<AgentState, ActorProcessingErr> {
-        Ok(AgentState { lead, builder: command::Builder::default() })
+        Ok(AgentState { lead, denials: Arc::default(), builder: command::Builder::default() })
     }
 
     async fn handle(&self, myself: ActorRef<Ask>, ask: Ask, state: &mut AgentState) -> Result<(), ActorProcessingErr> {
@@ -94,6 +99,19 @@ impl Actor for AgentActor {
 }
 
 impl AgentState {
+    /// The refusal from memory, where the action repeats a denial that still stands.
+    fn repeated(&self, ask: &Ask) -> Option<Problem> {
+        if self.denials.is_empty() {
+            return None;
+        }
+        let request = command::request_key(&ask.tenant, &ask.action);
+        let actor = command::actor_keys(&ask.tenant, &ask.action.agent);
+        let found = self.denials.stands(&self.lead.machine().lock().ledger, &actor, &request, self.lead.now());
+        let (of, wait) = found?;
+        self.lead.repeats.count(actor, of);
+        Some(repeats::problem(of, wait))
+    }
+
     fn decide(&mut self, myself: ActorRef<Ask>, ask: Ask) {
         if self.lead.has_ended() {
             return ask.settle(Settled::Problem(Problem::new(Code::NotLeader, "leadership moved")));
@@ -102,14 +120,19 @@ impl AgentState {
             let detail = "the deadline ran out before anything was proposed";
             return ask.settle(Settled::Problem(Problem::new(Code::DeadlineBeforeProposal, detail)));
         }
+        if let Some(problem) = self.repeated(&ask) {
+            return ask.settle(Settled::Problem(problem));
+        }
+        let asked = self.lead.now();
         let (command, shadow) = match self.builder.build(&self.lead, &ask) {
             Ok(built) => built,
             Err(problem) => return ask.settle(Settled::Problem(problem)),
         };
-        let lead = self.lead.clone();
+        let (lead, denials) = (self.lead.clone(), self.denials.clone());
         // The ask travels with the proposal and comes back to this actor if the evaluation was stale.
         let done = move |fate: Fate| {
             note(&lead, shadow, &fate);
+            remember(&lead, &denials, asked, &fate);
             land(&lead, myself, ask, fate);
         };
         let proposal = Proposal { command, done: Box::new(done) };
@@ -118,6 +141,25 @@ impl AgentState {
             (refused.done)(Err(ProposeError::Refused(Problem::new(Code::Overloaded, full).retry_after_ms(200))));
         }
     }
+}
+
+/// Keeps a denial in mind, since the agent may ask for the same again.
+fn remember(lead: &Lead, denials: &Denials, asked: Duration, fate: &Fate) {
+    let Ok((entry, at)) = fate else { return };
+    let AppliedCommand { outcome: OutcomeV1::Decided(decided), record: Some(record) } = &entry.results[*at] else {
+        return;
+    };
+    let LeafEvent::Decision(decision) = &record.leaf.event else { return };
+    if decided.verdict.is_allowed() && denials.is_empty() {
+        return;
+    }
+    let DecisionLeaf { slot, tenant, agent, .. } = **decision;
+    let actor = ActorKeys { slot: Slot(slot), tenant, agent };
+    let (log, version) = {
+        let machine = lead.machine().lock();
+        (machine.log(), machine.ledger.agent_version(&actor))
+    };
+    denials.note(&record.leaf, DecisionId { log, leaf_index: record.leaf.leaf_index }, version, asked);
 }
 
 /// Counts what the candidate in the shadow said of an action that was decided now, not of a repeat.

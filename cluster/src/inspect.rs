@@ -69,6 +69,7 @@ impl Filter {
             LeafEvent::Decision(found) => (found.tenant, found.agent, Some(found.verdict)),
             LeafEvent::HoldPlaced(hold) | LeafEvent::HoldLifted(hold) => (hold.tenant, hold.agent, None),
             LeafEvent::ReservationEnded(ended) => (ended.tenant, ended.agent, None),
+            LeafEvent::DenialsRepeated(repeats) => (repeats.tenant, repeats.agent, None),
             _ => (KeyedId::NONE, KeyedId::NONE, None),
         };
         self.tenant.is_none_or(|wanted| wanted == tenant)
@@ -190,6 +191,7 @@ fn entry_view(core: &Core, view: &ControlView, leaf: &LeafV1, bytes: &[u8], seal
         LeafEvent::HoldLifted(hold) => ("hold-lifted", None, open(owner(hold.tenant))),
         LeafEvent::EraOpened { .. } => ("era-opened", None, None),
         LeafEvent::ReservationEnded(_) => ("reservation-ended", None, None),
+        LeafEvent::DenialsRepeated(_) => ("denials-repeated", None, None),
     };
     EntryView {
         decision_id: id_of(leaf),

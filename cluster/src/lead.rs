@@ -23,6 +23,7 @@ use crate::apply::PartitionMachine;
 use crate::control::view::Tenant;
 use crate::lease::Fetches;
 use crate::propose::Proposer;
+use crate::repeats::Repeats;
 use crate::replicate::group::Group;
 use crate::shared::Shared;
 use crate::timekeeper::Stamp;
@@ -38,6 +39,8 @@ pub struct Lead {
     actors: Mutex<BTreeMap<(String, String), Active>>,
     /// The leases that it is asking for.
     pub fetches: Fetches,
+    /// Denials that were repeated from memory and are to be written down.
+    pub repeats: Repeats,
     ended: AtomicBool,
 }
 
@@ -62,7 +65,8 @@ impl Lead {
         let stamp = Stamp::begin(last_ns, base, &*clock)?;
         let proposer = Proposer::start(&shared.world.scope, group.clone(), term, stamp, clock);
         let (actors, fetches, ended) = (Mutex::new(BTreeMap::new()), Fetches::default(), AtomicBool::new(false));
-        Ok(Arc::new(Self { term, group, machine, proposer, shared, actors, fetches, ended }))
+        let repeats = Repeats::default();
+        Ok(Arc::new(Self { term, group, machine, proposer, shared, actors, fetches, repeats, ended }))
     }
 
     /// Ends the term: nothing is accepted any more and every actor is killed.

@@ -30,6 +30,7 @@ pub mod meta;
 pub mod node;
 pub mod overshoot;
 pub mod prepared;
+pub mod repeats;
 pub mod replay;
 pub mod replica;
 pub mod rules;

@@ -85,6 +85,7 @@ impl Overshoot {
             let (cost, is_held) = costs.fold((0u64, false), |(sum, held), (at, (_, amount))| {
                 (sum.saturating_add(*amount), held || decision.reserved >> at & 1 == 1)
             });
+            let cost = if limit.fact.tenant.is_none() { 1 } else { cost };
             let slot = slot_of(&limit.fact.kind, now_ns);
             if counts_live && decision.reserved == 0 {
                 continue;

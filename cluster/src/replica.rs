@@ -137,6 +137,9 @@ impl PartitionReplica {
             if lead.passivate_idle() > 0 {
                 world::pass(&*self.shared.world.clock, "actor.passivate").await;
             }
+            for repeats in lead.repeats.take() {
+                let _ = self.propose(&lead, repeats, Vec::new(), HOUSEKEEPING).await;
+            }
             let due = self.machine.lock().ledger.next_due_ns();
             if due.is_some_and(|due| due <= self.shared.world.clock.wall_ns()) {
                 let _ = self.propose(&lead, HeaderV1::Tick, Vec::new(), HOUSEKEEPING).await;

@@ -64,6 +64,19 @@ pub enum HeaderV1 {
     LeaseReturn(LeaseKey),
     /// Say what a reservation's action used.
     SettleReservation(SettleV1),
+    /// Write down how often a denial was repeated from memory.
+    NoteRepeats(RepeatsV1),
+}
+
+/// Repeats of a denial that were answered from memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct RepeatsV1 {
+    /// Whose.
+    pub actor: ActorKeys,
+    /// Leaf index of the denial.
+    pub decision: u64,
+    /// How many.
+    pub count: u64,
 }
 
 /// The parent's word on a lease, on its way into the child's log.

@@ -162,6 +162,7 @@ impl Ledger {
             HeaderV1::LeaseTake(take) => self.take_lease(take),
             HeaderV1::LeaseReturn(lease) => self.return_lease(lease),
             HeaderV1::SettleReservation(settle) => self.settle_reservation(settle),
+            HeaderV1::NoteRepeats(repeats) => self.note_repeats(repeats),
         };
         let leaf_index = outcome.makes_leaf().then(|| {
             let leaf_index = self.next_leaf;
@@ -220,6 +221,11 @@ impl Ledger {
         self.quota.usage(subject, now_ns.max(self.now_ns))
     }
 
+    /// True where a request was executed, or may have been: it must not be answered from memory.
+    pub fn is_decided(&self, request: &RequestKey) -> bool {
+        self.dedup.answer(request, self.now_ms()).is_some()
+    }
+
     /// A limit in force.
     pub fn limit(&self, number: LimitNumber) -> Option<&Limit> {
         self.quota.limits.get(number)
@@ -265,6 +271,7 @@ fn request_of(header: &HeaderV1) -> Option<(&RequestKey, &ActorKeys)> {
         | HeaderV1::LeaseGrant(_)
         | HeaderV1::LeaseTake(_)
         | HeaderV1::LeaseReturn(_)
-        | HeaderV1::SettleReservation(_) => None,
+        | HeaderV1::SettleReservation(_)
+        | HeaderV1::NoteRepeats(_) => None,
     }
 }

@@ -66,6 +66,8 @@ pub enum OutcomeV1 {
     LeaseChanged(CountersV1),
     /// A reservation was settled: makes a leaf.
     Settled(SettledV1),
+    /// Repeats of a denial were written down: makes a leaf.
+    RepeatsNoted,
     /// There is no such reservation, or it ended so long ago that nobody remembers how. Makes no leaf.
     NoReservation,
 }
@@ -73,7 +75,14 @@ pub enum OutcomeV1 {
 impl OutcomeV1 {
     /// True where the command's first execution is recorded as a leaf.
     pub fn makes_leaf(&self) -> bool {
-        matches!(self, Self::Decided(_) | Self::HoldChanged { .. } | Self::ControlApplied { .. } | Self::Settled(_))
+        matches!(
+            self,
+            Self::Decided(_)
+                | Self::HoldChanged { .. }
+                | Self::ControlApplied { .. }
+                | Self::Settled(_)
+                | Self::RepeatsNoted
+        )
     }
 }
 

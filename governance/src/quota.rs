@@ -14,6 +14,7 @@
 //! - What an action reserves is charged like any cost and held until its outcome is known; then it is replaced by what
 //!   was used, see [`Quota::settle_hold`]. Use beyond the reserve is debt or only reported, as the limit says.
 //! - A concurrency limit counts reservations, 1 each. An action that reserves nothing needs room for one and takes none.
+//! - A limit over every tenant counts actions, one each.
 //! - A limit matches only actions that name its unit. A cost of 0 asks and never charges or violates.
 //!
 //! Counters are keyed by slot first and hold absolute log time; whole ones are swept away a few at a time. A limit over
@@ -75,11 +76,11 @@ pub struct BucketKey {
 }
 
 impl Subject {
-    /// The counter of a limit that this action falls under. The tenant is left out, since a limit binds one tenant;
+    /// The counter of a limit that this action falls under. The tenant is left out where the limit binds one;
     /// one other part stands for itself; several are hashed (SHA-256, 16 bytes) in the limit's order.
     pub fn counter(&self, limit: &Limit) -> BucketKey {
         let part = |part: &KeyPart| match part {
-            KeyPart::Tenant => None,
+            KeyPart::Tenant => limit.fact.tenant.is_none().then_some(self.actor.tenant),
             KeyPart::Cohort => Some(self.cohort),
             KeyPart::Agent => Some(self.actor.agent),
             KeyPart::Session => Some(self.session),
@@ -214,8 +215,8 @@ impl Quota {
     /// Judges an action by every limit that matches it. Reads only.
     pub fn judge(&self, subject: &Subject, costs: &[CostV1], now_ns: u64) -> Judgement {
         let mut items = Vec::with_capacity(4);
-        for limit in self.limits.of(subject.actor.tenant) {
-            let Some(cost) = cost_of(costs, limit.fact.unit) else { continue };
+        for limit in self.limits.binding(subject.actor.tenant) {
+            let Some(cost) = cost_of(costs, limit) else { continue };
             if !subject.falls_under(limit) {
                 continue;
             }
@@ -225,6 +226,7 @@ impl Quota {
             item.is_held = costs.iter().any(|cost| cost.is_reserved && (counts_any || cost.unit == limit.fact.unit));
             items.push(item);
         }
+        items.sort_by_key(|item| item.key.limit);
         Judgement { now_ns, items }
     }
 
@@ -325,7 +327,7 @@ impl Quota {
 
     /// What the limits of a tenant have left for a subject; parts that it leaves out exclude no limit. Reads only.
     pub fn usage(&self, subject: &Subject, now_ns: u64) -> Vec<QuotaV1> {
-        let bound = self.limits.of(subject.actor.tenant).iter().filter(|limit| subject.may_fall_under(limit));
+        let bound = self.limits.binding(subject.actor.tenant).filter(|limit| subject.may_fall_under(limit));
         bound.map(|limit| report(&self.judge_one(limit, subject.counter(limit), 0, now_ns))).collect()
     }
 
@@ -353,7 +355,11 @@ impl Quota {
 }
 
 /// What the action costs in a unit; `None` where it does not name it.
-fn cost_of(costs: &[CostV1], unit: KeyedId) -> Option<u64> {
+fn cost_of(costs: &[CostV1], limit: &Limit) -> Option<u64> {
+    let unit = limit.fact.unit;
+    if limit.fact.tenant.is_none() {
+        return Some(1);
+    }
     costs.iter().filter(|cost| cost.unit == unit).map(|cost| cost.amount).reduce(u64::saturating_add)
 }
 

@@ -30,6 +30,9 @@ pub enum Placement {
     Spread,
 }
 
+/// In place of a tenant's name in a limit: all tenants of the zone together.
+pub const EVERY_TENANT: &str = "*";
+
 /// A tenant as an administrator names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct TenantSpec {
@@ -82,6 +85,12 @@ pub enum LimitKind {
         cap: u64,
     },
 }
+
+/// Plans that are sold by name, as rates of requests; the enterprise plan is whatever was agreed.
+pub const PLANS: [(&str, LimitKind); 2] = [
+    ("standard", LimitKind::Rate { amount: 60, period_s: 60, burst: 20 }),
+    ("premium", LimitKind::Rate { amount: 300, period_s: 60, burst: 60 }),
+];
 
 /// The parts of an action that make a limit's key: one counter for each combination seen.
 #[derive(

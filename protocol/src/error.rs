@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::DecisionId;
+
 /// What the caller may conclude and do.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
@@ -123,6 +125,8 @@ codes! {
     LeaseUnavailable = "lease-unavailable", Retry, 503, "Wait for Retry-After, then send it again with the same request id; the limit may have room elsewhere.";
     /// The zone keeps as many policy bundles as it may.
     PolicyStoreFull = "policy-store-full", Refused, 422, "Remove a bundle that nobody needs: `nethical policy list`, then `nethical policy remove DIGEST`.";
+    /// The action repeats a denial that still stands, and was answered from memory.
+    DenialRepeated = "denial-repeated", Refused, 429, "Stop asking for the same thing; come back after Retry-After, or have the limit raised.";
 }
 
 impl std::fmt::Display for Code {
@@ -153,12 +157,21 @@ pub struct Problem {
     /// Milliseconds until it makes sense to try again; only with class retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// The denial that this answer repeats; only with `denial-repeated`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat_of: Option<DecisionId>,
 }
 
 impl Problem {
     /// A problem with its detail.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after_ms: None }
+        Self { code, detail: detail.into(), retry_after_ms: None, repeat_of: None }
+    }
+
+    /// The same problem with the decision that it repeats.
+    pub fn repeat_of(mut self, decision: DecisionId) -> Self {
+        self.repeat_of = Some(decision);
+        self
     }
 
     /// The same problem with the time after which to try again, in milliseconds.

@@ -67,6 +67,10 @@ pub const LIMITS_PER_TENANT_MAX: usize = 256;
 pub const LIMITS_MATCHING_MAX: usize = 16;
 /// Leases that a group keeps of either side (about 100 B each); above it none is granted.
 pub const LEASES_MAX: usize = 65_536;
+/// Denials of an action in a row before a repeat may be answered from memory.
+pub const DENIALS_BEFORE_MEMORY: u32 = 8;
+/// Denials whose repeats one leader counts at once (about 60 B each); they are written down twice a second.
+pub const REMEMBERED_DENIALS_MAX: usize = 4_096;
 /// Counters and reservations that a node's auditor of limits adds up (up to 600 B and 100 B each); above them it begins anew.
 pub const OVERSHOOT_COUNTERS_MAX: usize = 16_384;
 /// See [`OVERSHOOT_COUNTERS_MAX`].

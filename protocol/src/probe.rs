@@ -80,6 +80,7 @@ pub const SOMETIMES: &[&str] = &[
     "a budget ran out",
     "a conflicting end of a log was cut",
     "a decision's outcome was unknown",
+    "a denial was answered from memory",
     "a forwarded decision came to a node that does not lead",
     "a grant came after its share was forgotten",
     "a hold lapsed",

@@ -195,6 +195,9 @@ pub struct HouseSpec {
     /// A limit in shadow mode that nothing fits under.
     #[serde(default)]
     pub shade: bool,
+    /// Every request of an agent is the same: they run away.
+    #[serde(default)]
+    pub runaway: bool,
     /// Of a thousand requests, how many cost more credits than there are.
     #[serde(default)]
     pub huge_permille: u32,

@@ -188,10 +188,11 @@ impl Stage {
             (ActionKind::CodeExecution, "python"),
             (ActionKind::Message, "mail"),
         ];
-        let (kind, name) = names[dice.random_range(0..names.len())];
-        let page = dice.random_range(0..1_000);
-        let is_suspicious = dice.random_ratio(self.work.suspicious_permille.min(1_000), 1_000);
-        let is_large = dice.random_ratio(self.work.large_permille.min(1_000), 1_000);
+        let runs_away = tenant == SINGLE && self.work.house.runaway;
+        let (kind, name) = names[if runs_away { 0 } else { dice.random_range(0..names.len()) }];
+        let page = if runs_away { 0 } else { dice.random_range(0..1_000) };
+        let is_suspicious = !runs_away && dice.random_ratio(self.work.suspicious_permille.min(1_000), 1_000);
+        let is_large = !runs_away && dice.random_ratio(self.work.large_permille.min(1_000), 1_000);
         let args_json = match is_suspicious {
             true => format!("{{\"command\":\"rm -rf / --no-preserve-root\",\"page\":{page}}}"),
             // Words that do not compress, so that a log record spans sectors of the disk.
@@ -226,7 +227,11 @@ impl Stage {
         let mut costs = Vec::new();
         if tenant == SINGLE {
             let is_huge = house.huge_permille > 0 && dice.random_ratio(house.huge_permille.min(1_000), 1_000);
-            let credits = if is_huge { self.work.purse + 1 } else { dice.random_range(1..8) };
+            let credits = match (is_huge, house.runaway) {
+                (true, _) => self.work.purse + 1,
+                (_, true) => 1,
+                _ => dice.random_range(1..8),
+            };
             costs.push(Cost::charged(CREDITS, credits));
             costs.extend(house.coins.map(|_| Cost::charged(COINS, dice.random_range(0..900))));
         } else if shared.reserve_permille > 0 && dice.random_ratio(shared.reserve_permille.min(1_000), 1_000) {

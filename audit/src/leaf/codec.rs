@@ -7,7 +7,7 @@
 use nethical_protocol::ids::KeyedId;
 use nethical_protocol::limits::{COSTS_PER_ACTION_MAX, LEAF_BYTES_MAX, LIMITS_MATCHING_MAX, REASONS_MAX};
 
-use super::{DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, ReservationLeaf};
+use super::{DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, RepeatsLeaf, ReservationLeaf};
 use crate::reader::Reader;
 use crate::tree;
 
@@ -110,6 +110,7 @@ impl LeafV1 {
                 out.extend_from_slice(old_root);
             }
             LeafEvent::ReservationEnded(ended) => put_ended(&mut out, ended),
+            LeafEvent::DenialsRepeated(repeats) => put_repeats(&mut out, repeats),
         }
         assert!(out.len() <= LEAF_BYTES_MAX, "the const assertion above bounds every leaf");
         out
@@ -126,7 +127,7 @@ impl LeafV1 {
             return Err(LeafError::Version(version));
         }
         let kind = reader.u8().ok_or(LeafError::Truncated)?;
-        if !(1..=6).contains(&kind) {
+        if !matches!(kind, 1..=6 | 8) {
             return Err(LeafError::Kind(kind));
         }
         let leaf = read_fields(&mut reader, kind).ok_or(LeafError::Truncated)??;
@@ -152,7 +153,7 @@ impl LeafV1 {
             }
             LeafEvent::HoldPlaced(hold) | LeafEvent::HoldLifted(hold) => check_hold(hold),
             LeafEvent::ReservationEnded(ended) => check_ended(ended),
-            LeafEvent::Control { .. } | LeafEvent::EraOpened { .. } => Ok(()),
+            LeafEvent::Control { .. } | LeafEvent::EraOpened { .. } | LeafEvent::DenialsRepeated(_) => Ok(()),
         }
     }
 }
@@ -167,13 +168,23 @@ impl LeafEvent {
             Self::HoldLifted(_) => 4,
             Self::EraOpened { .. } => 5,
             Self::ReservationEnded(_) => 6,
+            Self::DenialsRepeated(_) => 8,
         }
     }
 
     /// The kind's word in answers and exports.
     pub fn as_str(&self) -> &'static str {
-        let words = ["decision", "control", "hold-placed", "hold-lifted", "era-opened", "reservation-ended"];
-        words[usize::from(self.kind_byte() - 1)]
+        const WORDS: [&str; 8] = [
+            "decision",
+            "control",
+            "hold-placed",
+            "hold-lifted",
+            "era-opened",
+            "reservation-ended",
+            "approval-decided",
+            "denials-repeated",
+        ];
+        WORDS[usize::from(self.kind_byte() - 1)]
     }
 }
 
@@ -311,6 +322,14 @@ fn put_ended(out: &mut Vec<u8>, ended: &ReservationLeaf) {
     }
 }
 
+fn put_repeats(out: &mut Vec<u8>, repeats: &RepeatsLeaf) {
+    out.extend_from_slice(&repeats.slot.to_le_bytes());
+    out.extend_from_slice(&repeats.tenant.0);
+    out.extend_from_slice(&repeats.agent.0);
+    out.extend_from_slice(&repeats.decision.to_le_bytes());
+    out.extend_from_slice(&repeats.count.to_le_bytes());
+}
+
 fn put_hold(out: &mut Vec<u8>, hold: &HoldLeaf) {
     check_hold(hold).expect("apply takes effect and status from enums");
     out.extend_from_slice(&hold.request.0);
@@ -337,6 +356,7 @@ fn read_fields(reader: &mut Reader<'_>, kind: u8) -> Option<Result<LeafV1, LeafE
         3 => LeafEvent::HoldPlaced(read_hold(reader)?),
         4 => LeafEvent::HoldLifted(read_hold(reader)?),
         6 => LeafEvent::ReservationEnded(Box::new(read_ended(reader)?)),
+        8 => LeafEvent::DenialsRepeated(read_repeats(reader)?),
         _ => LeafEvent::EraOpened { old_size: reader.u64()?, old_root: reader.array()? },
     };
     Some(Ok(LeafV1 { group, era, leaf_index, now_ns, term, body_commitment, event }))
@@ -412,6 +432,11 @@ fn read_ended(reader: &mut Reader<'_>) -> Option<ReservationLeaf> {
         costs: read_list(reader, |reader| Some((read_id(reader)?, reader.u64()?, reader.u64()?)))?,
         quota: read_list(reader, |reader| Some((read_quota(reader)?, reader.u64()?)))?,
     })
+}
+
+fn read_repeats(reader: &mut Reader<'_>) -> Option<RepeatsLeaf> {
+    let (slot, tenant, agent) = (reader.u16()?, read_id(reader)?, read_id(reader)?);
+    Some(RepeatsLeaf { slot, tenant, agent, decision: reader.u64()?, count: reader.u64()? })
 }
 
 fn read_hold(reader: &mut Reader<'_>) -> Option<HoldLeaf> {

@@ -200,6 +200,11 @@ fn the_bytes_of_the_other_kinds_are_pinned() {
             "0900000000000000".to_owned() + &"05".repeat(32),
         ),
         (LeafEvent::ReservationEnded(Box::new(ended())), "06", ended_hex()),
+        (
+            LeafEvent::DenialsRepeated(RepeatsLeaf { slot: 2, tenant: id(3), agent: id(4), decision: 5, count: 6 }),
+            "08",
+            format!("0200{}{}05000000000000000600000000000000", "03".repeat(16), "04".repeat(16)),
+        ),
     ];
     for (event, kind, tail) in cases {
         let leaf = leaf(event);

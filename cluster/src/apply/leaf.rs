@@ -1,7 +1,9 @@
 //! From command and outcome to leaf: the one place where the ledger's words become the audit trail's.
 
-use nethical_audit::leaf::{DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, ReservationLeaf, reason};
-use nethical_governance::command::{CommandV1, DecideV1, HeaderV1, HoldOrderV1};
+use nethical_audit::leaf::{
+    DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, RepeatsLeaf, ReservationLeaf, reason,
+};
+use nethical_governance::command::{ActorKeys, CommandV1, DecideV1, HeaderV1, HoldOrderV1, RepeatsV1};
 use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, SettledV1};
 use nethical_protocol::control::HoldEffect;
 use nethical_protocol::ids::{ControlRevision, LogId};
@@ -39,6 +41,7 @@ pub fn leaf_of(place: Place, command: &CommandV1, outcome: &OutcomeV1) -> Option
             (LeafEvent::HoldLifted(hold(order, *status as u8, *epoch)), order.body_commitment)
         }
         (HeaderV1::SettleReservation(_), OutcomeV1::Settled(settled)) => (ended(settled), plain_commitment(&[])),
+        (HeaderV1::NoteRepeats(repeats), OutcomeV1::RepeatsNoted) => (repeated(repeats), plain_commitment(&[])),
         _ => return None,
     };
     let Place { log, leaf_index, now_ns, term, .. } = place;
@@ -133,6 +136,11 @@ fn ended(from: &SettledV1) -> LeafEvent {
         costs: from.costs.clone(),
         quota: from.quota.iter().map(|of_limit| (quota(&of_limit.quota), of_limit.uncharged)).collect(),
     }))
+}
+
+fn repeated(repeats: &RepeatsV1) -> LeafEvent {
+    let RepeatsV1 { actor: ActorKeys { slot, tenant, agent }, decision, count } = *repeats;
+    LeafEvent::DenialsRepeated(RepeatsLeaf { slot: slot.0, tenant, agent, decision, count })
 }
 
 fn hold(order: &HoldOrderV1, status: u8, epoch: u64) -> HoldLeaf {

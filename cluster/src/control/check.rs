@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use nethical_governance::quota::bucket::Meter;
 use nethical_protocol::control::{
-    HoldScope, HoldSpec, KeyPart, LimitKind, LimitMode, LimitSpec, Placement, TenantSpec,
+    EVERY_TENANT, HoldScope, HoldSpec, KeyPart, LimitKind, LimitMode, LimitSpec, Placement, TenantSpec,
 };
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, LimitNumber};
@@ -109,13 +109,7 @@ fn put_limit(state: &ControlState, spec: &LimitSpec) -> Result<Option<EventV1>, 
     check_name("the limit's id", &spec.id)?;
     check_name("the limit's unit", &spec.unit)?;
     check_kind(&spec.kind).map_err(bad)?;
-    let Some(placement) = tenants(state).get(spec.tenant.as_str()).copied() else {
-        return Err(Problem::new(
-            Code::UnknownTenant,
-            format!("there is no tenant {:?}; create it first", spec.tenant),
-        ));
-    };
-    check_leased(spec, placement)?;
+    check_leased(spec, placement_for(state, spec)?)?;
     let mut spec = spec.clone();
     spec.key.sort();
     spec.key.dedup();
@@ -131,6 +125,23 @@ fn put_limit(state: &ControlState, spec: &LimitSpec) -> Result<Option<EventV1>, 
     Ok(Some(EventV1::Limit { number, spec }))
 }
 
+/// Where what a limit counts lives; what binds all tenants is spread.
+fn placement_for(state: &ControlState, spec: &LimitSpec) -> Result<Placement, Problem> {
+    if spec.tenant == EVERY_TENANT {
+        let names_parts = [&spec.agent, &spec.tool, &spec.cohort].iter().any(|part| !part.is_empty());
+        let keyed_by_names = spec.key.iter().any(|part| *part != KeyPart::Tenant);
+        return match spec.unit == "requests" && !names_parts && !keyed_by_names {
+            true => Ok(Placement::Spread),
+            false => Err(Problem::new(
+                Code::InvalidLimit,
+                "a limit over every tenant counts requests, by nothing or by tenant: names mean nothing across tenants",
+            )),
+        };
+    }
+    let unknown = || format!("there is no tenant {:?}; create it first", spec.tenant);
+    tenants(state).get(spec.tenant.as_str()).copied().ok_or_else(|| Problem::new(Code::UnknownTenant, unknown()))
+}
+
 /// What agents of several partitions share is leased: it must be enforced, and a rate's burst must leave something when
 /// what clocks may be apart is taken off it.
 fn check_leased(spec: &LimitSpec, placement: Placement) -> Result<(), Problem> {
@@ -138,10 +149,7 @@ fn check_leased(spec: &LimitSpec, placement: Placement) -> Result<(), Problem> {
     if !is_leased {
         return Ok(());
     }
-    let whose = format!(
-        "tenant {} is spread over all partitions and the key of limit {} lacks the agent",
-        spec.tenant, spec.id
-    );
+    let whose = format!("limit {} of tenant {} counts agents of several partitions together", spec.id, spec.tenant);
     let refuse = |why: String| Err(Problem::new(Code::LimitNeedsLeases, format!("{whose}; {why}")));
     if spec.mode != LimitMode::Enforce {
         return refuse("only an enforced limit can be shared by several partitions".to_owned());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nethical_audit::keys::{self, Keyring, TenantKeys};
 use nethical_governance::policy::Bundle;
 use nethical_protocol::control::{
-    ControlFact, HoldFact, HoldScope, HoldSpec, LimitFact, LimitSpec, RevisedFact, TenantFact, TenantSpec,
+    ControlFact, EVERY_TENANT, HoldFact, HoldScope, HoldSpec, LimitFact, LimitSpec, RevisedFact, TenantFact, TenantSpec,
 };
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 
@@ -189,8 +189,11 @@ impl ControlView {
                 Some(tenant) => ControlFact::Tenant(TenantFact { tenant: tenant.id, placement: spec.placement }),
                 None => ControlFact::Nothing,
             },
+            EventV1::Limit { number, spec } if spec.tenant == EVERY_TENANT => {
+                ControlFact::Limit(limit_fact(*number, spec, None))
+            }
             EventV1::Limit { number, spec } => match self.tenant(&spec.tenant) {
-                Some(tenant) => ControlFact::Limit(limit_fact(*number, spec, tenant)),
+                Some(tenant) => ControlFact::Limit(limit_fact(*number, spec, Some(tenant))),
                 None => ControlFact::Nothing,
             },
             EventV1::LimitRemoved { number, .. } => ControlFact::LimitRemoved(*number),
@@ -235,17 +238,19 @@ fn unwrap_with(ring: &Keyring, wrapped: &[u8]) -> Result<[u8; 32], String> {
     keys::unwrap(ring_key, wrapped).map_err(|error| error.to_string())
 }
 
-fn limit_fact(number: LimitNumber, spec: &LimitSpec, tenant: &Tenant) -> LimitFact {
+/// Ids are keyed by the tenant's key; a limit over every tenant has none.
+fn limit_fact(number: LimitNumber, spec: &LimitSpec, tenant: Option<&Arc<Tenant>>) -> LimitFact {
+    let id = |purpose: &str, name: &String| tenant.map_or(KeyedId::NONE, |tenant| tenant.keys.keyed_id(purpose, name));
     LimitFact {
         number,
-        tenant: tenant.id,
-        unit: tenant.keys.keyed_id("unit", &spec.unit),
+        tenant: tenant.map_or(KeyedId::NONE, |tenant| tenant.id),
+        unit: id("unit", &spec.unit),
         kind: spec.kind,
         key: spec.key.clone(),
         mode: spec.mode,
         overrun: spec.overrun,
-        agent: tenant.keys.keyed_id("agent", &spec.agent),
-        tool: tenant.keys.keyed_id("tool", &spec.tool),
-        cohort: tenant.keys.keyed_id("cohort", &spec.cohort),
+        agent: id("agent", &spec.agent),
+        tool: id("tool", &spec.tool),
+        cohort: id("cohort", &spec.cohort),
     }
 }

@@ -19,7 +19,7 @@ use nethical_protocol::{probe, sometimes};
 use super::Ledger;
 use super::expire::{SWEPT_PER_DECISION, Timer};
 use crate::agent::{AgentEntry, AgentKey};
-use crate::command::DecideV1;
+use crate::command::{DecideV1, RepeatsV1};
 use crate::hold::verdict_of;
 use crate::outcome::{DecidedV1, OutcomeV1, ReasonV1, RiskTier, Stale};
 use crate::quota::{Judgement, Subject};
@@ -80,6 +80,16 @@ impl Ledger {
             retry_after_ns,
             control_rev: self.control_rev,
         })
+    }
+
+    /// Repeats of a denial that were answered from memory: the agent was denied that much more often.
+    pub(super) fn note_repeats(&mut self, repeats: &RepeatsV1) -> OutcomeV1 {
+        let Some(agent) = self.agents.get_mut(&AgentKey::from(repeats.actor)) else { return OutcomeV1::NoEffect };
+        if repeats.count == 0 {
+            return OutcomeV1::NoEffect;
+        }
+        agent.denied = agent.denied.saturating_add(repeats.count);
+        OutcomeV1::RepeatsNoted
     }
 
     /// Everybody with a say raises the verdict and leaves a reason; the most severe ones are kept.

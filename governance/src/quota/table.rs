@@ -78,6 +78,12 @@ impl LimitTable {
         Some(removed)
     }
 
+    /// The limits that bind a tenant's actions: its own by number, then those over every tenant.
+    pub fn binding(&self, tenant: KeyedId) -> impl Iterator<Item = &Limit> {
+        let zone = if tenant.is_none() { &[] } else { self.of(KeyedId::NONE) };
+        self.of(tenant).iter().chain(zone)
+    }
+
     /// A tenant's limits, by number.
     pub fn of(&self, tenant: KeyedId) -> &[Limit] {
         self.by_tenant.get(&tenant).map_or(&[], Vec::as_slice)

@@ -390,6 +390,7 @@ fn show(applied: &Applied) -> String {
         }
         OutcomeV1::LeaseChanged(told) => counters(told),
         OutcomeV1::Settled(outcome) => settled(outcome),
+        OutcomeV1::RepeatsNoted => "repeats noted".to_owned(),
         OutcomeV1::NoReservation => "no such reservation".to_owned(),
     };
     if let Some(leaf_index) = applied.leaf_index {

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
 
 use nethical_cluster::api::LimitUsage;
-use nethical_protocol::control::{ControlAck, KeyPart, LimitKind, LimitMode, LimitSpec, Overrun};
+use nethical_protocol::control::{ControlAck, KeyPart, LimitKind, LimitMode, LimitSpec, Overrun, PLANS};
 use nethical_protocol::decision::RESET_NEVER_S;
 
 use super::EndpointArgs;
@@ -16,13 +16,15 @@ use crate::output::{self, Format};
 pub enum LimitCommand {
     /// Set a limit; one with the same tenant and id is replaced and its counters go on.
     #[command(
-        after_help = "Give one of --rate N --period-s S [--burst B], --budget N --window-s S (calendar windows),\n\
-        --rolling N --window-s S (every window of that length), --lifetime N (never resets) and\n\
+        after_help = "Give one of --rate N --period-s S [--burst B], --plan standard (60 a minute) or premium (300 a\n\
+        minute), --budget N --window-s S (calendar windows), --rolling N --window-s S (every window of that length), --lifetime N (never resets) and\n\
         --concurrency N (live reservations).\n\n\
         Examples:\n  nethical limit set airline per-agent --rate 60 --period-s 60 --key agent\n  \
         nethical limit set bank daily-money --budget 5000000 --window-s 86400 --unit usd_micros --key tenant\n  \
         nethical limit set bank per-day --rolling 20 --window-s 86400 --tool transfer --key agent\n  \
         nethical limit set bank trial --lifetime 1000000 --unit tokens.input --key agent --mode soft\n  \
+        nethical limit set acme plan --plan standard --key tenant\n  \
+        nethical limit set '*' everybody --rate 5000 --period-s 1 --burst 15000 --key zone\n  \
         nethical limit set airline refunds --budget 5 --window-s 3600 --tool issue_refund --key agent --mode shadow"
     )]
     Set(Box<SetArgs>),
@@ -39,7 +41,7 @@ pub enum LimitCommand {
 
 #[derive(Debug, Args)]
 pub struct SetArgs {
-    /// The tenant that it binds.
+    /// The tenant that it binds; '*' for all tenants of the zone together (requests only).
     pub tenant: String,
     /// The limit's name, unique within the tenant.
     pub id: String,
@@ -86,6 +88,9 @@ pub struct KindArgs {
     /// Units per period.
     #[arg(long, value_name = "N")]
     pub rate: Option<u64>,
+    /// A plan's rate of requests.
+    #[arg(long, value_enum)]
+    pub plan: Option<PlanArg>,
     /// Units per calendar window.
     #[arg(long, value_name = "N")]
     pub budget: Option<u64>,
@@ -101,7 +106,15 @@ pub struct KindArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanArg {
+    Standard,
+    Premium,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum KeyArg {
+    /// One counter for everything that the limit binds.
+    Zone,
     Tenant,
     Cohort,
     Agent,
@@ -159,7 +172,7 @@ impl SetArgs {
             tenant: self.tenant.clone(),
             unit: self.unit.clone(),
             kind: self.kind(),
-            key: self.key.iter().map(|part| part.part()).collect(),
+            key: self.key.iter().filter_map(|part| part.part()).collect(),
             mode: self.mode.mode(),
             overrun: match self.overrun {
                 OverrunArg::Debt => Overrun::Debt,
@@ -177,6 +190,7 @@ impl SetArgs {
             KindArgs { rate: Some(amount), .. } => {
                 LimitKind::Rate { amount, period_s, burst: self.burst.unwrap_or(amount) }
             }
+            KindArgs { plan: Some(plan), .. } => PLANS[plan as usize].1,
             KindArgs { rolling: Some(cap), .. } => LimitKind::Rolling { cap, window_s },
             KindArgs { lifetime: Some(cap), .. } => LimitKind::Lifetime { cap },
             KindArgs { concurrency: Some(cap), .. } => LimitKind::Concurrency { cap },
@@ -196,15 +210,16 @@ impl ModeArg {
 }
 
 impl KeyArg {
-    fn part(self) -> KeyPart {
-        match self {
+    fn part(self) -> Option<KeyPart> {
+        Some(match self {
+            KeyArg::Zone => return None,
             KeyArg::Tenant => KeyPart::Tenant,
             KeyArg::Cohort => KeyPart::Cohort,
             KeyArg::Agent => KeyPart::Agent,
             KeyArg::Session => KeyPart::Session,
             KeyArg::Tool => KeyPart::Tool,
             KeyArg::Region => KeyPart::Region,
-        }
+        })
     }
 }
 

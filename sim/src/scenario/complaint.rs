@@ -136,6 +136,19 @@ pub const SCENARIOS: &[Scenario] = &[
                 .done()
         },
     },
+    Scenario {
+        name: "a-runaway-agent-floods-no-log",
+        what: "Two agents ask for the same thing over and over, and are refused from memory once the log has said so.",
+        expected: Expected::Good,
+        seen: &["a denial was answered from memory"],
+        bounds: USUAL,
+        build: |seed| {
+            house(seed, |house| (house.runaway, house.stride) = (true, Some((1, 2))))
+                .work(|work| (work.single_agents, work.pause_ms) = (2, (5, 40)))
+                .each(3, 9_000, 4_000, 500, |turn| Fault::Kill { node: turn + 1 })
+                .done()
+        },
+    },
 ];
 
 /// More than shared limits have room for.

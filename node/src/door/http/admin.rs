@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use nethical_protocol::control::{
-    AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, LimitSpec, Placement, TenantSpec,
+    AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, LimitSpec, PLANS, Placement, TenantSpec,
 };
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::limits::NAME_BYTES_MAX;
@@ -69,7 +69,7 @@ pub async fn limits(call: Call) -> Handled {
 
 /// `PUT /v1/limits`
 pub async fn put_limit(call: Call) -> Handled {
-    let spec: LimitSpec = call.json()?;
+    let spec = limit_spec(call.json()?)?;
     for (what, name) in [("id", &spec.id), ("tenant", &spec.tenant), ("unit", &spec.unit)] {
         check_name(what, name)?;
     }
@@ -77,6 +77,24 @@ pub async fn put_limit(call: Call) -> Handled {
         check_bytes(what, name, NAME_BYTES_MAX)?;
     }
     acknowledged(call.door.governor.put_limit(spec).await)
+}
+
+/// A limit as written, or with a plan's name in place of its kind.
+fn limit_spec(mut body: serde_json::Map<String, serde_json::Value>) -> Result<LimitSpec, Problem> {
+    let malformed = |detail: String| Problem::new(Code::MalformedRequest, detail);
+    if let Some(plan) = body.remove("plan") {
+        let known = PLANS.iter().find(|(name, _)| plan == *name);
+        let (_, kind) =
+            known.ok_or_else(|| malformed(format!("plan is {plan}; it is standard or premium, or give a kind")))?;
+        let serde_json::Value::Object(kind) = serde_json::to_value(kind).expect("numbers serialise") else {
+            return Err(malformed("a kind is an object".to_owned()));
+        };
+        if kind.keys().any(|name| body.contains_key(name)) {
+            return Err(malformed("a limit has a plan or amounts of its own, not both".to_owned()));
+        }
+        body.extend(kind);
+    }
+    serde_json::from_value(body.into()).map_err(|error| malformed(error.to_string()))
 }
 
 /// `DELETE /v1/limits/{tenant}/{id}`

@@ -5,8 +5,9 @@
 use axum::http::StatusCode;
 use serde::Serialize;
 
+use nethical_protocol::control::LimitMode;
 use nethical_protocol::decision::{Decision, ItemAnswer, QuotaState, RESET_NEVER_S, Verdict};
-use nethical_protocol::error::Class;
+use nethical_protocol::error::{Class, Code, Problem};
 
 use super::call::{Handled, Reply};
 use super::problem::{self, Document};
@@ -49,11 +50,27 @@ pub fn single<T: Serialize>(
     body: impl FnOnce(&Decision) -> T,
 ) -> Handled {
     let reply = match &answer.result {
-        Ok(decision) => with_quota(Reply::json(&body(decision))?, decision).status(status_of(decision, strict)),
+        Ok(decision) => match status_of(decision, strict) {
+            StatusCode::TOO_MANY_REQUESTS => with_quota(over_quota(&body(decision), decision)?, decision),
+            status => with_quota(Reply::json(&body(decision))?, decision).status(status),
+        },
         Err(refusal) => problem::reply(refusal, &answer.request_id),
     };
     let reply = reply.header("x-request-id", echo);
     Ok(if strict { reply.header("preference-applied", "status=strict") } else { reply })
+}
+
+/// A decision against a limit as a problem document of the registered type: its own members, and the document's.
+fn over_quota(body: &impl Serialize, decision: &Decision) -> Handled {
+    let body = serde_json::to_value(body).map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    let serde_json::Value::Object(mut members) = body else { return Reply::json(&body) };
+    let violated = decision.quota.iter().filter(|quota| quota.violated && quota.mode == LimitMode::Enforce);
+    let violated: Vec<&str> = violated.map(|quota| quota.limit.as_str()).collect();
+    for (name, value) in problem::quota_members(&violated) {
+        members.entry(name).or_insert(value);
+    }
+    let text = serde_json::to_vec(&members).expect("a map of JSON values serialises");
+    Ok(Reply::text("application/problem+json", text).status(StatusCode::TOO_MANY_REQUESTS))
 }
 
 /// The reply to a batch, in request order.
@@ -144,6 +161,11 @@ mod tests {
             assert_eq!(status_of(&with_verdict(verdict), false).as_u16(), 200);
         }
         assert_eq!(status_of(&over_quota(), true).as_u16(), 429);
+        let reply = super::over_quota(&over_quota(), &over_quota()).expect("it serialises");
+        let body: serde_json::Value = serde_json::from_slice(reply.body()).expect("JSON");
+        assert_eq!(body["violated-policies"], serde_json::json!(["per-minute"]));
+        assert_eq!(body["type"], "https://iana.org/assignments/http-problem-types#quota-exceeded");
+        assert_eq!(body["verdict"], "block", "the decision is all there");
         let mut held = over_quota();
         held.reasons.insert(0, with_verdict(Verdict::Block).reasons.remove(0));
         assert_eq!(status_of(&held, true).as_u16(), 403, "waiting does not help where another reason is more severe");

@@ -69,6 +69,12 @@ impl Reply {
         Self { status: StatusCode::OK, headers: Vec::new(), content_type, body: text.into() }
     }
 
+    /// What is sent.
+    #[cfg(test)]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// The same reply with another status.
     pub fn status(mut self, status: StatusCode) -> Self {
         self.status = status;

@@ -1,19 +1,42 @@
-//! Problems as RFC 9457 documents. The type is a URN, so that it names no host that may go away.
+//! Problems as RFC 9457 documents. The type is a URN, so that it names no host that may go away, or one that
+//! draft-ietf-httpapi-ratelimit-headers registers where it fits.
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use nethical_protocol::error::{Class, Code, Problem};
+use nethical_protocol::ids::DecisionId;
 
 use super::call::Reply;
 
 /// How long to wait where a problem of class retry does not say.
 const RETRY_AFTER_DEFAULT_MS: u64 = 1_000;
 
+/// Where the registered types are.
+const REGISTERED: &str = "https://iana.org/assignments/http-problem-types#";
+
+/// The type of a problem with a code.
+fn kind_of(code: Code) -> String {
+    match code {
+        Code::Overloaded | Code::LeaseUnavailable => format!("{REGISTERED}temporary-reduced-capacity"),
+        code => format!("urn:nethical:problem:{code}"),
+    }
+}
+
+/// The members that make a refusal by limits a problem document: a decision whose caller prefers strict statuses.
+pub fn quota_members(limits: &[&str]) -> [(&'static str, serde_json::Value); 4] {
+    [
+        ("type", format!("{REGISTERED}quota-exceeded").into()),
+        ("title", "Quota exceeded".into()),
+        ("status", 429.into()),
+        ("violated-policies", limits.into()),
+    ]
+}
+
 /// The document. `code`, `class`, `request_id`, `advice` and `retry_after_ms` extend RFC 9457.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
-    /// `urn:nethical:problem:<code>`.
+    /// `urn:nethical:problem:<code>`, or a registered type.
     #[serde(rename = "type")]
     pub kind: String,
     /// The code in words.
@@ -33,6 +56,9 @@ pub struct Document {
     /// With class retry: when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// The denial that is repeated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat_of: Option<DecisionId>,
 }
 
 impl Document {
@@ -41,7 +67,7 @@ impl Document {
         let code = problem.code;
         let wait = problem.retry_after_ms.or((code.class() == Class::Retry).then_some(RETRY_AFTER_DEFAULT_MS));
         Self {
-            kind: format!("urn:nethical:problem:{code}"),
+            kind: kind_of(code),
             title: title(code),
             status: code.status(),
             detail: problem.detail.clone(),
@@ -50,6 +76,7 @@ impl Document {
             request_id: request_id.to_owned(),
             advice: code.advice().to_owned(),
             retry_after_ms: wait,
+            repeat_of: problem.repeat_of,
         }
     }
 }

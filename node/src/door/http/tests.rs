@@ -51,7 +51,10 @@ impl Response {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         assert_eq!(document["status"], self.status, "{self:?}");
         let text = |name: &str| document[name].as_str().unwrap_or_else(|| panic!("no {name}: {self:?}")).to_owned();
-        assert_eq!(text("type"), format!("urn:nethical:problem:{}", text("code")));
+        let registered = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
+        let own = format!("urn:nethical:problem:{}", text("code"));
+        let is_capacity = ["overloaded", "lease-unavailable"].contains(&text("code").as_str());
+        assert_eq!(text("type"), if is_capacity { registered.to_owned() } else { own });
         for name in ["title", "detail", "class", "advice"] {
             assert!(!text(name).is_empty(), "{name}: {self:?}");
         }

@@ -19,6 +19,12 @@ async fn limits_of_every_kind_and_outcomes_reach_the_governor() {
             "put_limit LimitSpec { id: \"day\", tenant: \"t\", unit: \"requests\", kind: Rolling { cap: 9, window_s: 60 }",
         ),
         (
+            "PUT",
+            "/v1/limits",
+            json!({ "id": "plan", "tenant": "t", "plan": "premium", "key": ["tenant"] }),
+            "put_limit LimitSpec { id: \"plan\", tenant: \"t\", unit: \"requests\", kind: Rate { amount: 300, period_s: 60, burst: 60 }",
+        ),
+        (
             "POST",
             "/v1/decisions/2.1.42/outcome",
             json!({ "used": { "tokens.output": 812, "tokens.input": 3 } }),
@@ -39,6 +45,21 @@ async fn limits_of_every_kind_and_outcomes_reach_the_governor() {
         let last = rig.script.calls().pop().unwrap_or_default();
         assert!(last.starts_with(call), "{method} {path} made {last}");
     }
+}
+
+#[tokio::test]
+async fn a_limit_with_an_unknown_plan_or_with_two_kinds_is_refused() {
+    let rig = rig(Scripted::deciding(vec![])).await;
+    for body in [
+        json!({ "id": "plan", "tenant": "t", "plan": "gold", "key": [] }),
+        json!({ "id": "plan", "tenant": "t", "plan": "standard", "kind": "rate", "amount": 1, "key": [] }),
+        json!({ "id": "plan", "tenant": "t", "key": [] }),
+    ] {
+        let text = body.to_string();
+        let response = rig.send("PUT", "/v1/limits", &[("content-type", "application/json")], text.as_bytes()).await;
+        assert_eq!((response.status, response.problem().0), (400, "malformed-request".to_owned()), "{text}");
+    }
+    assert!(rig.script.calls().is_empty());
 }
 
 #[tokio::test]
