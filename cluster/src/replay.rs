@@ -1,13 +1,14 @@
 //! Recorded decisions before a candidate bundle: which policy verdicts would have been others.
 //!
 //! Everything comes from the sealed bodies: the action, what detectors found then, what policy could see of the agent. What
-//! a body does not give is said, never guessed. Holds, limits and risk are not replayed, since other verdicts would have
+//! a body does not give is said, never guessed. What a canary decided is a recorded verdict like any other, and named. Holds, limits and risk are not replayed, since other verdicts would have
 //! made other agents of them. Reads only; one page is bounded in leaves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nethical_audit::body;
+use nethical_audit::leaf::codec::FLAG_CANARY;
 use nethical_audit::leaf::{DecisionLeaf, LeafEvent, LeafV1};
 use nethical_governance::policy::Bundle;
 use nethical_protocol::decision::Verdict;
@@ -153,6 +154,7 @@ impl Page {
             agent: action.agent,
             action: action.name,
             policy: found.policy_rev,
+            canary: found.flags & FLAG_CANARY != 0,
             recorded,
             candidate: said.verdict,
             rules: said.rules.iter().filter_map(named).collect(),

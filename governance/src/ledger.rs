@@ -14,6 +14,7 @@ use nethical_protocol::ids::{ControlRevision, KeyedId};
 use nethical_protocol::{probe, sometimes};
 
 use crate::agent::{AgentEntry, AgentFacts, AgentKey};
+use crate::canary::Canary;
 use crate::command::{APPLY_VERSION, ActorKeys, CommandV1, EntryV1, HeaderV1, RequestKey};
 use crate::dedup::{Dedup, DedupBounds};
 use crate::hold::ZoneHolds;
@@ -39,10 +40,24 @@ const FIRST_LEAF: u64 = 1;
 /// The policy bundle in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PolicyInForce {
-    /// The control revision that put it in force.
+    /// The control revision that put it in force, or changed its canary.
     pub revision: ControlRevision,
     /// SHA-256 of its text.
     pub digest: [u8; 32],
+    /// The candidate that decides for some agents in its place.
+    pub canary: Option<Canary>,
+}
+
+impl PolicyInForce {
+    /// True where the canary decides for an agent.
+    pub fn is_canary_for(&self, agent: KeyedId) -> bool {
+        self.canary.is_some_and(|canary| canary.takes(agent))
+    }
+
+    /// SHA-256 of the bundle that decides for an agent.
+    pub fn bundle_for(&self, agent: KeyedId) -> [u8; 32] {
+        self.canary.filter(|canary| canary.takes(agent)).map_or(self.digest, |canary| canary.digest)
+    }
 }
 
 /// What became of one command.

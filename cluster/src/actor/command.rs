@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use nethical_audit::body;
 use nethical_governance::command::{ActorKeys, CommandV1, CostV1, DecideV1, EvaluationV1, HeaderV1, RequestKey};
+use nethical_governance::ledger::PolicyInForce;
 use nethical_governance::policy::{AgentFacts, Bundle, evaluate_action};
 use nethical_protocol::action::Action;
 use nethical_protocol::buggify;
 use nethical_protocol::error::{Code, Problem};
-use nethical_protocol::ids::{ControlRevision, KeyedId};
+use nethical_protocol::ids::KeyedId;
 use nethical_protocol::slot::slot_of;
 
 use super::Ask;
 use crate::body::{BodyV1, SeenV1, ShadowV1};
+use crate::canary::Judged;
 use crate::control::view::Tenant;
 use crate::lead::Lead;
 use crate::shadow::{self, Pair};
@@ -34,12 +36,12 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The command for an ask, evaluated against the state as applied now; and what is to be counted of the candidate in
-    /// the shadow, which the command does not name.
-    pub fn build(&mut self, lead: &Lead, ask: &Ask) -> Result<(CommandV1, Option<Pair>), Problem> {
+    /// The command for an ask, evaluated against the state as applied now; and what is to be counted once it is applied.
+    pub fn build(&mut self, lead: &Lead, ask: &Ask) -> Result<(CommandV1, Counted), Problem> {
         let (action, tenant) = (&ask.action, &*ask.tenant);
         let actor = *self.agent.get_or_insert_with(|| actor_keys(tenant, &action.agent));
-        let (policy_rev, bundle) = policy_in_force(lead)?;
+        let (policy, bundle) = policy_in_force(lead, &actor)?;
+        let by_canary = policy.is_canary_for(actor.agent);
         let (agent_version, facts) = {
             let machine = lead.machine().lock();
             (machine.ledger.agent_version(&actor), machine.ledger.agent_view(&actor))
@@ -47,9 +49,11 @@ impl Builder {
         let agent_version = if buggify!("actor.stale-version") { [0; 8] } else { agent_version };
         let seen = AgentFacts { status: facts.status, tier: facts.tier, epoch: facts.epoch };
         let evaluation = evaluate_action(&lead.shared().world.prepared.detectors, &bundle, action, seen).evaluation;
-        let shadow = lead.shared().view().shadow().map(|candidate| shadow::cast(candidate, action, &evaluation, seen));
-        let enforced = evaluation.verdict.0;
-        let pair = shadow.as_ref().map(|cast| Pair { digest: cast.digest, enforced, shadow: cast.verdict });
+        // A canary that stands in the shadow as well has nothing to be compared with where it decides itself.
+        let view = lead.shared().view();
+        let candidate = view.shadow().filter(|candidate| candidate.digest() != bundle.digest());
+        let shadow = candidate.map(|candidate| shadow::cast(candidate, action, &evaluation, seen));
+        let counted = Counted::of(&policy, by_canary, &evaluation, shadow.as_ref());
         let plaintext = sealed_words(action, &evaluation, seen, shadow);
         let command_id = lead.shared().command_id();
         let (body, body_commitment) = body::seal(&tenant.keys, TENANT_KEY_ID, &command_id, &plaintext);
@@ -68,12 +72,13 @@ impl Builder {
             kind: action.kind,
             costs: self.costs(tenant, action),
             reserve_ttl_s: action.cost.iter().map(|cost| cost.ttl_s).max().map_or(0, |ttl_s| ttl_s as u32),
-            policy_rev,
+            policy_rev: policy.revision,
+            by_canary,
             agent_version,
             evaluation,
             body_commitment,
         };
-        Ok((CommandV1 { header: HeaderV1::Decide(decide), body }, pair))
+        Ok((CommandV1 { header: HeaderV1::Decide(decide), body }, counted))
     }
 
     fn id(&mut self, tenant: &Tenant, purpose: &'static str, name: &str) -> KeyedId {
@@ -107,6 +112,24 @@ impl Builder {
     }
 }
 
+/// What a node counts of a decision once it is applied. The command does not name it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counted {
+    /// The candidate in the shadow beside the bundle that decided.
+    pub shadow: Option<Pair>,
+    /// The bundle that decided, while there is a canary.
+    pub canary: Option<Judged>,
+}
+
+impl Counted {
+    fn of(policy: &PolicyInForce, by_canary: bool, found: &EvaluationV1, shadow: Option<&ShadowV1>) -> Self {
+        let (active, verdict) = (policy.digest, found.verdict.0);
+        let canary = policy.canary.map(|canary| Judged { active, canary: canary.digest, by_canary, verdict });
+        let pair = |cast: &ShadowV1| Pair { digest: cast.digest, enforced: verdict, shadow: cast.verdict };
+        Self { shadow: shadow.map(pair), canary }
+    }
+}
+
 /// The plaintext of a decision's body: everything that it takes to evaluate the action again.
 fn sealed_words(action: &Action, evaluation: &EvaluationV1, seen: AgentFacts, shadow: Option<ShadowV1>) -> Vec<u8> {
     let AgentFacts { status, tier, epoch } = seen;
@@ -120,13 +143,13 @@ pub fn actor_keys(tenant: &Tenant, agent: &str) -> ActorKeys {
     ActorKeys { slot, tenant: tenant.id, agent: tenant.keys.keyed_id("agent", agent) }
 }
 
-/// The bundle that the group has in force, which must be here.
-fn policy_in_force(lead: &Lead) -> Result<(ControlRevision, Arc<Bundle>), Problem> {
+/// The policy that the group has in force, and that of its bundles which decides for the actor; it must be here.
+fn policy_in_force(lead: &Lead, actor: &ActorKeys) -> Result<(PolicyInForce, Arc<Bundle>), Problem> {
     let in_force = lead.machine().lock().ledger.policy();
     let missing = |detail: &str| Problem::new(Code::NotReady, detail).retry_after_ms(200);
     let in_force = in_force.ok_or_else(|| missing("no policy is in force in this group yet"))?;
-    let bundle = lead.shared().view().bundle_at(in_force.revision);
-    Ok((in_force.revision, bundle.ok_or_else(|| missing("the bundle in force is not on this node yet"))?))
+    let bundle = lead.shared().view().bundle_at(in_force.revision, in_force.is_canary_for(actor.agent));
+    Ok((in_force, bundle.ok_or_else(|| missing("the bundle in force is not on this node yet"))?))
 }
 
 /// The idempotency key: the id under the tenant key, and a MAC over everything whose change makes another request.

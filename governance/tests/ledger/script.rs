@@ -179,6 +179,9 @@ impl Script {
         if let Some(revision) = words.key("policy") {
             decide.policy_rev = ControlRevision(revision.parse()?);
         }
+        if let Some(bundle) = words.key("by") {
+            decide.by_canary = bundle == "canary";
+        }
         if words.key("seen") == Some("new") {
             decide.agent_version = self.bench.ledger.agent_version(&actor("t", "nobody has this name"));
         }
@@ -263,6 +266,10 @@ fn fact(name: &str, words: &mut Words<'_>) -> Result<ControlFact, Failure> {
         }),
         "unhold" => ControlFact::HoldLifted(ControlRevision(words.next()?.parse()?)),
         "nothing" => ControlFact::Nothing,
+        "canary" => {
+            ControlFact::PolicyCanary { digest: [words.next()?.len() as u8; 32], percent: words.next()?.parse()? }
+        }
+        "uncanary" => ControlFact::PolicyCanaryEnded,
         _ => return Err(format!("no such command: {name}").into()),
     })
 }
