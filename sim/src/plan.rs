@@ -200,6 +200,11 @@ pub enum OrderKind {
         /// True for the stricter one.
         strict: bool,
     },
+    /// Let the stricter policy decide for some agents, or end that.
+    Canary {
+        /// Agents of a hundred; 0 ends it.
+        percent: u8,
+    },
 }
 
 impl Plan {
@@ -326,6 +331,9 @@ impl WorkSpec {
                 }
                 OrderKind::Purse { cap } => {
                     ensure!((1..=self.purse).contains(cap), "an order sets a purse of {cap} above {}", self.purse);
+                }
+                OrderKind::Canary { percent } => {
+                    ensure!(*percent <= 100, "an order sets a canary of {percent} percent");
                 }
                 OrderKind::Policy { .. } | OrderKind::Stop { .. } => {}
             }
