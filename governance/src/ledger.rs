@@ -10,15 +10,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nethical_protocol::control::Placement;
-use nethical_protocol::ids::{ControlRevision, KeyedId};
+use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 use nethical_protocol::{probe, sometimes};
 
 use crate::agent::{AgentEntry, AgentFacts, AgentKey};
 use crate::canary::Canary;
-use crate::command::{APPLY_VERSION, ActorKeys, CommandV1, EntryV1, HeaderV1, RequestKey};
+use crate::command::{APPLY_VERSION, ActorKeys, CommandV1, CostV1, EntryV1, HeaderV1, RequestKey};
 use crate::dedup::{Dedup, DedupBounds};
 use crate::hold::ZoneHolds;
 use crate::outcome::{OutcomeV1, QuotaV1, SettledV1, Stale};
+use crate::quota::band::Band;
 use crate::quota::lease::{LeaseKey, Share};
 use crate::quota::{Quota, Subject};
 use crate::reservation::Reservations;
@@ -232,6 +233,11 @@ impl Ledger {
     /// parts that the subject leaves out exclude no limit and count as "none given".
     pub fn usage(&self, subject: &Subject, now_ns: u64) -> Vec<QuotaV1> {
         self.quota.usage(subject, now_ns.max(self.now_ns))
+    }
+
+    /// The room under a limit for an action, at `now_ns` or the log's time if later: what policy may see of quota.
+    pub fn band(&self, number: LimitNumber, subject: &Subject, costs: &[CostV1], now_ns: u64) -> Band {
+        self.quota.band(number, subject, costs, now_ns.max(self.now_ns))
     }
 
     /// This group's share of a leased limit.

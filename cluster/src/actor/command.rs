@@ -1,7 +1,8 @@
 //! From an action to a command: keyed ids, facts about the action, the sealed body and its commitment.
 //!
 //! Reads the group's applied state for moments; what it read is named in the command (`policy_rev`, `agent_version`),
-//! and apply refuses the command as stale where that has changed.
+//! and apply refuses the command as stale where that has changed. The room under limits is a hint and is not named: apply
+//! judges limits itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use nethical_audit::body;
 use nethical_governance::command::{ActorKeys, CommandV1, CostV1, DecideV1, EvaluationV1, HeaderV1, RequestKey};
 use nethical_governance::ledger::PolicyInForce;
 use nethical_governance::policy::{AgentFacts, Bundle, evaluate_action};
+use nethical_governance::quota::Subject;
+use nethical_governance::quota::band::Band;
 use nethical_protocol::action::Action;
 use nethical_protocol::buggify;
 use nethical_protocol::error::{Code, Problem};
@@ -19,7 +22,7 @@ use nethical_protocol::slot::slot_of;
 use super::Ask;
 use crate::body::{BodyV1, SeenV1, ShadowV1};
 use crate::canary::Judged;
-use crate::control::view::Tenant;
+use crate::control::view::{ControlView, Tenant};
 use crate::lead::Lead;
 use crate::shadow::{self, Pair};
 
@@ -42,35 +45,48 @@ impl Builder {
         let actor = *self.agent.get_or_insert_with(|| actor_keys(tenant, &action.agent));
         let (policy, bundle) = policy_in_force(lead, &actor)?;
         let by_canary = policy.is_canary_for(actor.agent);
+        let subject = self.subject(lead, tenant, action, actor);
+        let costs = self.costs(tenant, action);
+        let view = lead.shared().view();
+        // A canary that stands in the shadow as well has nothing to be compared with where it decides itself.
+        let candidate = view.shadow().filter(|candidate| candidate.digest() != bundle.digest());
+        let room = Room { lead, view: &view, tenant: &tenant.spec.tenant, subject: &subject, costs: &costs };
+        let (bands, candidate_bands) = (room.under(&bundle), candidate.map(|candidate| room.under(candidate)));
         let (agent_version, facts) = {
             let machine = lead.machine().lock();
             (machine.ledger.agent_version(&actor), machine.ledger.agent_view(&actor))
         };
         let agent_version = if buggify!("actor.stale-version") { [0; 8] } else { agent_version };
         let seen = AgentFacts { status: facts.status, tier: facts.tier, epoch: facts.epoch };
-        let evaluation = evaluate_action(&lead.shared().world.prepared.detectors, &bundle, action, seen).evaluation;
-        // A canary that stands in the shadow as well has nothing to be compared with where it decides itself.
-        let view = lead.shared().view();
-        let candidate = view.shadow().filter(|candidate| candidate.digest() != bundle.digest());
-        let shadow = candidate.map(|candidate| shadow::cast(candidate, action, &evaluation, seen));
+        let detectors = &lead.shared().world.prepared.detectors;
+        let evaluated = evaluate_action(detectors, &bundle, action, seen, &bands);
+        count_memo(evaluated.remembered);
+        let evaluation = evaluated.evaluation;
+        let cast =
+            |(candidate, bands): (&Arc<Bundle>, &Vec<Band>)| shadow::cast(candidate, action, &evaluation, seen, bands);
+        let shadow = candidate.zip(candidate_bands.as_ref()).map(cast);
         let counted = Counted::of(&policy, by_canary, &evaluation, shadow.as_ref());
+        let seen = SeenV1 {
+            status: seen.status,
+            tier: seen.tier,
+            epoch: seen.epoch,
+            bands: recorded(
+                [(&*bundle, Some(bands))].into_iter().chain(candidate.map(|named| (&**named, candidate_bands))),
+            ),
+        };
         let plaintext = sealed_words(action, &evaluation, seen, shadow);
         let command_id = lead.shared().command_id();
         let (body, body_commitment) = body::seal(&tenant.keys, TENANT_KEY_ID, &command_id, &plaintext);
         let decide = DecideV1 {
             request: request_key(tenant, action),
             actor,
-            session: self.id(tenant, "session", &action.session),
-            cohort: self.id(tenant, "cohort", &action.cohort),
-            tool: self.id(tenant, "tool", &action.name),
-            region: self.id(
-                tenant,
-                "region",
-                if action.region.is_empty() { lead.shared().region() } else { &action.region },
-            ),
+            session: subject.session,
+            cohort: subject.cohort,
+            tool: subject.tool,
+            region: subject.region,
             resource: resource_id(tenant, action),
             kind: action.kind,
-            costs: self.costs(tenant, action),
+            costs,
             reserve_ttl_s: action.cost.iter().map(|cost| cost.ttl_s).max().map_or(0, |ttl_s| ttl_s as u32),
             policy_rev: policy.revision,
             by_canary,
@@ -79,6 +95,18 @@ impl Builder {
             body_commitment,
         };
         Ok((CommandV1 { header: HeaderV1::Decide(decide), body }, counted))
+    }
+
+    /// What limits match on and count by.
+    fn subject(&mut self, lead: &Lead, tenant: &Tenant, action: &Action, actor: ActorKeys) -> Subject {
+        let region = if action.region.is_empty() { lead.shared().region() } else { &action.region };
+        Subject {
+            actor,
+            session: self.id(tenant, "session", &action.session),
+            cohort: self.id(tenant, "cohort", &action.cohort),
+            tool: self.id(tenant, "tool", &action.name),
+            region: self.id(tenant, "region", region),
+        }
     }
 
     fn id(&mut self, tenant: &Tenant, purpose: &'static str, name: &str) -> KeyedId {
@@ -130,10 +158,43 @@ impl Counted {
     }
 }
 
+/// Where an action's room is looked up: the counters of the group's state as applied, by the names of the tenant's limits.
+struct Room<'a> {
+    lead: &'a Lead,
+    view: &'a ControlView,
+    tenant: &'a str,
+    subject: &'a Subject,
+    costs: &'a [CostV1],
+}
+
+impl Room<'_> {
+    /// The room under each limit that a bundle names. Most name none, and cost nothing.
+    fn under(&self, bundle: &Bundle) -> Vec<Band> {
+        if bundle.limits_named().is_empty() {
+            return Vec::new();
+        }
+        let now_ns = self.lead.shared().world.clock.wall_ns();
+        let machine = self.lead.machine().lock();
+        let band = |number| machine.ledger.band(number, self.subject, self.costs, now_ns);
+        let numbers = bundle.limits_named().iter().map(|limit| self.view.limit_number(self.tenant, limit));
+        numbers.map(|number| number.map_or(Band::None, band)).collect()
+    }
+}
+
+/// The room under every limit that was looked at, each once.
+fn recorded<'a>(looked_at: impl Iterator<Item = (&'a Bundle, Option<Vec<Band>>)>) -> Vec<(String, Band)> {
+    let each =
+        looked_at.flat_map(|(bundle, bands)| bundle.limits_named().iter().cloned().zip(bands.unwrap_or_default()));
+    each.collect::<BTreeMap<_, _>>().into_iter().collect()
+}
+
+fn count_memo(remembered: bool) {
+    let result = if remembered { "hit" } else { "miss" };
+    metrics::counter!("nethical_policy_memo_total", "result" => result).increment(1);
+}
+
 /// The plaintext of a decision's body: everything that it takes to evaluate the action again.
-fn sealed_words(action: &Action, evaluation: &EvaluationV1, seen: AgentFacts, shadow: Option<ShadowV1>) -> Vec<u8> {
-    let AgentFacts { status, tier, epoch } = seen;
-    let seen = SeenV1 { status, tier, epoch };
+fn sealed_words(action: &Action, evaluation: &EvaluationV1, seen: SeenV1, shadow: Option<ShadowV1>) -> Vec<u8> {
     BodyV1::Decision { action: action.clone(), evaluation: evaluation.clone(), seen, shadow }.to_bytes()
 }
 

@@ -36,6 +36,8 @@ pub struct ControlView {
     tenants: BTreeMap<String, Arc<Tenant>>,
     limits: BTreeMap<LimitNumber, Arc<LimitSpec>>,
     names: BTreeMap<LimitNumber, String>,
+    /// Of limits in force, by tenant and id.
+    numbers: BTreeMap<String, BTreeMap<String, LimitNumber>>,
     holds: BTreeMap<ControlRevision, HoldSpec>,
     policy_rev: ControlRevision,
     /// Such as were in force, by the revision that made it so.
@@ -78,10 +80,12 @@ impl ControlView {
             }
             EventV1::Limit { number, spec } => {
                 self.names.insert(*number, spec.id.clone());
+                self.numbers.entry(spec.tenant.clone()).or_default().insert(spec.id.clone(), *number);
                 self.limits.insert(*number, Arc::new(spec.clone()));
             }
-            EventV1::LimitRemoved { number, .. } => {
+            EventV1::LimitRemoved { number, tenant, id } => {
                 self.limits.remove(number);
+                self.numbers.get_mut(tenant).and_then(|of_tenant| of_tenant.remove(id));
             }
             EventV1::Policy { digest, .. } | EventV1::PolicyActivated { digest } => {
                 self.store.fold(event);
@@ -160,6 +164,11 @@ impl ControlView {
     /// All limits in force, with their numbers.
     pub fn limits(&self) -> impl Iterator<Item = (LimitNumber, &Arc<LimitSpec>)> {
         self.limits.iter().map(|(number, spec)| (*number, spec))
+    }
+
+    /// The number of a tenant's limit in force.
+    pub fn limit_number(&self, tenant: &str, id: &str) -> Option<LimitNumber> {
+        self.numbers.get(tenant)?.get(id).copied()
     }
 
     /// A limit's id, also of a removed one.

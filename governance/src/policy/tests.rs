@@ -28,6 +28,7 @@ pub(super) fn input() -> PolicyInput<'static> {
         tokens: 0,
         privileged: false,
         automated: false,
+        bands: &[],
     }
 }
 
@@ -202,6 +203,44 @@ fn the_most_severe_verdict_wins_and_no_permit_means_no() {
 }
 
 #[test]
+fn policies_see_the_room_under_the_limits_that_they_name() {
+    let text = r#"
+        @id("p") permit(principal, action, resource);
+        @id("low") @verdict("restrict") forbid(principal, action, resource) when { context.quota.daily == "low" };
+        @id("out") @verdict("escalate") forbid(principal, action, resource) when { context.quota["to \"go\""] == "out" };
+    "#;
+    let bundle = bundle(text);
+    assert_eq!(bundle.limits_named(), ["daily", "to \"go\""]);
+    let verdict = |bands: &[Band]| bundle.evaluate(&PolicyInput { bands, ..input() }).verdict;
+    assert_eq!((verdict(&[]), verdict(&[Band::Ok, Band::Low])), (Verdict::Allow, Verdict::Allow));
+    assert_eq!((verdict(&[Band::Low]), verdict(&[Band::Low, Band::Out])), (Verdict::Restrict, Verdict::Escalate));
+    let action = action(ActionKind::ToolCall, "book", "{}");
+    let evaluate = |bands: &[Band]| {
+        let evaluated = evaluate_action(&Detectors::new(), &bundle, &action, AgentFacts::default(), bands);
+        (evaluated.evaluation.verdict.0, evaluated.remembered)
+    };
+    assert_eq!(evaluate(&[Band::Low, Band::Ok]), (Verdict::Restrict, false));
+    assert_eq!(evaluate(&[Band::Low, Band::Ok]), (Verdict::Restrict, true));
+    assert_eq!(evaluate(&[Band::Out, Band::Ok]), (Verdict::Allow, false), "another band is another fact");
+}
+
+#[test]
+fn a_bundle_names_a_bounded_number_of_limits_and_compares_them_as_text() {
+    let rule = |number: usize| {
+        format!(
+            "@id(\"r{number}\") forbid(principal, action, resource) when {{ context.quota.l{number} == \"out\" }};\n"
+        )
+    };
+    let text = |count: usize| (0..count).map(rule).collect::<String>();
+    let most = nethical_protocol::limits::POLICY_BANDS_MAX;
+    assert_eq!(bundle(&text(most)).limits_named().len(), most);
+    let error = Bundle::parse(&text(most + 1)).expect_err("too many");
+    assert_eq!((error.line, &*error.rule), (most + 1, &*format!("r{most}")), "{error}");
+    let number = "@id(\"n\") forbid(principal, action, resource) when { context.quota.daily > 3 };";
+    assert!(Bundle::parse(number).is_err(), "a band is no number");
+}
+
+#[test]
 fn hierarchies_reach_tenants_cohorts_and_resources() {
     let bundle = bundle(
         r#"
@@ -277,7 +316,7 @@ fn the_default_bundle_judges_as_the_table_says() {
     let (detectors, bundle) = (Detectors::new(), bundle(default_bundle_text()));
     for (kind, name, args, tier, verdict) in table {
         let facts = AgentFacts { tier: *tier, ..AgentFacts::default() };
-        let evaluated = evaluate_action(&detectors, &bundle, &action(*kind, name, args), facts);
+        let evaluated = evaluate_action(&detectors, &bundle, &action(*kind, name, args), facts, &[]);
         let found = evaluated.evaluation.verdict.0;
         assert_eq!(
             found, *verdict,
@@ -293,14 +332,14 @@ fn marks_and_costs_reach_policy_and_evaluation() {
     let mut action = action(ActionKind::CodeExecution, "python", "{}");
     action.context_json = r#"{"nested": {"privileged": true}, "automated": true}"#.into();
     let tier = AgentFacts { tier: RiskTier::Normal, ..AgentFacts::default() };
-    let evaluated = evaluate_action(&detectors, &bundle, &action, tier);
+    let evaluated = evaluate_action(&detectors, &bundle, &action, tier, &[]);
     assert_eq!(evaluated.evaluation.verdict.0, Verdict::Escalate);
     assert!(evaluated.evaluation.automated && evaluated.evaluation.privileged);
     action.kind = ActionKind::ToolCall;
-    let evaluated = evaluate_action(&detectors, &bundle, &action, tier);
+    let evaluated = evaluate_action(&detectors, &bundle, &action, tier, &[]);
     assert_eq!((evaluated.evaluation.verdict.0, evaluated.evaluation.privileged), (Verdict::Allow, false));
     action.cost = vec![Cost::charged("usd_micros", 100_000_001)];
-    assert_eq!(evaluate_action(&detectors, &bundle, &action, tier).evaluation.verdict.0, Verdict::Escalate);
+    assert_eq!(evaluate_action(&detectors, &bundle, &action, tier, &[]).evaluation.verdict.0, Verdict::Escalate);
 }
 
 const PRINCIPALS: [&str; 6] = [
@@ -325,7 +364,7 @@ const RESOURCES: [&str; 6] = [
     "resource is Tool",
     "resource == Tool::\"quote\\\"d\"",
 ];
-const CONDITIONS: [&str; 16] = [
+const CONDITIONS: [&str; 20] = [
     "true",
     "context.detect.pii",
     "context.severity.injection >= 500",
@@ -342,6 +381,10 @@ const CONDITIONS: [&str; 16] = [
     "context.resource.id like \"7*\"",
     "principal in Tenant::\"bank\" || resource in ResourceType::\"booking\"",
     "context.tenant == \"bank\" && context.action.name == \"book\"",
+    "context.quota.daily == \"out\"",
+    "context.quota[\"a \\\"b\\\"\"] == \"low\" && context.detect.pii",
+    "context.quota.daily == context.quota.weekly",
+    "[\"low\", \"out\"].contains(context.quota.weekly)",
 ];
 const VERDICTS: [&str; 5] = ["allow", "restrict", "escalate", "block", "terminate"];
 
@@ -371,6 +414,8 @@ struct Facts {
     numbers: [u64; 5],
     detections: Vec<DetectionV1>,
     flags: (bool, bool),
+    /// As many as a caller gives, which may be fewer or more than the bundle names.
+    bands: Vec<Band>,
 }
 
 impl Facts {
@@ -399,6 +444,7 @@ impl Facts {
             tokens,
             privileged,
             automated,
+            bands: &self.bands,
         }
     }
 }
@@ -418,14 +464,17 @@ fn facts() -> impl Strategy<Value = Facts> {
     let detection = (0u8..20, 0u16..1001).prop_map(|(detector, severity)| DetectionV1 { detector, severity });
     let numbers = proptest::array::uniform5(prop_oneof![Just(0u64), Just(7), Just(101), Just(u64::MAX)]);
     let kind = proptest::sample::select(ActionKind::ALL);
-    (texts, kind, 0..4usize, numbers, proptest::collection::vec(detection, 0..4), any::<(bool, bool)>()).prop_map(
-        |((a, b, c, d, e, f, g, h), kind, status, numbers, detections, flags)| Facts {
+    let bands = proptest::collection::vec(proptest::sample::select(&Band::ALL[..]), 0..5);
+    let found = proptest::collection::vec(detection, 0..4);
+    (texts, kind, 0..4usize, numbers, found, any::<(bool, bool)>(), bands).prop_map(
+        |((a, b, c, d, e, f, g, h), kind, status, numbers, detections, flags, bands)| Facts {
             texts: [a, b, c, d, e, f, g, h],
             kind,
             status,
             numbers,
             detections,
             flags,
+            bands,
         },
     )
 }
@@ -445,6 +494,16 @@ proptest! {
             let naive = bundle.compute(&input, Reads::EVERYTHING, &mut std::iter::once(&whole));
             prop_assert_eq!(bundle.evaluate(&input), naive, "{}\n{:?}", text, input);
         }
+    }
+
+    #[test]
+    fn any_printable_name_of_a_limit_can_be_read(name in "[ -~]{1,24}|[\"'\\\\*{}]{1,12}") {
+        let quoted = name.escape_debug().to_string();
+        let text = format!("@id(\"n\") forbid(principal, action, resource) when {{ context.quota[\"{quoted}\"] == \"out\" }};");
+        let bundle = bundle(&text);
+        prop_assert_eq!(bundle.limits_named(), std::slice::from_ref(&name));
+        let result = bundle.evaluate(&PolicyInput { bands: &[Band::Out], ..input() });
+        prop_assert_eq!(result.rules.contains(&rule_hash("n")), true);
     }
 
     #[test]

@@ -69,6 +69,7 @@ impl Runner for Script {
             "grant" | "take" | "return" => self.lease(&command.name, &mut words)?,
             "agent" => view(&self.bench.ledger.agent_view(&actor("t", words.next()?))),
             "usage" => self.usage(&mut words)?,
+            "band" => self.band(&mut words)?,
             "state" => self.state(),
             name => {
                 let fact = fact(name, &mut words)?;
@@ -226,6 +227,18 @@ impl Script {
     fn usage(&self, words: &mut Words<'_>) -> Result<String, Failure> {
         let usage = self.bench.ledger.usage(&subject(words.next()?), self.bench.now_ns);
         Ok(usage.iter().map(quota).collect())
+    }
+
+    fn band(&self, words: &mut Words<'_>) -> Result<String, Failure> {
+        let (agent, number) = (words.next()?, words.next()?.parse()?);
+        let mut costs = Vec::new();
+        for unit in ["requests", "tokens"] {
+            if let Some(amount) = words.key(unit) {
+                costs.push(CostV1 { unit: id(unit), amount: amount.parse()?, is_reserved: false });
+            }
+        }
+        let band = self.bench.ledger.band(LimitNumber(number), &subject(agent), &costs, self.bench.now_ns);
+        Ok(band.as_str().to_owned())
     }
 
     fn state(&self) -> String {
