@@ -4,7 +4,7 @@
 
 use nethical_governance::command::EvaluationV1;
 use nethical_governance::outcome::RiskTier;
-use nethical_governance::policy::AgentFacts;
+use nethical_governance::policy::{AgentFacts, Bundle};
 use nethical_governance::quota::band::Band;
 use nethical_protocol::action::Action;
 use nethical_protocol::control::HoldSpec;
@@ -43,8 +43,24 @@ pub struct SeenV1 {
     pub tier: RiskTier,
     /// Raised by every change of state.
     pub epoch: u64,
-    /// The room under each limit that the bundle that decided or the shadow names, by id.
+    /// The room under each limit that a bundle in force, the canary or the shadow names, by id.
     pub bands: Vec<(String, Band)>,
+}
+
+impl SeenV1 {
+    /// The first limit that a bundle names and that nobody looked at then.
+    pub fn lacks<'b>(&self, bundle: &'b Bundle) -> Option<&'b String> {
+        bundle.limits_named().iter().find(|limit| self.band(limit).is_none())
+    }
+
+    /// The room under the limits that a bundle names, in its order.
+    pub fn bands_for(&self, bundle: &Bundle) -> Vec<Band> {
+        bundle.limits_named().iter().map(|limit| self.band(limit).unwrap_or_default()).collect()
+    }
+
+    fn band(&self, limit: &str) -> Option<Band> {
+        self.bands.iter().find(|(named, _)| named == limit).map(|(_, band)| *band)
+    }
 }
 
 impl From<&SeenV1> for AgentFacts {

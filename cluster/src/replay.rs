@@ -11,13 +11,12 @@ use nethical_audit::body;
 use nethical_audit::leaf::codec::FLAG_CANARY;
 use nethical_audit::leaf::{DecisionLeaf, LeafEvent, LeafV1};
 use nethical_governance::policy::{AgentFacts, Bundle};
-use nethical_governance::quota::band::Band;
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, GroupId, KeyedId, LogId};
 
 use crate::api::{Flip, Lacking, ReplayPage, ReplayQuery};
-use crate::body::{BodyV1, SeenV1};
+use crate::body::BodyV1;
 use crate::control::view::{ControlView, Tenant};
 use crate::node::Core;
 
@@ -142,7 +141,10 @@ impl Page {
         let BodyV1::Decision { action, evaluation, seen, .. } = BodyV1::from_bytes(&plaintext)? else {
             return Err("the body holds no action".to_owned());
         };
-        let bands = self.bands(&seen)?;
+        if let Some(limit) = seen.lacks(&self.bundle) {
+            return Err(format!("the room under limit {limit} was not recorded: no bundle named it then"));
+        }
+        let bands = seen.bands_for(&self.bundle);
         let said = self.bundle.judge(&action, &evaluation, AgentFacts::from(&seen), &bands);
         let recorded = evaluation.verdict.0;
         if said.verdict == recorded {
@@ -162,14 +164,6 @@ impl Page {
             rules: said.rules.iter().filter_map(named).collect(),
             decided: Verdict::ALL.get(usize::from(found.verdict)).copied().unwrap_or(Verdict::Block),
         }))
-    }
-
-    /// The room under the limits that the candidate names, where it was recorded.
-    fn bands(&self, seen: &SeenV1) -> Result<Vec<Band>, String> {
-        let recorded = |limit: &String| seen.bands.iter().find(|(named, _)| named == limit).map(|(_, band)| *band);
-        let missing = |limit| format!("the room under limit {limit} was not recorded: no bundle named it then");
-        let named = self.bundle.limits_named().iter();
-        named.map(|limit| recorded(limit).ok_or_else(|| missing(limit))).collect()
     }
 
     fn tenant(&mut self, id: KeyedId) -> Option<Arc<Tenant>> {

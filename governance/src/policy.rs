@@ -33,6 +33,8 @@ mod text;
 #[cfg(test)]
 mod measured;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

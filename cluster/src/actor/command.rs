@@ -4,7 +4,7 @@
 //! and apply refuses the command as stale where that has changed. The room under limits is a hint and is not named: apply
 //! judges limits itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use nethical_audit::body;
@@ -51,29 +51,23 @@ impl Builder {
         // A canary that stands in the shadow as well has nothing to be compared with where it decides itself.
         let candidate = view.shadow().filter(|candidate| candidate.digest() != bundle.digest());
         let room = Room { lead, view: &view, tenant: &tenant.spec.tenant, subject: &subject, costs: &costs };
-        let (bands, candidate_bands) = (room.under(&bundle), candidate.map(|candidate| room.under(candidate)));
+        // The other bundle of the revision too, so that either can be held against what the other one decided.
+        let other = view.bundle_at(policy.revision, !by_canary);
+        let bands = room.under([Some(&bundle), other.as_ref(), candidate].into_iter().flatten());
         let (agent_version, facts) = {
             let machine = lead.machine().lock();
             (machine.ledger.agent_version(&actor), machine.ledger.agent_view(&actor))
         };
         let agent_version = if buggify!("actor.stale-version") { [0; 8] } else { agent_version };
-        let seen = AgentFacts { status: facts.status, tier: facts.tier, epoch: facts.epoch };
+        let seen = SeenV1 { status: facts.status, tier: facts.tier, epoch: facts.epoch, bands };
+        let facts = AgentFacts::from(&seen);
         let detectors = &lead.shared().world.prepared.detectors;
-        let evaluated = evaluate_action(detectors, &bundle, action, seen, &bands);
+        let evaluated = evaluate_action(detectors, &bundle, action, facts, &seen.bands_for(&bundle));
         count_memo(evaluated.remembered);
         let evaluation = evaluated.evaluation;
-        let cast =
-            |(candidate, bands): (&Arc<Bundle>, &Vec<Band>)| shadow::cast(candidate, action, &evaluation, seen, bands);
-        let shadow = candidate.zip(candidate_bands.as_ref()).map(cast);
+        let cast = |named: &Arc<Bundle>| shadow::cast(named, action, &evaluation, facts, &seen.bands_for(named));
+        let shadow = candidate.map(cast);
         let counted = Counted::of(&policy, by_canary, &evaluation, shadow.as_ref());
-        let seen = SeenV1 {
-            status: seen.status,
-            tier: seen.tier,
-            epoch: seen.epoch,
-            bands: recorded(
-                [(&*bundle, Some(bands))].into_iter().chain(candidate.map(|named| (&**named, candidate_bands))),
-            ),
-        };
         let plaintext = sealed_words(action, &evaluation, seen, shadow);
         let command_id = lead.shared().command_id();
         let (body, body_commitment) = body::seal(&tenant.keys, TENANT_KEY_ID, &command_id, &plaintext);
@@ -168,24 +162,18 @@ struct Room<'a> {
 }
 
 impl Room<'_> {
-    /// The room under each limit that a bundle names. Most name none, and cost nothing.
-    fn under(&self, bundle: &Bundle) -> Vec<Band> {
-        if bundle.limits_named().is_empty() {
+    /// The room under each limit that any of the bundles names, by id. Most name none, and cost nothing.
+    fn under<'b>(&self, bundles: impl Iterator<Item = &'b Arc<Bundle>>) -> Vec<(String, Band)> {
+        let named: BTreeSet<&String> = bundles.flat_map(|bundle| bundle.limits_named()).collect();
+        if named.is_empty() {
             return Vec::new();
         }
         let now_ns = self.lead.shared().world.clock.wall_ns();
         let machine = self.lead.machine().lock();
-        let band = |number| machine.ledger.band(number, self.subject, self.costs, now_ns);
-        let numbers = bundle.limits_named().iter().map(|limit| self.view.limit_number(self.tenant, limit));
-        numbers.map(|number| number.map_or(Band::None, band)).collect()
+        let look = |number| machine.ledger.band(number, self.subject, self.costs, now_ns);
+        let band = |limit: &str| self.view.limit_number(self.tenant, limit).map_or(Band::None, look);
+        named.into_iter().map(|limit| (limit.clone(), band(limit))).collect()
     }
-}
-
-/// The room under every limit that was looked at, each once.
-fn recorded<'a>(looked_at: impl Iterator<Item = (&'a Bundle, Option<Vec<Band>>)>) -> Vec<(String, Band)> {
-    let each =
-        looked_at.flat_map(|(bundle, bands)| bundle.limits_named().iter().cloned().zip(bands.unwrap_or_default()));
-    each.collect::<BTreeMap<_, _>>().into_iter().collect()
 }
 
 fn count_memo(remembered: bool) {
