@@ -207,6 +207,17 @@ pub enum OrderKind {
     },
 }
 
+impl OrderKind {
+    /// A change of policy for all agents or a canary; the time says which of the two, so that the dice of a seed fall as
+    /// they did before there were canaries.
+    pub fn of_policy(strict: bool, at_ms: u64) -> Self {
+        match at_ms % 2 {
+            0 => Self::Policy { strict },
+            _ => Self::Canary { percent: if strict { (at_ms % 100) as u8 + 1 } else { 0 } },
+        }
+    }
+}
+
 impl Plan {
     /// All nodes.
     pub fn nodes(&self) -> Vec<NodeId> {

@@ -200,11 +200,7 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
             3 => OrderKind::Pace { rate: dice.random_range(1..=pace.0), burst: dice.random_range(1..=pace.1) },
             6..8 => OrderKind::Stop { for_ms: dice.random_range(1_000..6_000), lapses: dice.random_bool(0.5) },
             4 => OrderKind::Purse { cap: dice.random_range(1..=purse) },
-            // Which of the two follows from the time, so that the dice fall as before there were canaries.
-            _ => match (dice.random_bool(0.5), at_ms % 2) {
-                (strict, 0) => OrderKind::Policy { strict },
-                (begins, _) => OrderKind::Canary { percent: if begins { (at_ms % 100) as u8 + 1 } else { 0 } },
-            },
+            _ => OrderKind::of_policy(dice.random_bool(0.5), at_ms),
         };
         orders.push(Order { at_ms, order });
     }
