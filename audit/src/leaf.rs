@@ -86,7 +86,7 @@ pub struct DecisionLeaf {
     pub resource: KeyedId,
     /// Position in `ActionKind::ALL`.
     pub action_kind: u8,
-    /// Control revision of the policy in force.
+    /// Control revision of the policy in force, its canary included.
     pub policy_rev: u64,
     /// Control revision that the group had applied.
     pub control_rev: u64,
@@ -98,7 +98,8 @@ pub struct DecisionLeaf {
     pub status: u8,
     /// The agent's epoch afterwards.
     pub epoch: u64,
-    /// Bit 0 privileged, bit 1 automated; bit 2 is set by `encode` ([`codec::FLAG_QUOTA_CUT`]).
+    /// Bit 0 privileged, bit 1 automated, bit 3 the canary decided ([`codec::FLAG_CANARY`]); bit 2 is set by `encode`
+    /// ([`codec::FLAG_QUOTA_CUT`]).
     pub flags: u8,
     /// Risk, 0..1000.
     pub risk: u16,

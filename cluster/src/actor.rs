@@ -20,13 +20,13 @@ use nethical_protocol::ids::{DecisionId, Slot};
 use nethical_protocol::limits::STALE_RETRIES_MAX;
 use nethical_protocol::sometimes;
 
+use crate::actor::command::Counted;
 use crate::apply::{AppliedCommand, AppliedEntry};
 use crate::control::view::Tenant;
 use crate::lead::Lead;
 use crate::propose::{Fate, Proposal};
 use crate::repeats::{self, Denials};
 use crate::replicate::group::ProposeError;
-use crate::shadow::Pair;
 
 pub mod command;
 
@@ -124,14 +124,14 @@ impl AgentState {
             return ask.settle(Settled::Problem(problem));
         }
         let asked = self.lead.now();
-        let (command, shadow) = match self.builder.build(&self.lead, &ask) {
+        let (command, counted) = match self.builder.build(&self.lead, &ask) {
             Ok(built) => built,
             Err(problem) => return ask.settle(Settled::Problem(problem)),
         };
         let (lead, denials) = (self.lead.clone(), self.denials.clone());
         // The ask travels with the proposal and comes back to this actor if the evaluation was stale.
         let done = move |fate: Fate| {
-            note(&lead, shadow, &fate);
+            note(&lead, counted, &fate);
             remember(&lead, &denials, asked, &fate);
             land(&lead, myself, ask, fate);
         };
@@ -162,12 +162,12 @@ fn remember(lead: &Lead, denials: &Denials, asked: Duration, fate: &Fate) {
     denials.note(&record.leaf, DecisionId { log, leaf_index: record.leaf.leaf_index }, version, asked);
 }
 
-/// Counts what the candidate in the shadow said of an action that was decided now, not of a repeat.
-fn note(lead: &Lead, shadow: Option<Pair>, fate: &Fate) {
-    if let (Some(pair), Ok((entry, at))) = (shadow, fate)
-        && matches!(entry.results[*at].outcome, OutcomeV1::Decided(_))
-    {
-        lead.shared().shadow.note(pair);
+/// Counts who said what of an action that was decided now, not of a repeat.
+fn note(lead: &Lead, counted: Counted, fate: &Fate) {
+    let Ok((entry, at)) = fate else { return };
+    if matches!(entry.results[*at].outcome, OutcomeV1::Decided(_)) {
+        counted.shadow.into_iter().for_each(|pair| lead.shared().shadow.note(pair));
+        counted.canary.into_iter().for_each(|judged| lead.shared().canary.note(judged));
     }
 }
 

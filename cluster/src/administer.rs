@@ -225,7 +225,14 @@ pub fn report(core: &Core) -> NodeReportV1 {
         groups.push(group_report(&replica.group, leaves));
     }
     let (node, pid) = (core.shared.options.node.0, core.shared.options.pid);
-    NodeReportV1 { node, pid, ready: core.is_ready(), groups, shadow: core.shared.shadow.report() }
+    NodeReportV1 {
+        node,
+        pid,
+        ready: core.is_ready(),
+        groups,
+        shadow: core.shared.shadow.report(),
+        canary: core.shared.canary.report(),
+    }
 }
 
 fn group_report<M: Machine>(group: &Group<M>, leaves: u64) -> GroupReportV1 {

@@ -3,9 +3,13 @@
 //! First executions and replays of recorded outcomes are answered from the same leaf, so both say the same. Numbers
 //! become words here, with the names that this node knows; what it does not know is shown as a number.
 
+use std::sync::Arc;
+
+use nethical_audit::leaf::codec::FLAG_CANARY;
 use nethical_audit::leaf::{DecisionLeaf, LeafV1, ReservationLeaf, reason};
 use nethical_governance::detect;
 use nethical_governance::outcome::{EndV1, RiskTier};
+use nethical_governance::policy::Bundle;
 use nethical_protocol::control::LimitMode;
 use nethical_protocol::decision::{
     AgentStatus, AgentSummary, AuditPosition, Decision, Obligation, QuotaState, Reason, Reservation, Revision, Risk,
@@ -54,10 +58,7 @@ pub fn decision_of(
         reservation: (recorded.reserve_ttl_s > 0 && verdict.is_allowed()).then(|| Reservation {
             expires_at_ns: leaf.now_ns.saturating_add(u64::from(recorded.reserve_ttl_s).saturating_mul(1_000_000_000)),
         }),
-        revision: Revision {
-            policy: ControlRevision(recorded.policy_rev),
-            state: ControlRevision(recorded.control_rev),
-        },
+        revision: revision(view, recorded),
         decided_at_ns: leaf.now_ns,
         degraded: false,
         replayed: wish.replayed,
@@ -88,9 +89,24 @@ pub fn settlement_of(
     }
 }
 
+/// The bundle that decided, where this node still knows it.
+fn bundle_of(view: &ControlView, recorded: &DecisionLeaf) -> Option<Arc<Bundle>> {
+    view.bundle_at(ControlRevision(recorded.policy_rev), is_canary(recorded))
+}
+
+fn is_canary(recorded: &DecisionLeaf) -> bool {
+    recorded.flags & FLAG_CANARY != 0
+}
+
+fn revision(view: &ControlView, recorded: &DecisionLeaf) -> Revision {
+    let bundle = bundle_of(view, recorded).map(|bundle| hex::encode(bundle.digest())).unwrap_or_default();
+    let (policy, state) = (ControlRevision(recorded.policy_rev), ControlRevision(recorded.control_rev));
+    Revision { policy, state, bundle, canary: is_canary(recorded) }
+}
+
 fn obligations(view: &ControlView, recorded: &DecisionLeaf) -> Vec<Obligation> {
-    let Some(bundle) = view.bundle_at(ControlRevision(recorded.policy_rev)) else { return Vec::new() };
-    let mut ids: Vec<std::sync::Arc<str>> =
+    let Some(bundle) = bundle_of(view, recorded) else { return Vec::new() };
+    let mut ids: Vec<Arc<str>> =
         recorded.rules.iter().filter_map(|rule| bundle.describe(*rule)).flat_map(|rule| rule.obligations).collect();
     ids.sort();
     ids.dedup();
@@ -138,7 +154,7 @@ fn reason_words(view: &ControlView, recorded: &DecisionLeaf, (kind, number): (u8
 }
 
 fn policy_words(view: &ControlView, recorded: &DecisionLeaf) -> String {
-    let bundle = view.bundle_at(ControlRevision(recorded.policy_rev));
+    let bundle = bundle_of(view, recorded);
     let words = recorded.rules.iter().map(|rule| match bundle.as_ref().and_then(|bundle| bundle.describe(*rule)) {
         Some(text) => text.sentence(),
         None => format!("rule {}", hex::encode(rule)),

@@ -47,15 +47,17 @@ pub trait Governor: Send + Sync + 'static {
     fn policies(&self) -> Answer<'_, PolicyList>;
     /// A kept bundle; its revision is the one that stored it.
     fn kept_policy(&self, digest: [u8; 32]) -> Answer<'_, PolicyView>;
-    /// Puts a kept bundle in force.
+    /// Puts a kept bundle in force, for all agents: a canary is promoted or ends.
     fn activate_policy(&self, digest: [u8; 32]) -> Answer<'_, ControlAck>;
-    /// Puts the bundle in force that was in force before.
+    /// Lets a kept bundle decide for so many agents of a hundred, beside the one in force.
+    fn canary_policy(&self, digest: [u8; 32], percent: u8) -> Answer<'_, ControlAck>;
+    /// Ends the canary; where there is none, puts the bundle in force that was in force before.
     fn rollback_policy(&self) -> Answer<'_, ControlAck>;
     /// Evaluates a kept bundle beside the one in force, or none.
     fn shadow_policy(&self, digest: Option<[u8; 32]>) -> Answer<'_, ControlAck>;
     /// One page of recorded decisions, each judged again by a candidate. Changes nothing.
     fn replay_policy(&self, query: ReplayQuery, text: String) -> Answer<'_, ReplayPage>;
-    /// Lets a bundle go that is neither in force nor the one before nor the shadow.
+    /// Lets a bundle go that is neither in force nor the one before nor the canary nor the shadow.
     fn remove_policy(&self, digest: [u8; 32]) -> Answer<'_, ControlAck>;
     /// Places a hold-order.
     fn place_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView>;
@@ -105,6 +107,50 @@ pub struct PolicyView {
     pub policies: usize,
     /// The bundle.
     pub text: String,
+    /// The candidate that decides for some agents beside it; absent where there is none, and for kept bundles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryView>,
+}
+
+/// A canary and what it has decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryView {
+    /// The candidate.
+    pub digest: String,
+    /// Agents of a hundred for which it decides.
+    pub percent: u8,
+    /// The control revision that gave it that share.
+    pub since: u64,
+    /// Decisions of the bundle in force beside it. Counted by nodes that answered now, since each of them started and since
+    /// the two stand beside each other: a lower bound.
+    pub by_active: VerdictCounts,
+    /// Decisions of the canary, counted alike.
+    pub by_canary: VerdictCounts,
+}
+
+/// Decisions by policy's verdict.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictCounts {
+    /// All of them.
+    pub decisions: u64,
+    /// Of those, with this verdict.
+    pub allow: u64,
+    /// And with this one.
+    pub restrict: u64,
+    /// And with this one.
+    pub escalate: u64,
+    /// And with this one.
+    pub block: u64,
+    /// And with this one.
+    pub terminate: u64,
+}
+
+impl VerdictCounts {
+    /// In order of severity.
+    pub fn of(counts: [u64; 5]) -> Self {
+        let [allow, restrict, escalate, block, terminate] = counts;
+        Self { decisions: counts.iter().sum(), allow, restrict, escalate, block, terminate }
+    }
 }
 
 /// A bundle that was stored.
@@ -119,7 +165,7 @@ pub struct StoredPolicy {
 /// All bundles of the zone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyList {
-    /// The one in force first, then the shadow, the one before, and the others, each sort newest first.
+    /// The one in force first, then the canary, the shadow, the one before, and the others, each sort newest first.
     pub bundles: Vec<KeptPolicy>,
     /// How the shadow compares with the bundle in force; absent where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,9 +205,9 @@ pub struct KeptPolicy {
     pub rules: usize,
     /// Bytes of the text.
     pub bytes: usize,
-    /// `active`, `shadow`, `previous` or `stored`.
+    /// `active`, `canary`, `shadow`, `previous` or `stored`.
     pub state: String,
-    /// The control revision that made it active or the shadow; of others the one that stored it.
+    /// The control revision that made it active, the canary with its share, or the shadow; of others the one that stored it.
     pub since: u64,
 }
 
@@ -216,6 +262,9 @@ pub struct Flip {
     pub action: String,
     /// The control revision of the policy in force then.
     pub policy: u64,
+    /// True where that revision's canary decided.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub canary: bool,
     /// What policy said then.
     pub recorded: Verdict,
     /// What the candidate says.

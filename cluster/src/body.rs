@@ -4,7 +4,8 @@
 
 use nethical_governance::command::EvaluationV1;
 use nethical_governance::outcome::RiskTier;
-use nethical_governance::policy::AgentFacts;
+use nethical_governance::policy::{AgentFacts, Bundle};
+use nethical_governance::quota::band::Band;
 use nethical_protocol::action::Action;
 use nethical_protocol::control::HoldSpec;
 use nethical_protocol::decision::{AgentStatus, Verdict};
@@ -33,8 +34,8 @@ pub enum BodyV1 {
     Hold(HoldSpec),
 }
 
-/// What policy could see of an agent when its action was evaluated.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+/// What policy could see of an agent and its limits when its action was evaluated.
+#[derive(Debug, Clone, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct SeenV1 {
     /// Where it stood.
     pub status: AgentStatus,
@@ -42,10 +43,28 @@ pub struct SeenV1 {
     pub tier: RiskTier,
     /// Raised by every change of state.
     pub epoch: u64,
+    /// The room under each limit that a bundle in force, the canary or the shadow names, by id.
+    pub bands: Vec<(String, Band)>,
 }
 
-impl From<SeenV1> for AgentFacts {
-    fn from(seen: SeenV1) -> Self {
+impl SeenV1 {
+    /// The first limit that a bundle names and that nobody looked at then.
+    pub fn lacks<'b>(&self, bundle: &'b Bundle) -> Option<&'b String> {
+        bundle.limits_named().iter().find(|limit| self.band(limit).is_none())
+    }
+
+    /// The room under the limits that a bundle names, in its order.
+    pub fn bands_for(&self, bundle: &Bundle) -> Vec<Band> {
+        bundle.limits_named().iter().map(|limit| self.band(limit).unwrap_or_default()).collect()
+    }
+
+    fn band(&self, limit: &str) -> Option<Band> {
+        self.bands.iter().find(|(named, _)| named == limit).map(|(_, band)| *band)
+    }
+}
+
+impl From<&SeenV1> for AgentFacts {
+    fn from(seen: &SeenV1) -> Self {
         Self { status: seen.status, tier: seen.tier, epoch: seen.epoch }
     }
 }
@@ -128,7 +147,8 @@ mod tests {
             cost: Vec::new(),
             explain: false,
         };
-        let seen = SeenV1 { status: AgentStatus::Restricted, tier: RiskTier::High, epoch: 7 };
+        let bands = vec![("daily".to_owned(), Band::Low)];
+        let seen = SeenV1 { status: AgentStatus::Restricted, tier: RiskTier::High, epoch: 7, bands };
         let shadow = ShadowV1 { digest: [1; 32], verdict: Verdict::Escalate, rules: vec![[2; 8]] };
         let body = BodyV1::Decision { action, evaluation: EvaluationV1::default(), seen, shadow: Some(shadow) };
         assert_eq!(BodyV1::from_bytes(&body.to_bytes()), Ok(body.clone()));

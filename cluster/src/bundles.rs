@@ -3,17 +3,19 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use nethical_governance::canary::Canary;
 use nethical_governance::policy::rule_count;
 use nethical_protocol::decision::Verdict;
-use nethical_protocol::error::Problem;
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::ControlRevision;
 
-use crate::api::{Agreement, KeptPolicy, PolicyList, PolicyView, VerdictPair};
+use crate::api::{Agreement, CanaryView, KeptPolicy, PolicyList, PolicyView, VerdictCounts, VerdictPair};
 use crate::control::bundles::{BundleDigest, Kept};
 use crate::control::view::ControlView;
 use crate::message::NodeReportV1;
 
 /// In what order bundles are listed.
-const STATES: [&str; 4] = ["active", "shadow", "previous", "stored"];
+const STATES: [&str; 5] = ["active", "canary", "shadow", "previous", "stored"];
 
 /// All kept bundles.
 pub fn list(view: &ControlView, reports: &[NodeReportV1]) -> PolicyList {
@@ -49,7 +51,37 @@ pub fn kept(view: &ControlView, digest: &BundleDigest) -> Result<PolicyView, Pro
     view.store().check_kept(digest)?;
     let kept = view.store().get(digest).cloned().unwrap_or_default();
     let (policies, text) = (rule_count(&kept.text), kept.text.to_string());
-    Ok(PolicyView { revision: kept.stored.0, digest: hex::encode(digest), policies, text })
+    Ok(PolicyView { revision: kept.stored.0, digest: hex::encode(digest), policies, text, canary: None })
+}
+
+/// The bundle in force with its text, and the canary beside it.
+pub fn in_force(view: &ControlView, reports: &[NodeReportV1]) -> Result<PolicyView, Problem> {
+    let missing = || Problem::new(Code::NotReady, "no policy is in force yet").retry_after_ms(500);
+    let (revision, bundle) = view.policy().ok_or_else(missing)?;
+    let (policies, text) = (bundle.policy_count(), view.policy_text().to_owned());
+    let canary = view.store().canary().map(|canary| canary_view(bundle.digest(), canary, reports));
+    Ok(PolicyView { revision: revision.0, digest: hex::encode(bundle.digest()), policies, text, canary })
+}
+
+/// What all nodes have counted of the canary and of the bundle in force beside it.
+fn canary_view(
+    active: BundleDigest,
+    (canary, since): (Canary, ControlRevision),
+    reports: &[NodeReportV1],
+) -> CanaryView {
+    let counted = reports.iter().filter_map(|report| report.canary.as_ref());
+    let (mut by_active, mut by_canary) = ([0; 5], [0; 5]);
+    for counts in counted.filter(|counts| (counts.active, counts.canary) == (active, canary.digest)) {
+        (0..5).for_each(|verdict| by_active[verdict] += counts.by_active[verdict]);
+        (0..5).for_each(|verdict| by_canary[verdict] += counts.by_canary[verdict]);
+    }
+    CanaryView {
+        digest: hex::encode(canary.digest),
+        percent: canary.percent,
+        since: since.0,
+        by_active: VerdictCounts::of(by_active),
+        by_canary: VerdictCounts::of(by_canary),
+    }
 }
 
 #[cfg(test)]
@@ -63,7 +95,7 @@ mod tests {
             let pair = |enforced, shadow| PairV1 { enforced, shadow, count };
             let pairs = vec![pair(Verdict::Allow, Verdict::Allow), pair(Verdict::Allow, Verdict::Block)];
             let shadow = Some(ShadowReportV1 { digest: [digest; 32], pairs });
-            NodeReportV1 { node: 1, pid: 1, ready: true, groups: Vec::new(), shadow }
+            NodeReportV1 { node: 1, pid: 1, ready: true, groups: Vec::new(), shadow, canary: None }
         };
         let found = agreement([1; 32], &[report(1, 2), report(1, 3), report(2, 100)]);
         assert_eq!((found.decisions, found.agreed, found.pairs.len()), (10, 5, 2));

@@ -84,6 +84,15 @@ pub enum EventV1 {
         /// Which.
         digest: Option<[u8; 32]>,
     },
+    /// A kept bundle decides for a share of agents, beside the one in force.
+    CanarySet {
+        /// Which.
+        digest: [u8; 32],
+        /// Agents of a hundred, 1 to 100.
+        percent: u8,
+    },
+    /// The bundle in force decides for all agents again.
+    CanaryEnded,
 }
 
 impl EventV1 {
@@ -163,7 +172,7 @@ pub enum AskV1 {
         /// Which.
         digest: [u8; 32],
     },
-    /// Put the bundle in force that was in force before.
+    /// End the canary; where there is none, put the bundle in force that was in force before.
     RollbackPolicy,
     /// Let a bundle go.
     RemoveBundle {
@@ -174,6 +183,13 @@ pub enum AskV1 {
     ShadowPolicy {
         /// Which.
         digest: Option<[u8; 32]>,
+    },
+    /// Let a kept bundle decide for a share of agents.
+    CanaryBundle {
+        /// Which.
+        digest: [u8; 32],
+        /// Agents of a hundred, 1 to 100.
+        percent: u8,
     },
 }
 

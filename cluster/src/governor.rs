@@ -239,11 +239,8 @@ impl Governor for NodeGovernor {
     fn policy(&self) -> Answer<'_, PolicyView> {
         let view = self.core.shared.view();
         async move {
-            let missing = || Problem::new(Code::NotReady, "no policy is in force yet").retry_after_ms(500);
-            let (revision, bundle) = view.policy().ok_or_else(missing)?;
-            let digest = hex::encode(bundle.digest());
-            let (policies, text) = (bundle.policy_count(), view.policy_text().to_owned());
-            Ok(PolicyView { revision: revision.0, digest, policies, text })
+            let reports = if view.store().canary().is_some() { self.reports().await } else { Vec::new() };
+            bundles::in_force(&view, &reports)
         }
         .boxed()
     }
@@ -273,6 +270,10 @@ impl Governor for NodeGovernor {
 
     fn activate_policy(&self, digest: [u8; 32]) -> Answer<'_, ControlAck> {
         self.change(ChangeRulesV1::ActivateBundle(digest)).boxed()
+    }
+
+    fn canary_policy(&self, digest: [u8; 32], percent: u8) -> Answer<'_, ControlAck> {
+        self.change(ChangeRulesV1::CanaryBundle(digest, percent)).boxed()
     }
 
     fn rollback_policy(&self) -> Answer<'_, ControlAck> {

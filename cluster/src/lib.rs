@@ -20,6 +20,7 @@ pub mod administer;
 pub mod api;
 pub mod body;
 pub mod bundles;
+pub mod canary;
 pub mod contact;
 pub mod control;
 pub mod governor;

@@ -135,12 +135,14 @@ message! {
         StoreBundle(String),
         /// Put a kept bundle in force.
         ActivateBundle([u8; 32]),
-        /// Put the bundle in force that was in force before.
+        /// End the canary; where there is none, put the bundle in force that was in force before.
         RollbackPolicy,
         /// Let a bundle go.
         RemoveBundle([u8; 32]),
         /// Evaluate a kept bundle beside the one in force, or none.
         ShadowPolicy(Option<[u8; 32]>),
+        /// Let a kept bundle decide for so many agents of a hundred.
+        CanaryBundle([u8; 32], u8),
     }
 
     /// What became of it.
@@ -297,6 +299,20 @@ message! {
         pub groups: Vec<GroupReportV1>,
         /// What it has counted of the candidate in the shadow.
         pub shadow: Option<ShadowReportV1>,
+        /// What it has counted of the canary.
+        pub canary: Option<CanaryReportV1>,
+    }
+
+    /// What a canary and the bundle in force decided, on one node since it started.
+    struct CanaryReportV1 {
+        /// The bundle in force.
+        pub active: [u8; 32],
+        /// The canary.
+        pub canary: [u8; 32],
+        /// Decisions of the bundle in force by policy's verdict, in order of severity.
+        pub by_active: [u64; 5],
+        /// Decisions of the canary.
+        pub by_canary: [u64; 5],
     }
 
     /// How a candidate compares with the policy in force, on one node since it started.

@@ -1,15 +1,16 @@
 //! Recorded decisions before a candidate bundle: which policy verdicts would have been others.
 //!
 //! Everything comes from the sealed bodies: the action, what detectors found then, what policy could see of the agent. What
-//! a body does not give is said, never guessed. Holds, limits and risk are not replayed, since other verdicts would have
+//! a body does not give is said, never guessed. What a canary decided is a recorded verdict like any other, and named. Holds, limits and risk are not replayed, since other verdicts would have
 //! made other agents of them. Reads only; one page is bounded in leaves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nethical_audit::body;
+use nethical_audit::leaf::codec::FLAG_CANARY;
 use nethical_audit::leaf::{DecisionLeaf, LeafEvent, LeafV1};
-use nethical_governance::policy::Bundle;
+use nethical_governance::policy::{AgentFacts, Bundle};
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, GroupId, KeyedId, LogId};
@@ -140,7 +141,11 @@ impl Page {
         let BodyV1::Decision { action, evaluation, seen, .. } = BodyV1::from_bytes(&plaintext)? else {
             return Err("the body holds no action".to_owned());
         };
-        let said = self.bundle.judge(&action, &evaluation, seen.into());
+        if let Some(limit) = seen.lacks(&self.bundle) {
+            return Err(format!("the room under limit {limit} was not recorded: no bundle named it then"));
+        }
+        let bands = seen.bands_for(&self.bundle);
+        let said = self.bundle.judge(&action, &evaluation, AgentFacts::from(&seen), &bands);
         let recorded = evaluation.verdict.0;
         if said.verdict == recorded {
             return Ok(None);
@@ -153,6 +158,7 @@ impl Page {
             agent: action.agent,
             action: action.name,
             policy: found.policy_rev,
+            canary: found.flags & FLAG_CANARY != 0,
             recorded,
             candidate: said.verdict,
             rules: said.rules.iter().filter_map(named).collect(),

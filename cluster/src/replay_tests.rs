@@ -2,6 +2,7 @@
 
 use nethical_audit::keys::TenantKeys;
 use nethical_governance::command::{DetectionV1, EvaluationV1, VerdictWord};
+use nethical_governance::quota::band::Band;
 use nethical_protocol::action::{Action, ActionKind};
 use nethical_protocol::control::TenantSpec;
 
@@ -81,6 +82,22 @@ fn recorded_inputs_decide_and_nothing_else_does() {
     assert_eq!(flips, [(2, allow, Verdict::Escalate), (3, allow, block), (4, block, allow)]);
     assert_eq!(page.out.flips[0].rules, ["tier"]);
     assert!(!page.see(&cases[3].0, &cases[3].1, 3), "past the end");
+}
+
+#[test]
+fn the_room_under_limits_is_what_was_seen_then_and_what_nobody_looked_at_is_said() {
+    let (mut page, tenant) = page();
+    let text = r#"@id("p") permit(principal, action, resource);
+        @id("low") forbid(principal, action, resource) when { context.quota.daily == "low" };"#;
+    page.bundle = Arc::new(Bundle::parse(text).expect("it parses"));
+    let seen = |band| SeenV1 { bands: vec![("daily".into(), band), ("hourly".into(), Band::Low)], ..SeenV1::default() };
+    for (at_ns, seen) in [(1, seen(Band::Ok)), (2, seen(Band::Low)), (3, SeenV1::default())] {
+        let (leaf, sealed) = recorded(&tenant, evaluation(Verdict::Allow, vec![]), seen, at_ns);
+        assert!(page.see(&leaf, &sealed, 10));
+    }
+    let flips: Vec<_> = page.out.flips.iter().map(|flip| (flip.at_ns, flip.candidate)).collect();
+    assert_eq!((page.out.same, flips), (1, vec![(2, Verdict::Block)]));
+    assert!(page.out.lacking[0].why.contains("limit daily"), "{:?}", page.out.lacking);
 }
 
 #[test]

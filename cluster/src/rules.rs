@@ -193,6 +193,10 @@ fn complete(core: &Core, control: &Plain<ControlMachine>, ask: ChangeRulesV1) ->
             digest.map_or(Ok(()), |digest| check_kept(prepared, control, &digest))?;
             AskV1::ShadowPolicy { digest }
         }
+        ChangeRulesV1::CanaryBundle(digest, percent) => {
+            check_kept(prepared, control, &digest)?;
+            AskV1::CanaryBundle { digest, percent }
+        }
     })
 }
 

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use nethical_governance::command::EvaluationV1;
 use nethical_governance::policy::{AgentFacts, Bundle};
+use nethical_governance::quota::band::Band;
 use nethical_protocol::action::Action;
 use nethical_protocol::decision::Verdict;
 
@@ -16,8 +17,8 @@ use crate::message::{PairV1, ShadowReportV1};
 const VERDICTS: usize = Verdict::ALL.len();
 
 /// What a candidate says of an action that was evaluated under the policy in force.
-pub fn cast(candidate: &Bundle, action: &Action, evaluation: &EvaluationV1, seen: AgentFacts) -> ShadowV1 {
-    let said = candidate.judge(action, evaluation, seen);
+pub fn cast(candidate: &Bundle, action: &Action, found: &EvaluationV1, seen: AgentFacts, bands: &[Band]) -> ShadowV1 {
+    let said = candidate.judge(action, found, seen, bands);
     ShadowV1 { digest: candidate.digest(), verdict: said.verdict, rules: said.rules }
 }
 

@@ -12,6 +12,7 @@ use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, NodeId};
 use nethical_protocol::ring::RingNode;
 
+use crate::canary::CanaryCounts;
 use crate::contact::Contact;
 use crate::control::RevisedEventV1;
 use crate::control::view::{ControlView, ViewError};
@@ -67,6 +68,8 @@ pub struct Shared {
     pub shadow: ShadowCounts,
     /// Adds up what was let through.
     pub overshoot: Mutex<Overshoot>,
+    /// What a canary decides.
+    pub canary: CanaryCounts,
     process_random: u64,
     sealed_bodies: AtomicU64,
     /// The newest log time of all groups here. Read by the planted bug `apply-reads-other-group` alone.
@@ -92,6 +95,7 @@ impl Shared {
             contact: Contact::default(),
             shadow: ShadowCounts::default(),
             overshoot: Mutex::default(),
+            canary: CanaryCounts::default(),
             view: RwLock::new(Arc::new(ControlView::default())),
             revision: watch::channel(ControlRevision(0)).0,
         })

@@ -144,6 +144,8 @@ pub struct DecideV1 {
     pub reserve_ttl_s: u32,
     /// The policy revision that the evaluation was made under.
     pub policy_rev: ControlRevision,
+    /// The canary of that revision made it, not the bundle in force.
+    pub by_canary: bool,
     /// What policy could see of the agent ([`crate::ledger::Ledger::agent_version`]).
     pub agent_version: [u8; 8],
     /// What the actor found.

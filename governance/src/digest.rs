@@ -47,7 +47,13 @@ fn head(ledger: &Ledger) -> [u8; 32] {
     out.u64(u64::from(ledger.group)).u64(ledger.now_ns).u64(ledger.next_leaf).u64(ledger.control_rev.0);
     match ledger.policy {
         None => out.byte(0),
-        Some(policy) => out.byte(1).u64(policy.revision.0).bytes(&policy.digest),
+        Some(policy) => match policy.canary {
+            None => out.byte(1).u64(policy.revision.0).bytes(&policy.digest),
+            Some(canary) => {
+                let head = out.byte(2).u64(policy.revision.0).bytes(&policy.digest);
+                head.bytes(&canary.digest).byte(canary.percent)
+            }
+        },
     };
     out.u64(ledger.quota.leases.forgotten_ns);
     out.sweeps(ledger.swept_to, &ledger.quota).dedup(&ledger.dedup);

@@ -14,10 +14,12 @@ use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 use nethical_protocol::{probe, sometimes};
 
 use crate::agent::{AgentEntry, AgentFacts, AgentKey};
-use crate::command::{APPLY_VERSION, ActorKeys, CommandV1, EntryV1, HeaderV1, RequestKey};
+use crate::canary::Canary;
+use crate::command::{APPLY_VERSION, ActorKeys, CommandV1, CostV1, EntryV1, HeaderV1, RequestKey};
 use crate::dedup::{Dedup, DedupBounds};
 use crate::hold::ZoneHolds;
 use crate::outcome::{OutcomeV1, QuotaV1, SettledV1, Stale};
+use crate::quota::band::Band;
 use crate::quota::lease::{LeaseKey, Share};
 use crate::quota::table::Limit;
 use crate::quota::{Quota, Subject};
@@ -40,10 +42,24 @@ const FIRST_LEAF: u64 = 1;
 /// The policy bundle in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PolicyInForce {
-    /// The control revision that put it in force.
+    /// The control revision that put it in force, or changed its canary.
     pub revision: ControlRevision,
     /// SHA-256 of its text.
     pub digest: [u8; 32],
+    /// The candidate that decides for some agents in its place.
+    pub canary: Option<Canary>,
+}
+
+impl PolicyInForce {
+    /// True where the canary decides for an agent.
+    pub fn is_canary_for(&self, agent: KeyedId) -> bool {
+        self.canary.is_some_and(|canary| canary.takes(agent))
+    }
+
+    /// SHA-256 of the bundle that decides for an agent.
+    pub fn bundle_for(&self, agent: KeyedId) -> [u8; 32] {
+        self.canary.filter(|canary| canary.takes(agent)).map_or(self.digest, |canary| canary.digest)
+    }
 }
 
 /// What became of one command.
@@ -229,6 +245,11 @@ impl Ledger {
     /// A limit in force.
     pub fn limit(&self, number: LimitNumber) -> Option<&Limit> {
         self.quota.limits.get(number)
+    }
+
+    /// The room under a limit for an action, at `now_ns` or the log's time if later: what policy may see of quota.
+    pub fn band(&self, number: LimitNumber, subject: &Subject, costs: &[CostV1], now_ns: u64) -> Band {
+        self.quota.band(number, subject, costs, now_ns.max(self.now_ns))
     }
 
     /// This group's share of a leased limit.

@@ -6,6 +6,7 @@
 //! Nothing here performs an effect.
 
 pub mod agent;
+pub mod canary;
 pub mod command;
 pub mod dedup;
 pub mod detect;

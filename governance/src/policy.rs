@@ -14,6 +14,7 @@
 //! `Action::"tool_call"` and so on, the kind; resource `Tool::"<action name>"`, in `Resource::"<type>/<id>"` and
 //! `ResourceType::"<type>"` where the action touches a resource (write `resource in`, not `==`). The context is
 //! `policy/schema.cedarschema`: typed facts, never raw text, which is why results can be remembered by them.
+//! `context.quota` has one attribute for each limit that the bundle names, so its type is the bundle's own.
 //!
 //! Called by the agent's actor, before a command exists. Pure but for the memo, which shows only in speed.
 
@@ -32,6 +33,8 @@ mod text;
 #[cfg(test)]
 mod measured;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
@@ -49,6 +52,7 @@ pub use rule::{DEFAULT_DENY, RuleText, rule_hash};
 
 use crate::command::DetectionV1;
 use crate::outcome::RiskTier;
+use crate::quota::band::Band;
 use compose::compose;
 use memo::Memo;
 use reads::Reads;
@@ -116,6 +120,9 @@ pub struct PolicyInput<'a> {
     pub privileged: bool,
     /// Nobody watches the agent.
     pub automated: bool,
+    /// The room under each limit that the bundle names, in the order of [`Bundle::limits_named`]; what is left out counts as
+    /// [`Band::None`].
+    pub bands: &'a [Band],
 }
 
 /// What a bundle says about an action.
@@ -157,7 +164,7 @@ impl Bundle {
 
     /// As [`Bundle::parse`], and tells everything that is wrong, in order of line and column; at most 256 problems.
     pub fn check(text: &str) -> Result<Self, Vec<PolicyError>> {
-        let statements = read::read(text)?;
+        let (statements, limits) = read::read(text)?;
         let each = || statements.iter().map(|statement| &statement.policy);
         let rules: Vec<RuleText> = statements.iter().map(|statement| statement.rule.clone()).collect();
         Ok(Self {
@@ -168,13 +175,18 @@ impl Bundle {
             default_deny: RuleText::default_deny(),
             slices: Slices::new(each()),
             reads: Reads::of(each()),
-            vocabulary: Vocabulary::new(),
+            vocabulary: Vocabulary::new(limits),
             memo: Memo::new(),
         })
     }
 
     /// What the bundle says about an action.
     pub fn evaluate(&self, input: &PolicyInput<'_>) -> PolicyResult {
+        self.recall(input).0
+    }
+
+    /// As [`Bundle::evaluate`], and whether the result was remembered from the same facts.
+    fn recall(&self, input: &PolicyInput<'_>) -> (PolicyResult, bool) {
         let input = request::blanked(input, self.reads);
         self.memo.get_or(&request::key(&input), || self.compute(&input, self.reads, &mut self.slices.of(&input)))
     }
@@ -182,6 +194,11 @@ impl Bundle {
     /// True where a policy reads `context.action.amount`, so that the caller need not look for amounts otherwise.
     pub fn reads_amount(&self) -> bool {
         self.reads.any(Reads::AMOUNT)
+    }
+
+    /// The limits whose room policies read in `context.quota`, by id, sorted; at most `POLICY_BANDS_MAX`.
+    pub fn limits_named(&self) -> &[String] {
+        self.vocabulary.limits()
     }
 
     /// A rule of this bundle in words, [`DEFAULT_DENY`] included.

@@ -32,6 +32,7 @@ use crate::command::{ActorKeys, CostV1};
 use crate::outcome::{QuotaV1, ReasonV1, SettledQuotaV1};
 use crate::reservation::Hold;
 
+pub mod band;
 pub mod bucket;
 pub mod flow;
 #[cfg(test)]

@@ -23,6 +23,7 @@ use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
 use crate::agent::{AgentEntry, AgentHold, AgentKey};
+use crate::canary::Canary;
 use crate::command::CostV1;
 use crate::dedup::{DedupBounds, Record};
 use crate::ledger::{Ledger, PolicyInForce};
@@ -71,6 +72,8 @@ struct SnapshotV1 {
     next_leaf: u64,
     control_rev: ControlRevision,
     policy: Option<(ControlRevision, [u8; 32])>,
+    /// (digest, percent), beside the policy.
+    canary: Option<([u8; 32], u8)>,
     tenants: Vec<TenantFact>,
     /// With the revisions since which it counts and has its amounts.
     limits: Vec<(LimitFact, ControlRevision, ControlRevision)>,
@@ -196,6 +199,7 @@ impl Ledger {
             next_leaf: self.next_leaf,
             control_rev: self.control_rev,
             policy: self.policy.map(|policy| (policy.revision, policy.digest)),
+            canary: self.policy.and_then(|policy| policy.canary).map(|canary| (canary.digest, canary.percent)),
             tenants: self.tenants.iter().map(|(id, at)| TenantFact { tenant: *id, placement: *at }).collect(),
             limits: self.quota.limits.iter().map(limit_record).collect(),
             holds: self.holds.iter().filter(|_| !probe::planted("holds-not-in-snapshot")).cloned().collect(),
@@ -240,7 +244,8 @@ impl Ledger {
         ledger.now_ns = record.now_ns;
         ledger.next_leaf = record.next_leaf;
         ledger.control_rev = record.control_rev;
-        ledger.policy = record.policy.map(|(revision, digest)| PolicyInForce { revision, digest });
+        let canary = record.canary.map(|(digest, percent)| Canary { digest, percent });
+        ledger.policy = record.policy.map(|(revision, digest)| PolicyInForce { revision, digest, canary });
         ledger.tenants = record.tenants.into_iter().map(|fact| (fact.tenant, fact.placement)).collect();
         for (fact, born, changed) in record.limits {
             let placement = ledger.tenants.get(&fact.tenant).copied().unwrap_or_default();

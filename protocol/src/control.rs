@@ -383,6 +383,15 @@ pub enum ControlFact {
     HoldLifted(ControlRevision),
     /// The revision changed nothing that partitions keep.
     Nothing,
+    /// Beside the bundle in force, another one decides for a share of agents from here on.
+    PolicyCanary {
+        /// SHA-256 of the other bundle's text.
+        digest: [u8; 32],
+        /// Agents of a hundred, 1 to 100.
+        percent: u8,
+    },
+    /// The bundle in force decides for all agents again.
+    PolicyCanaryEnded,
 }
 
 /// A fact with the revision that it belongs to.

@@ -226,14 +226,22 @@ pub struct AgentSummary {
 }
 
 /// Which rules the decision was made under.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
-)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Revision {
-    /// The control revision of the policy bundle in force.
+    /// The control revision of the policy in force: the latest that put a bundle in force or changed its canary.
     pub policy: ControlRevision,
     /// The control revision that the group had applied.
     pub state: ControlRevision,
+    /// SHA-256 of the bundle that decided, lower-case hex; absent where the node that answers knows it no longer.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub bundle: String,
+    /// True where that was the canary and not the bundle in force.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub canary: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// Where the record is.

@@ -89,6 +89,8 @@ pub const HOLDS_MAX: usize = 4_096;
 pub const TENANTS_MAX: usize = 10_000;
 /// A policy bundle's text.
 pub const POLICY_BYTES_MAX: usize = 512 * 1024;
+/// Limits that one bundle may name in `context.quota`: each is one look at a counter for every action.
+pub const POLICY_BANDS_MAX: usize = 16;
 /// Bundles that a zone keeps …
 pub const POLICY_BUNDLES_MAX: usize = 32;
 /// … and bytes of all their texts; each node holds about twice that.
@@ -123,8 +125,8 @@ pub const SEGMENT_RAW_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const SEAL_LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 const _: () = {
-    // The bundle in force, the one before, the shadow and a new one always have room.
-    assert!(POLICY_BUNDLES_MAX >= 4 && POLICY_STORE_BYTES_MAX >= 4 * POLICY_BYTES_MAX);
+    // The bundle in force, the one before, the canary, the shadow and a new one always have room.
+    assert!(POLICY_BUNDLES_MAX >= 5 && POLICY_STORE_BYTES_MAX >= 5 * POLICY_BYTES_MAX);
     assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
     assert!(BODY_BYTES_MAX < FRAME_BYTES_MAX);
     assert!(ACTION_BYTES_MAX < BODY_BYTES_DEFAULT);

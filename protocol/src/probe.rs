@@ -78,6 +78,7 @@ pub const KNOBS: &[(&str, &str)] = &[
 /// What `sometimes!` counts in production code: a campaign that has not seen all of it has not tested all of it.
 pub const SOMETIMES: &[&str] = &[
     "a budget ran out",
+    "a canary decided",
     "a conflicting end of a log was cut",
     "a decision's outcome was unknown",
     "a denial was answered from memory",

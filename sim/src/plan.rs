@@ -260,6 +260,22 @@ pub enum OrderKind {
         /// True for the stricter one.
         strict: bool,
     },
+    /// Let the stricter policy decide for some agents, or end that.
+    Canary {
+        /// Agents of a hundred; 0 ends it.
+        percent: u8,
+    },
+}
+
+impl OrderKind {
+    /// A change of policy for all agents or a canary; the time says which of the two, so that the dice of a seed fall as
+    /// they did before there were canaries.
+    pub fn of_policy(strict: bool, at_ms: u64) -> Self {
+        match at_ms % 2 {
+            0 => Self::Policy { strict },
+            _ => Self::Canary { percent: if strict { (at_ms % 100) as u8 + 1 } else { 0 } },
+        }
+    }
 }
 
 impl Plan {
@@ -386,6 +402,9 @@ impl WorkSpec {
                 }
                 OrderKind::Purse { cap } => {
                     ensure!((1..=self.purse).contains(cap), "an order sets a purse of {cap} above {}", self.purse);
+                }
+                OrderKind::Canary { percent } => {
+                    ensure!(*percent <= 100, "an order sets a canary of {percent} percent");
                 }
                 OrderKind::Policy { .. } | OrderKind::Stop { .. } => {}
             }

@@ -202,7 +202,7 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
             3 => OrderKind::Pace { rate: dice.random_range(1..=pace.0), burst: dice.random_range(1..=pace.1) },
             6..8 => OrderKind::Stop { for_ms: dice.random_range(1_000..6_000), lapses: dice.random_bool(0.5) },
             4 => OrderKind::Purse { cap: dice.random_range(1..=purse) },
-            _ => OrderKind::Policy { strict: dice.random_bool(0.5) },
+            _ => OrderKind::of_policy(dice.random_bool(0.5), at_ms),
         };
         orders.push(Order { at_ms, order });
     }

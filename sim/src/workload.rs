@@ -10,7 +10,7 @@ use rand_chacha::ChaCha12Rng;
 
 use nethical_cluster::api::{Governor, HoldView};
 use nethical_cluster::world::Clock;
-use nethical_governance::policy::default_bundle_text;
+use nethical_governance::policy::{default_bundle_text, digest_of};
 use nethical_protocol::action::{Action, ActionKind, Cost};
 use nethical_protocol::control::{
     AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, KeyPart, LimitKind, LimitMode, LimitSpec, Placement,
@@ -45,7 +45,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const ORDER_PATIENCE: Duration = Duration::from_secs(40);
 /// Log time is right to a quarter of a second, of each of two groups; what lapses by it may lapse so much earlier.
 const CLOCK_ERROR: Duration = Duration::from_millis(500);
-/// The rule that a stricter policy adds.
+/// The rule that a stricter policy adds, by its id.
+pub const STRICTER_RULE: &str = "block-searches";
+/// And its text.
 const STRICTER: &str = "\n@id(\"block-searches\")\n@reason(\"the stricter policy of this run\")\n\
 forbid (principal, action == Action::\"message\", resource);\n";
 
@@ -313,12 +315,16 @@ impl Stage {
             }
             OrderKind::Purse { cap } => ("limit", format!("purse {cap}"), self.put_limit(&mut dice, purse(cap)).await),
             OrderKind::Policy { strict } => {
-                let text = format!("{}{}", default_bundle_text(), if strict { STRICTER } else { "" });
+                let text = if strict { stricter_bundle() } else { default_bundle_text().to_owned() };
                 let put = self.administer(&mut dice, move |governor| {
                     let text = text.clone();
                     async move { governor.put_policy(text).await.and_then(in_force) }
                 });
                 ("policy", format!("strict: {strict}"), put.await)
+            }
+            OrderKind::Canary { percent } => {
+                let set = self.administer(&mut dice, move |governor| set_canary(governor, percent));
+                ("canary", format!("{percent} %"), set.await)
             }
         };
         self.history.ordered(done.is_ok());
@@ -370,6 +376,24 @@ impl Stage {
         let count = self.fleet.spec().regions.len() as u64;
         NodeId((node.0 - 1 + dice.random_range(1..count)) % count + 1)
     }
+}
+
+/// Lets the stricter policy decide for so many agents of a hundred, or ends that. What is so already is not asked for
+/// again: a second rollback would change more than the canary.
+async fn set_canary(governor: nethical_cluster::governor::NodeGovernor, percent: u8) -> Result<(), Problem> {
+    if percent > 0 {
+        governor.store_policy(stricter_bundle()).await.and_then(|stored| in_force(stored.ack))?;
+        return governor.canary_policy(digest_of(&stricter_bundle()), percent).await.and_then(in_force);
+    }
+    match governor.policy().await?.canary {
+        Some(_) => governor.rollback_policy().await.and_then(in_force),
+        None => Ok(()),
+    }
+}
+
+/// The policy that a canary tries, and that some orders put in force for all.
+pub fn stricter_bundle() -> String {
+    format!("{}{STRICTER}", default_bundle_text())
 }
 
 /// The name of an agent.

@@ -148,7 +148,12 @@ impl Cluster {
 
     /// POSTs a body as it is; gives status and answer.
     pub fn post(&self, node: u16, path: &str, body: &[u8]) -> anyhow::Result<(u16, Value)> {
-        let (status, answer) = http(&self.http(node), "POST", path, Some(body))?;
+        self.send("POST", node, path, body)
+    }
+
+    /// As [`Cluster::post`], by another method.
+    pub fn send(&self, method: &str, node: u16, path: &str, body: &[u8]) -> anyhow::Result<(u16, Value)> {
+        let (status, answer) = http(&self.http(node), method, path, Some(body))?;
         Ok((status, serde_json::from_str(&answer).unwrap_or(Value::String(answer))))
     }
 

@@ -24,8 +24,12 @@ fn ok(cluster: &Cluster, args: &[&str]) -> Value {
 }
 
 fn decide(cluster: &Cluster, name: &str) -> Value {
-    let body = json!({ "tenant": "t", "agent_id": "a", "kind": "tool_call", "name": name, "args": {} }).to_string();
-    let (status, answer) = cluster.post(1, "/v1/decisions", body.as_bytes()).expect("an answer");
+    decide_for(cluster, 1, "a", name)
+}
+
+fn decide_for(cluster: &Cluster, node: u16, agent: &str, name: &str) -> Value {
+    let body = json!({ "tenant": "t", "agent_id": agent, "kind": "tool_call", "name": name, "args": {} }).to_string();
+    let (status, answer) = cluster.post(node, "/v1/decisions", body.as_bytes()).expect("an answer");
     assert_eq!(status, 200, "{answer}");
     answer
 }
@@ -89,4 +93,103 @@ async fn a_bundle_is_refused_kept_put_in_force_shadowed_replayed_and_taken_back(
     ok(&cluster, &["policy", "rollback"]);
     assert_eq!(decide(&cluster, "refund")["verdict"], "allow");
     assert_eq!(cluster.cli(1, &["policy", "remove", prefix]).expect("it runs").0, 1, "the one before is kept");
+}
+
+/// The agents, of forty, for which the canary decides a refund, through every node. All others are allowed.
+fn blocked(cluster: &Cluster, name: &str, canary: &Value, active: &Value) -> Vec<u32> {
+    let is_blocked = |agent: &u32| {
+        let told = [1, 2, 3].map(|node| decide_for(cluster, node, &format!("{name}-{agent}"), "refund"));
+        let by_canary = told[0]["revision"]["canary"] == true;
+        let (verdict, bundle) = if by_canary { ("block", canary) } else { ("allow", active) };
+        for answer in &told {
+            assert_eq!((&answer["verdict"], &answer["revision"]["bundle"]), (&json!(verdict), bundle), "{answer}");
+        }
+        by_canary
+    };
+    (0..40).filter(is_blocked).collect()
+}
+
+#[tokio::test]
+async fn a_canary_decides_for_the_same_agents_everywhere_and_is_widened_ended_and_promoted() {
+    let cluster = Cluster::start().expect("a cluster");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name, text| file(folder.path(), name, text).display().to_string();
+    ok(&cluster, &["policy", "put", &path("a.cedar", ALLOWS), "--activate"]);
+    let active = cluster.get(1, "/v1/policy").expect("a policy")["digest"].clone();
+    let canary = ok(&cluster, &["policy", "put", &path("b.cedar", BLOCKS_REFUNDS)])["digest"].clone();
+    let digest = canary.as_str().expect("a digest");
+
+    ok(&cluster, &["policy", "activate", &digest[..8], "--canary", "30"]);
+    let few = blocked(&cluster, "agent", &canary, &active);
+    assert!((1..30).contains(&few.len()), "{few:?}");
+    ok(&cluster, &["policy", "activate", &digest[..8], "--canary", "70"]);
+    let more = blocked(&cluster, "agent", &canary, &active);
+    assert!(more.len() > few.len() && more.len() < 40, "{few:?} {more:?}");
+    assert!(few.iter().all(|agent| more.contains(agent)), "a wider canary keeps its agents: {few:?} {more:?}");
+
+    let shown = ok(&cluster, &["policy", "show"]);
+    let (told, by_canary) = (&shown["canary"], 3 * (few.len() + more.len()));
+    assert_eq!((&told["percent"], &told["digest"]), (&json!(70), &canary), "{shown}");
+    assert_eq!((&told["by_canary"]["decisions"], &told["by_canary"]["block"]), (&json!(by_canary), &json!(by_canary)));
+    assert_eq!(told["by_active"]["allow"], json!(240 - by_canary), "{told}");
+    assert_eq!(state_of(&ok(&cluster, &["policy", "list"]), &canary), "canary");
+
+    // A replay holds each decision against the candidate, whichever bundle made it.
+    let (status, page) = cluster.post(3, "/v1/policy/replay", BLOCKS_REFUNDS.as_bytes()).expect("an answer");
+    assert_eq!((status, &page["same"], &page["lacking"]), (200, &json!(by_canary), &json!([])), "{page}");
+    let (status, page) = cluster.post(3, "/v1/policy/replay", ALLOWS.as_bytes()).expect("an answer");
+    let flips = page["flips"].as_array().expect("flips");
+    assert_eq!((status, flips.len()), (200, by_canary));
+    assert!(flips.iter().all(|flip| flip["canary"] == true && flip["recorded"] == "block"), "{page}");
+
+    // Ended, and promoted.
+    ok(&cluster, &["policy", "rollback"]);
+    assert_eq!(blocked(&cluster, "other", &canary, &active), [] as [u32; 0]);
+    ok(&cluster, &["policy", "activate", digest, "--canary", "1"]);
+    ok(&cluster, &["policy", "activate", digest]);
+    let all = decide(&cluster, "refund");
+    assert_eq!((&all["verdict"], &all["revision"]["bundle"]), (&json!("block"), &canary), "{all}");
+    assert_eq!(all["revision"].get("canary"), None, "it is in force");
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_a_bundle_it_is_refused_with_a_code_and_nothing_changes() {
+    let cluster = Cluster::start().expect("a cluster");
+    let before = cluster.get(1, "/v1/policy").expect("a policy");
+    let list = cluster.get(1, "/v1/policies").expect("the bundles");
+    let active = before["digest"].as_str().expect("a digest").to_owned();
+    let large = format!("{ALLOWS}// {}", "x".repeat(512 * 1024));
+    let template = "@id(\"t\") permit(principal == ?principal, action, resource);";
+    let limits: String = (0..17)
+        .map(|n| format!("@id(\"r{n}\") forbid(principal, action, resource) when {{ context.quota.l{n} == \"out\" }};"))
+        .collect();
+    for (text, code) in [
+        ("", "invalid-policy"),
+        ("@id(\"x\") forbid(", "invalid-policy"),
+        ("@id(\"x\") forbid(principal, action, resource) when { context.nonsense };", "invalid-policy"),
+        (template, "invalid-policy"),
+        (limits.as_str(), "invalid-policy"),
+        (large.as_str(), "too-large"),
+    ] {
+        for (method, path) in [("POST", "/v1/policies"), ("PUT", "/v1/policy")] {
+            let (status, answer) = cluster.send(method, 1, path, text.as_bytes()).expect("an answer");
+            assert!((400..500).contains(&status) && answer["code"] == code, "{method} {path}: {status} {answer}");
+        }
+    }
+    let unknown = "ab".repeat(32);
+    for (path, code) in [
+        (format!("/v1/policies/{unknown}/activate"), "not-found"),
+        (format!("/v1/policies/{unknown}/activate?canary_percent=5"), "not-found"),
+        (format!("/v1/policies/{active}/activate?canary_percent=5"), "invalid-control"),
+        (format!("/v1/policies/{active}/activate?canary_percent=0"), "invalid-control"),
+        (format!("/v1/policies/{active}/activate?canary_percent=256"), "malformed-request"),
+        ("/v1/policies/abcd/activate".to_owned(), "malformed-request"),
+        ("/v1/policy/rollback".to_owned(), "invalid-control"),
+    ] {
+        let (status, answer) = cluster.post(2, &path, b"").expect("an answer");
+        assert!((400..500).contains(&status) && answer["code"] == code, "{path}: {status} {answer}");
+    }
+    assert_eq!(cluster.get(3, "/v1/policy").expect("a policy"), before);
+    assert_eq!(cluster.get(3, "/v1/policies").expect("the bundles"), list);
+    assert_eq!(decide(&cluster, "find")["verdict"], "allow");
 }

@@ -27,6 +27,9 @@ pub const QUOTA_FIT_MIN: usize = 12;
 /// Bit of [`DecisionLeaf::flags`] that `encode` sets: more limits matched than the leaf lists.
 pub const FLAG_QUOTA_CUT: u8 = 0b100;
 
+/// Bit of [`DecisionLeaf::flags`]: policy's verdict is the canary's, not that of the bundle in force.
+pub const FLAG_CANARY: u8 = 0b1000;
+
 /// Bytes before the event.
 const HEAD_BYTES: usize = 66;
 /// A decision's fields of fixed size.
@@ -42,7 +45,7 @@ const QUOTA_BYTES: usize = 29;
 const END_BYTES: usize = 51;
 const END_COST_BYTES: usize = 32;
 const END_QUOTA_BYTES: usize = QUOTA_BYTES + 8;
-const FLAGS_KNOWN: u8 = 0b111;
+const FLAGS_KNOWN: u8 = 0b1111;
 
 const _: () = {
     let fullest = HEAD_BYTES

@@ -295,7 +295,7 @@ fn any_decision() -> impl Strategy<Value = DecisionLeaf> {
         verdict: small.1,
         status: small.2,
         epoch: longs[3],
-        flags: small.3,
+        flags: small.3 | if longs[4] % 2 == 1 { FLAG_CANARY } else { 0 },
         risk: small.5,
         tier: small.4,
         risk_terms,

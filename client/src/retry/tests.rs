@@ -49,7 +49,12 @@ fn decision(request_id: &str) -> Decision {
         agent: AgentSummary { state: AgentStatus::Active, epoch: 1 },
         quota: vec![],
         retry_after_ms: None,
-        revision: Revision { policy: ControlRevision(1), state: ControlRevision(1) },
+        revision: Revision {
+            policy: ControlRevision(1),
+            state: ControlRevision(1),
+            bundle: String::new(),
+            canary: false,
+        },
         decided_at_ns: 1,
         reservation: None,
         degraded: false,

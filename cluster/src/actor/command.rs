@@ -1,23 +1,28 @@
 //! From an action to a command: keyed ids, facts about the action, the sealed body and its commitment.
 //!
 //! Reads the group's applied state for moments; what it read is named in the command (`policy_rev`, `agent_version`),
-//! and apply refuses the command as stale where that has changed.
+//! and apply refuses the command as stale where that has changed. The room under limits is a hint and is not named: apply
+//! judges limits itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use nethical_audit::body;
 use nethical_governance::command::{ActorKeys, CommandV1, CostV1, DecideV1, EvaluationV1, HeaderV1, RequestKey};
+use nethical_governance::ledger::PolicyInForce;
 use nethical_governance::policy::{AgentFacts, Bundle, evaluate_action};
+use nethical_governance::quota::Subject;
+use nethical_governance::quota::band::Band;
 use nethical_protocol::action::Action;
 use nethical_protocol::buggify;
 use nethical_protocol::error::{Code, Problem};
-use nethical_protocol::ids::{ControlRevision, KeyedId};
+use nethical_protocol::ids::KeyedId;
 use nethical_protocol::slot::slot_of;
 
 use super::Ask;
 use crate::body::{BodyV1, SeenV1, ShadowV1};
-use crate::control::view::Tenant;
+use crate::canary::Judged;
+use crate::control::view::{ControlView, Tenant};
 use crate::lead::Lead;
 use crate::shadow::{self, Pair};
 
@@ -34,46 +39,68 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The command for an ask, evaluated against the state as applied now; and what is to be counted of the candidate in
-    /// the shadow, which the command does not name.
-    pub fn build(&mut self, lead: &Lead, ask: &Ask) -> Result<(CommandV1, Option<Pair>), Problem> {
+    /// The command for an ask, evaluated against the state as applied now; and what is to be counted once it is applied.
+    pub fn build(&mut self, lead: &Lead, ask: &Ask) -> Result<(CommandV1, Counted), Problem> {
         let (action, tenant) = (&ask.action, &*ask.tenant);
         let actor = *self.agent.get_or_insert_with(|| actor_keys(tenant, &action.agent));
-        let (policy_rev, bundle) = policy_in_force(lead)?;
+        let (policy, bundle) = policy_in_force(lead, &actor)?;
+        let by_canary = policy.is_canary_for(actor.agent);
+        let subject = self.subject(lead, tenant, action, actor);
+        let costs = self.costs(tenant, action);
+        let view = lead.shared().view();
+        // A canary that stands in the shadow as well has nothing to be compared with where it decides itself.
+        let candidate = view.shadow().filter(|candidate| candidate.digest() != bundle.digest());
+        let room = Room { lead, view: &view, tenant: &tenant.spec.tenant, subject: &subject, costs: &costs };
+        // The other bundle of the revision too, so that either can be held against what the other one decided.
+        let other = view.bundle_at(policy.revision, !by_canary);
+        let bands = room.under([Some(&bundle), other.as_ref(), candidate].into_iter().flatten());
         let (agent_version, facts) = {
             let machine = lead.machine().lock();
             (machine.ledger.agent_version(&actor), machine.ledger.agent_view(&actor))
         };
         let agent_version = if buggify!("actor.stale-version") { [0; 8] } else { agent_version };
-        let seen = AgentFacts { status: facts.status, tier: facts.tier, epoch: facts.epoch };
-        let evaluation = evaluate_action(&lead.shared().world.prepared.detectors, &bundle, action, seen).evaluation;
-        let shadow = lead.shared().view().shadow().map(|candidate| shadow::cast(candidate, action, &evaluation, seen));
-        let enforced = evaluation.verdict.0;
-        let pair = shadow.as_ref().map(|cast| Pair { digest: cast.digest, enforced, shadow: cast.verdict });
+        let seen = SeenV1 { status: facts.status, tier: facts.tier, epoch: facts.epoch, bands };
+        let facts = AgentFacts::from(&seen);
+        let detectors = &lead.shared().world.prepared.detectors;
+        let evaluated = evaluate_action(detectors, &bundle, action, facts, &seen.bands_for(&bundle));
+        count_memo(evaluated.remembered);
+        let evaluation = evaluated.evaluation;
+        let cast = |named: &Arc<Bundle>| shadow::cast(named, action, &evaluation, facts, &seen.bands_for(named));
+        let shadow = candidate.map(cast);
+        let counted = Counted::of(&policy, by_canary, &evaluation, shadow.as_ref());
         let plaintext = sealed_words(action, &evaluation, seen, shadow);
         let command_id = lead.shared().command_id();
         let (body, body_commitment) = body::seal(&tenant.keys, TENANT_KEY_ID, &command_id, &plaintext);
         let decide = DecideV1 {
             request: request_key(tenant, action),
             actor,
-            session: self.id(tenant, "session", &action.session),
-            cohort: self.id(tenant, "cohort", &action.cohort),
-            tool: self.id(tenant, "tool", &action.name),
-            region: self.id(
-                tenant,
-                "region",
-                if action.region.is_empty() { lead.shared().region() } else { &action.region },
-            ),
+            session: subject.session,
+            cohort: subject.cohort,
+            tool: subject.tool,
+            region: subject.region,
             resource: resource_id(tenant, action),
             kind: action.kind,
-            costs: self.costs(tenant, action),
+            costs,
             reserve_ttl_s: action.cost.iter().map(|cost| cost.ttl_s).max().map_or(0, |ttl_s| ttl_s as u32),
-            policy_rev,
+            policy_rev: policy.revision,
+            by_canary,
             agent_version,
             evaluation,
             body_commitment,
         };
-        Ok((CommandV1 { header: HeaderV1::Decide(decide), body }, pair))
+        Ok((CommandV1 { header: HeaderV1::Decide(decide), body }, counted))
+    }
+
+    /// What limits match on and count by.
+    fn subject(&mut self, lead: &Lead, tenant: &Tenant, action: &Action, actor: ActorKeys) -> Subject {
+        let region = if action.region.is_empty() { lead.shared().region() } else { &action.region };
+        Subject {
+            actor,
+            session: self.id(tenant, "session", &action.session),
+            cohort: self.id(tenant, "cohort", &action.cohort),
+            tool: self.id(tenant, "tool", &action.name),
+            region: self.id(tenant, "region", region),
+        }
     }
 
     fn id(&mut self, tenant: &Tenant, purpose: &'static str, name: &str) -> KeyedId {
@@ -107,10 +134,55 @@ impl Builder {
     }
 }
 
+/// What a node counts of a decision once it is applied. The command does not name it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counted {
+    /// The candidate in the shadow beside the bundle that decided.
+    pub shadow: Option<Pair>,
+    /// The bundle that decided, while there is a canary.
+    pub canary: Option<Judged>,
+}
+
+impl Counted {
+    fn of(policy: &PolicyInForce, by_canary: bool, found: &EvaluationV1, shadow: Option<&ShadowV1>) -> Self {
+        let (active, verdict) = (policy.digest, found.verdict.0);
+        let canary = policy.canary.map(|canary| Judged { active, canary: canary.digest, by_canary, verdict });
+        let pair = |cast: &ShadowV1| Pair { digest: cast.digest, enforced: verdict, shadow: cast.verdict };
+        Self { shadow: shadow.map(pair), canary }
+    }
+}
+
+/// Where an action's room is looked up: the counters of the group's state as applied, by the names of the tenant's limits.
+struct Room<'a> {
+    lead: &'a Lead,
+    view: &'a ControlView,
+    tenant: &'a str,
+    subject: &'a Subject,
+    costs: &'a [CostV1],
+}
+
+impl Room<'_> {
+    /// The room under each limit that any of the bundles names, by id. Most name none, and cost nothing.
+    fn under<'b>(&self, bundles: impl Iterator<Item = &'b Arc<Bundle>>) -> Vec<(String, Band)> {
+        let named: BTreeSet<&String> = bundles.flat_map(|bundle| bundle.limits_named()).collect();
+        if named.is_empty() {
+            return Vec::new();
+        }
+        let now_ns = self.lead.shared().world.clock.wall_ns();
+        let machine = self.lead.machine().lock();
+        let look = |number| machine.ledger.band(number, self.subject, self.costs, now_ns);
+        let band = |limit: &str| self.view.limit_number(self.tenant, limit).map_or(Band::None, look);
+        named.into_iter().map(|limit| (limit.clone(), band(limit))).collect()
+    }
+}
+
+fn count_memo(remembered: bool) {
+    let result = if remembered { "hit" } else { "miss" };
+    metrics::counter!("nethical_policy_memo_total", "result" => result).increment(1);
+}
+
 /// The plaintext of a decision's body: everything that it takes to evaluate the action again.
-fn sealed_words(action: &Action, evaluation: &EvaluationV1, seen: AgentFacts, shadow: Option<ShadowV1>) -> Vec<u8> {
-    let AgentFacts { status, tier, epoch } = seen;
-    let seen = SeenV1 { status, tier, epoch };
+fn sealed_words(action: &Action, evaluation: &EvaluationV1, seen: SeenV1, shadow: Option<ShadowV1>) -> Vec<u8> {
     BodyV1::Decision { action: action.clone(), evaluation: evaluation.clone(), seen, shadow }.to_bytes()
 }
 
@@ -120,13 +192,13 @@ pub fn actor_keys(tenant: &Tenant, agent: &str) -> ActorKeys {
     ActorKeys { slot, tenant: tenant.id, agent: tenant.keys.keyed_id("agent", agent) }
 }
 
-/// The bundle that the group has in force, which must be here.
-fn policy_in_force(lead: &Lead) -> Result<(ControlRevision, Arc<Bundle>), Problem> {
+/// The policy that the group has in force, and that of its bundles which decides for the actor; it must be here.
+fn policy_in_force(lead: &Lead, actor: &ActorKeys) -> Result<(PolicyInForce, Arc<Bundle>), Problem> {
     let in_force = lead.machine().lock().ledger.policy();
     let missing = |detail: &str| Problem::new(Code::NotReady, detail).retry_after_ms(200);
     let in_force = in_force.ok_or_else(|| missing("no policy is in force in this group yet"))?;
-    let bundle = lead.shared().view().bundle_at(in_force.revision);
-    Ok((in_force.revision, bundle.ok_or_else(|| missing("the bundle in force is not on this node yet"))?))
+    let bundle = lead.shared().view().bundle_at(in_force.revision, in_force.is_canary_for(actor.agent));
+    Ok((in_force, bundle.ok_or_else(|| missing("the bundle in force is not on this node yet"))?))
 }
 
 /// The idempotency key: the id under the tenant key, and a MAC over everything whose change makes another request.

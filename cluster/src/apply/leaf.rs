@@ -1,5 +1,6 @@
 //! From command and outcome to leaf: the one place where the ledger's words become the audit trail's.
 
+use nethical_audit::leaf::codec::FLAG_CANARY;
 use nethical_audit::leaf::{
     DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, RepeatsLeaf, ReservationLeaf, reason,
 };
@@ -92,7 +93,7 @@ fn decision(asked: &DecideV1, decided: &DecidedV1) -> DecisionLeaf {
         verdict: decided.verdict as u8,
         status: decided.status as u8,
         epoch: decided.epoch,
-        flags: u8::from(evaluation.privileged) | u8::from(evaluation.automated) << 1,
+        flags: u8::from(evaluation.privileged) | u8::from(evaluation.automated) << 1 | canary_flag(asked),
         risk: decided.risk,
         tier: decided.tier as u8,
         risk_terms: decided.risk_terms,
@@ -105,6 +106,10 @@ fn decision(asked: &DecideV1, decided: &DecidedV1) -> DecisionLeaf {
         costs: asked.costs.iter().map(|cost| (cost.unit, cost.amount)).collect(),
         quota: decided.quota.iter().map(quota).collect(),
     }
+}
+
+fn canary_flag(asked: &DecideV1) -> u8 {
+    if asked.by_canary { FLAG_CANARY } else { 0 }
 }
 
 fn reason_number(from: &ReasonV1) -> (u8, u64) {

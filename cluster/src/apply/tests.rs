@@ -53,6 +53,7 @@ fn decide(ledger: &Ledger, amount: u64, ttl_s: u32) -> HeaderV1 {
         costs: vec![CostV1 { unit: ID, amount, is_reserved: ttl_s > 0 }],
         reserve_ttl_s: ttl_s,
         policy_rev: ControlRevision(2),
+        by_canary: false,
         agent_version: ledger.agent_version(&actor),
         evaluation: EvaluationV1::default(),
         body_commitment: [0; 32],

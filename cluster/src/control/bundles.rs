@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use nethical_governance::canary::Canary;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::ControlRevision;
 use nethical_protocol::limits::{POLICY_BUNDLES_MAX, POLICY_STORE_BYTES_MAX};
@@ -33,6 +34,7 @@ pub struct Bundles {
     active: Option<(BundleDigest, ControlRevision)>,
     previous: Option<BundleDigest>,
     shadow: Option<(BundleDigest, ControlRevision)>,
+    canary: Option<(Canary, ControlRevision)>,
 }
 
 impl Bundles {
@@ -56,6 +58,10 @@ impl Bundles {
                 self.kept.remove(digest);
             }
             EventV1::PolicyShadowed { digest } => self.shadow = digest.map(|digest| (digest, event.revision)),
+            EventV1::CanarySet { digest, percent } => {
+                self.canary = Some((Canary { digest: *digest, percent: *percent }, event.revision));
+            }
+            EventV1::CanaryEnded => self.canary = None,
             _ => {}
         }
     }
@@ -64,10 +70,12 @@ impl Bundles {
         self.kept.insert(digest, Kept { text: text.into(), stored, was_active: false });
     }
 
-    /// A candidate that is put in force has nothing left to be compared with: its shadow ends.
+    /// A candidate that is put in force has nothing left to be compared with: its shadow ends. What is put in force is in
+    /// force for all: a canary ends, whichever it was.
     fn activate(&mut self, digest: BundleDigest, revision: ControlRevision) {
         self.previous = self.active().filter(|active| *active != digest).or(self.previous);
         self.active = Some((digest, revision));
+        self.canary = None;
         self.shadow = self.shadow.filter(|(shadow, _)| *shadow != digest);
         if let Some(kept) = self.kept.get_mut(&digest) {
             kept.was_active = true;
@@ -89,6 +97,11 @@ impl Bundles {
         self.shadow.map(|(digest, _)| digest)
     }
 
+    /// The candidate that decides for a share of agents, and the revision that gave it that share.
+    pub fn canary(&self) -> Option<(Canary, ControlRevision)> {
+        self.canary
+    }
+
     /// A kept bundle.
     pub fn get(&self, digest: &BundleDigest) -> Option<&Kept> {
         self.kept.get(digest)
@@ -99,20 +112,22 @@ impl Bundles {
         self.kept.iter()
     }
 
-    /// `active`, `shadow`, `previous` or `stored`, and the revision since which it is that (for `previous`, since which
+    /// `active`, `canary`, `shadow`, `previous` or `stored`, and the revision since which it is that (for `previous`, since which
     /// it is stored).
     pub fn standing(&self, digest: &BundleDigest) -> (&'static str, ControlRevision) {
         let stored = self.kept.get(digest).map_or(ControlRevision(0), |kept| kept.stored);
-        match (self.active, self.shadow) {
-            (Some((active, since)), _) if active == *digest => ("active", since),
-            (_, Some((shadow, since))) if shadow == *digest => ("shadow", since),
+        match (self.active, self.canary, self.shadow) {
+            (Some((active, since)), ..) if active == *digest => ("active", since),
+            (_, Some((canary, since)), _) if canary.digest == *digest => ("canary", since),
+            (.., Some((shadow, since))) if shadow == *digest => ("shadow", since),
             _ if self.previous == Some(*digest) => ("previous", stored),
             _ => ("stored", stored),
         }
     }
 
     fn is_needed(&self, digest: &BundleDigest) -> bool {
-        [self.active(), self.previous, self.shadow()].contains(&Some(*digest))
+        let canary = self.canary.map(|(canary, _)| canary.digest);
+        [self.active(), self.previous, self.shadow(), canary].contains(&Some(*digest))
     }
 
     /// The bundles that give way to a new one of `bytes`, oldest first: such as were in force and are not needed.
@@ -172,7 +187,7 @@ pub(super) mod ask {
 
     /// Stores a bundle and puts it in force.
     pub fn put(bundles: &Bundles, digest: &BundleDigest, text: &str) -> Result<Option<EventV1>, Problem> {
-        if bundles.active() == Some(*digest) {
+        if bundles.active() == Some(*digest) && bundles.canary().is_none() {
             return Ok(None);
         }
         Ok(match store(bundles, digest, text)? {
@@ -194,14 +209,35 @@ pub(super) mod ask {
         Ok(Some(EventV1::BundleStored { digest: *digest, text: text.into() }))
     }
 
-    /// Puts a kept bundle in force.
+    /// Puts a kept bundle in force, for all agents.
     pub fn activate(bundles: &Bundles, digest: &BundleDigest) -> Result<Option<EventV1>, Problem> {
         bundles.check_kept(digest)?;
-        Ok((bundles.active() != Some(*digest)).then_some(EventV1::PolicyActivated { digest: *digest }))
+        let is_so = bundles.active() == Some(*digest) && bundles.canary().is_none();
+        Ok((!is_so).then_some(EventV1::PolicyActivated { digest: *digest }))
     }
 
-    /// Puts the bundle in force that was in force before.
+    /// Lets a kept bundle decide for so many agents of a hundred, beside the one in force.
+    pub fn canary(bundles: &Bundles, digest: &BundleDigest, percent: u8) -> Result<Option<EventV1>, Problem> {
+        bundles.check_kept(digest)?;
+        if !(1..=100).contains(&percent) {
+            return Err(super::super::invalid(format!("a canary takes 1 to 100 percent of agents, not {percent}")));
+        }
+        match bundles.active() {
+            None => return Err(super::super::invalid("no bundle is in force that a canary could stand beside")),
+            Some(active) if active == *digest => {
+                return Err(super::super::invalid("the bundle is in force; a canary is another one"));
+            }
+            Some(_) => {}
+        }
+        let is_so = bundles.canary().map(|(canary, _)| canary) == Some(Canary { digest: *digest, percent });
+        Ok((!is_so).then_some(EventV1::CanarySet { digest: *digest, percent }))
+    }
+
+    /// Ends the canary where there is one; else puts the bundle in force that was in force before.
     pub fn rollback(bundles: &Bundles) -> Result<Option<EventV1>, Problem> {
+        if bundles.canary().is_some() {
+            return Ok(Some(EventV1::CanaryEnded));
+        }
         let missing = || super::super::invalid("no other bundle was in force before this one");
         activate(bundles, &bundles.previous().ok_or_else(missing)?)
     }

@@ -2,6 +2,7 @@
 
 use super::super::{AskV1, ChangeV1, Changed, ControlState};
 use super::*;
+use nethical_protocol::control::ControlFact;
 
 fn digest(number: u8) -> BundleDigest {
     [number; 32]
@@ -126,6 +127,78 @@ fn a_shadow_is_another_bundle_and_ends_when_it_is_put_in_force() {
     ask(&mut state, AskV1::ActivateBundle { digest: digest(2) });
     assert_eq!(bundles(&state).shadow(), None);
     assert_eq!(ask(&mut state, shadow(None)), Changed::Unchanged(ControlRevision(4)));
+}
+
+fn canary(number: u8, percent: u8) -> AskV1 {
+    AskV1::CanaryBundle { digest: digest(number), percent }
+}
+
+#[test]
+fn a_canary_stands_beside_the_bundle_in_force_until_it_is_promoted_ended_or_passed_over() {
+    let mut state = ControlState::default();
+    ask(&mut state, store(1, 10));
+    assert_eq!(code(ask(&mut state, canary(1, 10))), Some(Code::InvalidControl), "beside nothing there is none");
+    ask(&mut state, AskV1::ActivateBundle { digest: digest(1) });
+    ask(&mut state, store(2, 10));
+    for (number, percent, refused) in [(1, 10, Code::InvalidControl), (9, 10, Code::NotFound)] {
+        assert_eq!(code(ask(&mut state, canary(number, percent))), Some(refused));
+    }
+    for percent in [0, 101, 255] {
+        assert_eq!(code(ask(&mut state, canary(2, percent))), Some(Code::InvalidControl));
+    }
+    assert_eq!(revision(ask(&mut state, canary(2, 10))), 4);
+    assert_eq!(ask(&mut state, canary(2, 10)), Changed::Unchanged(ControlRevision(4)));
+    assert_eq!(revision(ask(&mut state, canary(2, 50))), 5);
+    let now = bundles(&state);
+    assert_eq!((now.active(), now.standing(&digest(2))), (Some(digest(1)), ("canary", ControlRevision(5))));
+    assert_eq!(code(ask(&mut state, AskV1::RemoveBundle { digest: digest(2) })), Some(Code::InvalidControl));
+
+    // Rolled back: the bundle in force stays, and a second rollback has nothing before it.
+    assert_eq!(revision(ask(&mut state, AskV1::RollbackPolicy)), 6);
+    assert_eq!((bundles(&state).active(), bundles(&state).canary()), (Some(digest(1)), None));
+    assert_eq!(code(ask(&mut state, AskV1::RollbackPolicy)), Some(Code::InvalidControl));
+
+    // Promoted: rolling that back leads to the bundle that it stood beside.
+    ask(&mut state, canary(2, 100));
+    ask(&mut state, AskV1::ActivateBundle { digest: digest(2) });
+    let now = bundles(&state);
+    assert_eq!((now.active(), now.previous(), now.canary()), (Some(digest(2)), Some(digest(1)), None));
+
+    // Passed over: what is put in force is in force for all, also where it was before.
+    ask(&mut state, canary(1, 10));
+    assert_eq!(revision(ask(&mut state, AskV1::ActivateBundle { digest: digest(2) })), 10);
+    assert_eq!((bundles(&state).active(), bundles(&state).canary()), (Some(digest(2)), None));
+    ask(&mut state, canary(1, 10));
+    assert_eq!(revision(ask(&mut state, put(3, 10))), 12);
+    assert_eq!((bundles(&state).active(), bundles(&state).canary()), (Some(digest(3)), None));
+}
+
+#[test]
+fn a_node_knows_both_bundles_of_every_canary_revision_and_tells_partitions_of_each() {
+    let mut state = ControlState::default();
+    let ((first, first_text), (second, second_text)) = (real(1), real(2));
+    ask(&mut state, AskV1::PutPolicy { digest: first, text: first_text });
+    ask(&mut state, AskV1::StoreBundle { digest: second, text: second_text });
+    ask(&mut state, AskV1::CanaryBundle { digest: second, percent: 10 });
+    ask(&mut state, AskV1::CanaryBundle { digest: second, percent: 90 });
+    ask(&mut state, AskV1::RollbackPolicy);
+    let known = view(&state);
+    let at = |revision, by_canary| known.bundle_at(ControlRevision(revision), by_canary).map(|bundle| bundle.digest());
+    assert_eq!((at(1, false), at(1, true), at(2, false)), (Some(first), None, None));
+    assert_eq!((at(3, false), at(3, true)), (Some(first), Some(second)));
+    assert_eq!((at(4, false), at(4, true)), (Some(first), Some(second)));
+    assert_eq!((at(5, false), at(5, true)), (Some(first), None));
+    assert_eq!(known.policy().map(|(revision, _)| revision), Some(ControlRevision(5)));
+    let facts: Vec<ControlFact> = known.facts_after(ControlRevision(2), 9).into_iter().map(|fact| fact.fact).collect();
+    let set = |percent| ControlFact::PolicyCanary { digest: second, percent };
+    assert_eq!(facts, [set(10), set(90), ControlFact::PolicyCanaryEnded]);
+
+    // The candidate is let go: a node that comes late knows what is in force all the same.
+    ask(&mut state, AskV1::RemoveBundle { digest: second });
+    let late = view(&state);
+    assert_eq!(late.bundle_at(ControlRevision(5), false).map(|bundle| bundle.digest()), Some(first));
+    assert!(late.bundle_at(ControlRevision(4), true).is_none());
+    assert_eq!(*late.store(), bundles(&state), "state and views fold alike");
 }
 
 fn real(number: usize) -> (BundleDigest, String) {

@@ -29,6 +29,7 @@ pub(super) fn event_of(state: &ControlState, ask: &AskV1) -> Result<Option<Event
         AskV1::RollbackPolicy => ask::rollback(&bundles(state)),
         AskV1::RemoveBundle { digest } => ask::remove(&bundles(state), digest),
         AskV1::ShadowPolicy { digest } => ask::shadow(&bundles(state), digest),
+        AskV1::CanaryBundle { digest, percent } => ask::canary(&bundles(state), digest, *percent),
     }
 }
 

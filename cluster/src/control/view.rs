@@ -36,13 +36,22 @@ pub struct ControlView {
     tenants: BTreeMap<String, Arc<Tenant>>,
     limits: BTreeMap<LimitNumber, Arc<LimitSpec>>,
     names: BTreeMap<LimitNumber, String>,
+    /// Of limits in force, by tenant and id.
+    numbers: BTreeMap<String, BTreeMap<String, LimitNumber>>,
     holds: BTreeMap<ControlRevision, HoldSpec>,
     policy_rev: ControlRevision,
-    /// Such as were put in force, by the revision that did so.
-    bundles: BTreeMap<ControlRevision, Arc<Bundle>>,
+    /// Such as were in force, by the revision that made it so.
+    bundles: BTreeMap<ControlRevision, InForce>,
     store: Bundles,
     shadow: Option<Arc<Bundle>>,
     facts: Arc<Vec<RevisedFact>>,
+}
+
+/// The bundles that decide under one policy revision.
+#[derive(Clone)]
+struct InForce {
+    active: Arc<Bundle>,
+    canary: Option<Arc<Bundle>>,
 }
 
 /// An event does not fit this node: its key is not here, or a bundle does not parse in this release.
@@ -71,14 +80,21 @@ impl ControlView {
             }
             EventV1::Limit { number, spec } => {
                 self.names.insert(*number, spec.id.clone());
+                self.numbers.entry(spec.tenant.clone()).or_default().insert(spec.id.clone(), *number);
                 self.limits.insert(*number, Arc::new(spec.clone()));
             }
-            EventV1::LimitRemoved { number, .. } => {
+            EventV1::LimitRemoved { number, tenant, id } => {
                 self.limits.remove(number);
+                self.numbers.get_mut(tenant).and_then(|of_tenant| of_tenant.remove(id));
             }
             EventV1::Policy { digest, .. } | EventV1::PolicyActivated { digest } => {
                 self.store.fold(event);
                 self.put_in_force(event.revision, digest, prepared).map_err(refuse)?;
+            }
+            EventV1::CanarySet { .. } | EventV1::CanaryEnded => {
+                self.store.fold(event);
+                let active = self.store.active().unwrap_or_default();
+                self.put_in_force(event.revision, &active, prepared).map_err(refuse)?;
             }
             EventV1::BundleStored { .. } | EventV1::BundleRemoved { .. } => self.store.fold(event),
             EventV1::PolicyShadowed { .. } => {
@@ -98,11 +114,14 @@ impl ControlView {
         Ok(())
     }
 
-    /// Makes a kept bundle the one in force. One without a text was let go since, so another one follows it.
+    /// Makes a kept bundle the one in force, beside the canary of the store. One without a text was let go since, so another
+    /// revision follows.
     fn put_in_force(&mut self, at: ControlRevision, digest: &[u8; 32], prepared: &Prepared) -> Result<(), String> {
         self.policy_rev = at;
-        if let Some(bundle) = self.parsed(digest, prepared)? {
-            self.bundles.insert(at, bundle);
+        let canary = self.store.canary().map(|(canary, _)| canary.digest);
+        let candidate = canary.map(|digest| self.parsed(&digest, prepared)).transpose()?.flatten();
+        if let Some(active) = self.parsed(digest, prepared)?.filter(|_| candidate.is_some() == canary.is_some()) {
+            self.bundles.insert(at, InForce { active, canary: candidate });
         }
         while self.bundles.len() > BUNDLES_KEPT_MAX {
             self.bundles.pop_first();
@@ -147,19 +166,25 @@ impl ControlView {
         self.limits.iter().map(|(number, spec)| (*number, spec))
     }
 
+    /// The number of a tenant's limit in force.
+    pub fn limit_number(&self, tenant: &str, id: &str) -> Option<LimitNumber> {
+        self.numbers.get(tenant)?.get(id).copied()
+    }
+
     /// A limit's id, also of a removed one.
     pub fn limit_name(&self, number: LimitNumber) -> String {
         self.names.get(&number).cloned().unwrap_or_else(|| format!("#{number}"))
     }
 
-    /// The bundle that was put in force by a revision.
-    pub fn bundle_at(&self, revision: ControlRevision) -> Option<Arc<Bundle>> {
-        self.bundles.get(&revision).cloned()
+    /// The bundle that decides under a policy revision: the one in force, or its canary.
+    pub fn bundle_at(&self, revision: ControlRevision, by_canary: bool) -> Option<Arc<Bundle>> {
+        let in_force = self.bundles.get(&revision)?;
+        if by_canary { in_force.canary.clone() } else { Some(in_force.active.clone()) }
     }
 
     /// The bundle in force and its revision.
     pub fn policy(&self) -> Option<(ControlRevision, Arc<Bundle>)> {
-        self.bundle_at(self.policy_rev).map(|bundle| (self.policy_rev, bundle))
+        self.bundle_at(self.policy_rev, false).map(|bundle| (self.policy_rev, bundle))
     }
 
     /// The text of the bundle in force; empty where there is none.
@@ -203,6 +228,8 @@ impl ControlView {
             EventV1::BundleStored { .. } | EventV1::BundleRemoved { .. } | EventV1::PolicyShadowed { .. } => {
                 ControlFact::Nothing
             }
+            EventV1::CanarySet { digest, percent } => ControlFact::PolicyCanary { digest: *digest, percent: *percent },
+            EventV1::CanaryEnded => ControlFact::PolicyCanaryEnded,
             EventV1::Hold { spec, until_ns } => self.hold_fact(event.revision, spec, *until_ns),
             EventV1::HoldLifted { id } => ControlFact::HoldLifted(*id),
         };

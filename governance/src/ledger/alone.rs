@@ -57,6 +57,7 @@ fn command(evaluation: EvaluationV1, kind: ActionKind, actor: ActorKeys, agent_v
         reserve_ttl_s: 0,
         costs: Vec::new(),
         policy_rev: POLICY_REV,
+        by_canary: false,
         agent_version,
         evaluation,
         body_commitment: [0; 32],

@@ -9,6 +9,7 @@ use nethical_protocol::{probe, sometimes};
 
 use super::expire::Timer;
 use super::{Ledger, PolicyInForce};
+use crate::canary::Canary;
 use crate::command::ApplyControlV1;
 use crate::outcome::OutcomeV1;
 
@@ -42,11 +43,22 @@ impl Ledger {
             ControlFact::LimitRemoved(number) => {
                 self.quota.limits.remove(*number);
             }
-            ControlFact::Policy { digest } => self.policy = Some(PolicyInForce { revision, digest: *digest }),
+            ControlFact::Policy { digest } => {
+                self.policy = Some(PolicyInForce { revision, digest: *digest, canary: None });
+            }
             ControlFact::Hold(fact) => self.place_zone_hold(fact),
             ControlFact::HoldLifted(id) => self.lift_zone_hold(*id),
             ControlFact::Nothing => {}
+            ControlFact::PolicyCanary { digest, percent } => {
+                self.set_canary(revision, Some(Canary { digest: *digest, percent: *percent }));
+            }
+            ControlFact::PolicyCanaryEnded => self.set_canary(revision, None),
         }
+    }
+
+    /// A canary is a policy revision of its own: what was evaluated before it is stale.
+    fn set_canary(&mut self, revision: ControlRevision, canary: Option<Canary>) {
+        self.policy = self.policy.map(|policy| PolicyInForce { revision, canary, ..policy });
     }
 
     fn place_zone_hold(&mut self, fact: &HoldFact) {

@@ -5,7 +5,7 @@
 //! 2. *Idempotency*: a retry of what was executed gets its record, though policy and agent have moved on since, which
 //!    they have (the first execution moved the agent). Being too old or from the future comes with it, since no new
 //!    evaluation could cure it.
-//! 3. *Policy* in force, then *tenant*: a proposer that knows another revision than this group may know tenants that
+//! 3. *Policy* in force (its revision, and which of its bundles decides for the agent), then *tenant*: a proposer that knows another revision than this group may know tenants that
 //!    this group does not, so the revision is compared first.
 //! 4. *Agent version*: the evaluation must fit the agent as it is now.
 //! 5. From here on the action is decided: it makes a leaf, whatever the verdict.
@@ -40,6 +40,12 @@ impl Ledger {
             sometimes!(true, "the policy changed while an action was evaluated");
             return OutcomeV1::Stale(Stale::Policy);
         }
+        // Which bundle decides for an agent follows from the revision; a proposer that asked the other one is as stale.
+        let by_canary = policy.is_canary_for(decide.actor.agent);
+        if by_canary != decide.by_canary && !accepts_stale {
+            return OutcomeV1::Stale(Stale::Policy);
+        }
+        sometimes!(by_canary, "a canary decided");
         if !self.tenants.contains_key(&decide.actor.tenant) {
             return OutcomeV1::UnknownTenant;
         }

@@ -12,6 +12,7 @@ use super::{Bundle, PolicyInput, PolicyResult};
 use crate::command::{EvaluationV1, VerdictWord};
 use crate::detect::{Detectors, Findings};
 use crate::outcome::RiskTier;
+use crate::quota::band::Band;
 
 /// What policy may see of the agent. The command names it by its digest, so that apply can tell whether it still holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,20 +34,30 @@ pub struct Evaluated {
     pub obligations: Vec<Arc<str>>,
     /// The rules in words.
     pub reasons: Vec<Arc<str>>,
+    /// Policy's result was remembered from an action with the same facts.
+    pub remembered: bool,
     /// Where detectors found something, for redaction before the body is sealed.
     pub findings: Findings,
 }
 
-/// Runs detectors and policy over an action. A function of its arguments alone.
-pub fn evaluate_action(detectors: &Detectors, bundle: &Bundle, action: &Action, agent: AgentFacts) -> Evaluated {
+/// Runs detectors and policy over an action. A function of its arguments alone; `bands` are those of
+/// [`Bundle::limits_named`].
+pub fn evaluate_action(
+    detectors: &Detectors,
+    bundle: &Bundle,
+    action: &Action,
+    agent: AgentFacts,
+    bands: &[Band],
+) -> Evaluated {
     let findings = detectors.scan_action(action);
     let Flags { automated, privileged } = Flags::of(action);
     let found = EvaluationV1 { detections: findings.detections(), privileged, automated, ..EvaluationV1::default() };
-    let result = bundle.judge(action, &found, agent);
+    let (result, remembered) = bundle.recall(&bundle.input(action, &found, agent, bands));
     Evaluated {
         evaluation: EvaluationV1 { verdict: VerdictWord(result.verdict), rules: result.rules, ..found },
         obligations: result.obligations,
         reasons: result.reasons,
+        remembered,
         findings,
     }
 }
@@ -54,8 +65,18 @@ pub fn evaluate_action(detectors: &Detectors, bundle: &Bundle, action: &Action, 
 impl Bundle {
     /// What this bundle says about an action in which detectors have found what `found` names. Its verdict and rules are
     /// another bundle's and are not read, so a recorded evaluation does as well as a fresh one.
-    pub fn judge(&self, action: &Action, found: &EvaluationV1, agent: AgentFacts) -> PolicyResult {
-        self.evaluate(&PolicyInput {
+    pub fn judge(&self, action: &Action, found: &EvaluationV1, agent: AgentFacts, bands: &[Band]) -> PolicyResult {
+        self.evaluate(&self.input(action, found, agent, bands))
+    }
+
+    fn input<'a>(
+        &self,
+        action: &'a Action,
+        found: &'a EvaluationV1,
+        agent: AgentFacts,
+        bands: &'a [Band],
+    ) -> PolicyInput<'a> {
+        PolicyInput {
             tenant: &action.tenant,
             agent: &action.agent,
             session: &action.session,
@@ -75,7 +96,8 @@ impl Bundle {
             tokens: cost_of(action, |unit| unit.starts_with("tokens")),
             privileged: found.privileged,
             automated: found.automated,
-        })
+            bands,
+        }
     }
 }
 

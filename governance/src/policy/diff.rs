@@ -79,7 +79,7 @@ pub fn diff(old: &str, new: &str) -> Result<BundleDiff, DiffError> {
 }
 
 fn by_id(text: &str) -> Result<BTreeMap<String, Statement>, Vec<PolicyError>> {
-    let statements = read::read(text)?;
+    let (statements, _) = read::read(text)?;
     Ok(statements.into_iter().map(|statement| (statement.rule.id.to_string(), statement)).collect())
 }
 

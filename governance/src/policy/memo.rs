@@ -26,10 +26,10 @@ impl Memo {
         Self { places: (0..PLACES).map(|_| Mutex::new(None)).collect() }
     }
 
-    /// The remembered result, or that of `compute`, remembered.
-    pub(super) fn get_or(&self, key: &[u8], compute: impl FnOnce() -> PolicyResult) -> PolicyResult {
+    /// The remembered result, or that of `compute`, remembered; and whether it was remembered before.
+    pub(super) fn get_or(&self, key: &[u8], compute: impl FnOnce() -> PolicyResult) -> (PolicyResult, bool) {
         if key.len() > KEY_BYTES_MAX {
-            return compute();
+            return (compute(), false);
         }
         // SipHash under fixed keys: the same place on every machine.
         let mut hasher = DefaultHasher::new();
@@ -39,12 +39,12 @@ impl Memo {
             && let Some((held_key, result)) = held.as_ref()
             && **held_key == *key
         {
-            return result.clone();
+            return (result.clone(), true);
         }
         let result = compute();
         if let Ok(mut held) = place.lock() {
             *held = Some((key.into(), result.clone()));
         }
-        result
+        (result, false)
     }
 }

@@ -8,11 +8,11 @@ use std::ops::Range;
 
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
-use nethical_protocol::limits::POLICY_BYTES_MAX;
+use nethical_protocol::limits::{POLICY_BANDS_MAX, POLICY_BYTES_MAX};
 
 use super::error::PolicyError;
 use super::rule::RuleText;
-use super::{POLICIES_MAX, SCHEMA, number_of, text};
+use super::{POLICIES_MAX, SCHEMA, number_of, reads, text};
 
 /// Problems that are told of one bundle; the rest is cut.
 pub(super) const PROBLEMS_MAX: usize = 256;
@@ -32,8 +32,9 @@ struct Parsed {
     base: usize,
 }
 
-/// The policies of a bundle in order, or its problems in order of their places: at least one, at most [`PROBLEMS_MAX`].
-pub(super) fn read(text: &str) -> Result<Vec<Statement>, Vec<PolicyError>> {
+/// The policies of a bundle in order and the limits that they name, sorted; or its problems in order of their places: at
+/// least one, at most [`PROBLEMS_MAX`].
+pub(super) fn read(text: &str) -> Result<(Vec<Statement>, Vec<String>), Vec<PolicyError>> {
     if text.len() > POLICY_BYTES_MAX {
         let message = format!("the bundle has {} bytes; at most {POLICY_BYTES_MAX} are accepted", text.len());
         return Err(vec![PolicyError::at(text, 0, message)]);
@@ -45,14 +46,15 @@ pub(super) fn read(text: &str) -> Result<Vec<Statement>, Vec<PolicyError>> {
     }
     let (parsed, mut problems) = parse(text, ranges);
     let rules = rules_of(text, &parsed, &mut problems);
-    problems.extend(validate(text, &parsed));
+    let limits = limits_named(text, &parsed, &mut problems);
+    problems.extend(validate(text, &parsed, &limits));
     if !problems.is_empty() {
         sort(&mut problems);
         problems.truncate(PROBLEMS_MAX);
         return Err(problems);
     }
     let statement = |(parsed, rule): (Parsed, RuleText)| Statement { policy: parsed.policy, rule, range: parsed.range };
-    Ok(parsed.into_iter().zip(rules).map(statement).collect())
+    Ok((parsed.into_iter().zip(rules).map(statement).collect(), limits.into_iter().collect()))
 }
 
 /// By place; at one place, what gives advice comes first.
@@ -125,10 +127,39 @@ fn rules_of(text: &str, parsed: &[Parsed], problems: &mut Vec<PolicyError>) -> V
     rules
 }
 
+/// The limits whose room policies read. More than there may be are a problem of the first policy that names one more, and
+/// left out of what is given.
+fn limits_named(text: &str, parsed: &[Parsed], problems: &mut Vec<PolicyError>) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for parsed in parsed {
+        let mut more = named.clone();
+        if let Ok(json) = parsed.policy.to_json() {
+            reads::limits_in(&json, &mut more);
+        }
+        if more.len() > POLICY_BANDS_MAX {
+            let message =
+                format!("a bundle names at most {POLICY_BANDS_MAX} limits in context.quota; this is one more");
+            let rule = parsed.policy.annotation("id").unwrap_or_default();
+            problems.push(PolicyError::at(text, parsed.range.start, message).of_rule(rule));
+            break;
+        }
+        named = more;
+    }
+    named
+}
+
+/// The schema for a bundle that names these limits: each is a text of `context.quota`.
+pub(super) fn schema_with(limits: &BTreeSet<String>) -> String {
+    let quoted = |limit: &String| format!("\"{}\": String", limit.escape_debug());
+    let attributes: Vec<String> = limits.iter().map(quoted).collect();
+    SCHEMA.replace("quota: {}", &format!("quota: {{ {} }}", attributes.join(", ")))
+}
+
 /// What Cedar's validator says in strict mode. Warnings count as errors: a policy that can never match is a hole, not a
 /// detail. A warning about a policy that has errors follows from them and is left out.
-fn validate(text: &str, parsed: &[Parsed]) -> Vec<PolicyError> {
-    let (schema, _) = Schema::from_cedarschema_str(SCHEMA).expect("the schema is part of this program and tested");
+fn validate(text: &str, parsed: &[Parsed], limits: &BTreeSet<String>) -> Vec<PolicyError> {
+    let (schema, _) = Schema::from_cedarschema_str(&schema_with(limits))
+        .expect("the schema is part of this program and tested, and names in it are quoted");
     let mut set = PolicySet::new();
     for parsed in parsed {
         set.add(parsed.policy.clone()).expect("policies are numbered, so their ids differ");

@@ -13,6 +13,7 @@ use super::PolicyInput;
 use super::reads::Reads;
 use crate::detect;
 use crate::outcome::RiskTier;
+use crate::quota::band::Band;
 
 /// Names of entity types and actions, parsed once per bundle.
 #[derive(Debug)]
@@ -24,17 +25,17 @@ pub(super) struct Vocabulary {
     resource: EntityTypeName,
     resource_type: EntityTypeName,
     actions: Vec<EntityUid>,
-    /// The part of the context that detectors give, where they found nothing: most actions share it.
-    quiet: Context,
+    /// The limits that policies name, sorted.
+    limits: Vec<String>,
 }
 
 impl Vocabulary {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limits: Vec<String>) -> Self {
         let entity_type = |name: &str| name.parse::<EntityTypeName>().expect("an identifier is an entity type name");
         let action = entity_type("Action");
         let actions = ActionKind::ALL.iter().map(|kind| uid(&action, kind.as_str())).collect();
         Self {
-            quiet: context_of(findings([0; detect::NAMES.len()])),
+            limits,
             agent: entity_type("Agent"),
             tenant: entity_type("Tenant"),
             cohort: entity_type("Cohort"),
@@ -43,6 +44,10 @@ impl Vocabulary {
             resource_type: entity_type("ResourceType"),
             actions,
         }
+    }
+
+    pub(super) fn limits(&self) -> &[String] {
+        &self.limits
     }
 
     /// The request and its entities. Reads only facts in `reads`; give it a blanked input all the same.
@@ -57,24 +62,33 @@ impl Vocabulary {
             }
             entities.push(Entity::new_no_attrs(principal.clone(), above));
         }
-        if reads.any(Reads::RESOURCE) && !input.resource_type.is_empty() {
+        if reads.any(Reads::RESOURCE_ABOVE) && !input.resource_type.is_empty() {
             let name = format!("{}/{}", input.resource_type, input.resource_id);
             let above = HashSet::from([uid(&self.resource, &name), uid(&self.resource_type, input.resource_type)]);
             entities.push(Entity::new_no_attrs(tool.clone(), above));
         }
-        let entities =
-            Entities::from_entities(entities, None).expect("two entities of two types do not repeat or cycle");
-        let action = self.actions[input.kind as usize].clone();
-        let context = match severities(input) {
-            _ if !reads.any(Reads::DETECTIONS) => context_of(facts(input, reads)),
-            severities if severities.iter().all(|severity| *severity == 0) => (context_of(facts(input, reads)))
-                .merge(self.quiet.clone())
-                .expect("what detectors give has names of its own"),
-            severities => context_of(facts(input, reads).into_iter().chain(findings(severities))),
+        let entities = match entities.is_empty() {
+            true => Entities::empty(),
+            false => Entities::from_entities(entities, None).expect("two entities of two types do not repeat or cycle"),
         };
+        let action = self.actions[input.kind as usize].clone();
+        let context = Context::from_pairs(self.facts(input, reads)).expect("the names of a context are distinct");
         let request =
             Request::new(principal, action, tool, context, None).expect("without a schema nothing is checked");
         (request, entities)
+    }
+
+    fn facts(&self, input: &PolicyInput<'_>, reads: Reads) -> Pairs {
+        let mut pairs = facts(input, reads);
+        if reads.any(Reads::DETECTIONS) {
+            pairs.extend(findings(severities(input), reads));
+        }
+        if reads.any(Reads::QUOTA) {
+            let bands = input.bands.iter().copied().chain(std::iter::repeat(Band::None));
+            let named = self.limits.iter().zip(bands);
+            pairs.insert("quota".to_owned(), record(named.map(|(limit, band)| (&**limit, text(band.as_str())))));
+        }
+        pairs
     }
 }
 
@@ -106,6 +120,7 @@ pub(super) fn blanked<'a>(input: &PolicyInput<'a>, reads: Reads) -> PolicyInput<
         tokens: number(Reads::TOKENS, input.tokens),
         privileged: reads.any(Reads::FLAGS) && input.privileged,
         automated: reads.any(Reads::FLAGS) && input.automated,
+        bands: if reads.any(Reads::QUOTA) { input.bands } else { &[] },
     }
 }
 
@@ -132,6 +147,8 @@ pub(super) fn key(input: &PolicyInput<'_>) -> Vec<u8> {
     let (status, tier) = (input.status as u8, input.tier as u8);
     key.extend_from_slice(&[input.kind as u8, status, tier, input.privileged.into(), input.automated.into()]);
     severities(input).iter().for_each(|severity| key.extend_from_slice(&severity.to_le_bytes()));
+    // Last, and of no fixed number: nothing follows that they could be taken for.
+    key.extend(input.bands.iter().map(|band| *band as u8));
     key
 }
 
@@ -149,11 +166,7 @@ fn severities(input: &PolicyInput<'_>) -> [u16; detect::NAMES.len()] {
 
 type Pairs = BTreeMap<String, RestrictedExpression>;
 
-fn context_of(pairs: impl IntoIterator<Item = (String, RestrictedExpression)>) -> Context {
-    Context::from_pairs(pairs).expect("the names of a context are distinct")
-}
-
-/// The context but for what detectors give.
+/// The context but for what detectors and limits give.
 fn facts(input: &PolicyInput<'_>, reads: Reads) -> Pairs {
     let mut pairs = Pairs::new();
     let mut put = |facts: Reads, name: &str, value: &dyn Fn() -> RestrictedExpression| {
@@ -161,12 +174,12 @@ fn facts(input: &PolicyInput<'_>, reads: Reads) -> Pairs {
             pairs.insert(name.to_owned(), value());
         }
     };
-    put(Reads::STATUS.or(Reads::TIER).or(Reads::EPOCH), "agent", &|| agent(input));
-    put(Reads::NAME.or(Reads::AMOUNT).or(Reads::BYTES), "action", &|| action(input));
+    put(Reads::STATUS.or(Reads::TIER).or(Reads::EPOCH), "agent", &|| agent(input, reads));
+    put(Reads::NAME.or(Reads::AMOUNT).or(Reads::BYTES), "action", &|| action(input, reads));
     put(Reads::USD.or(Reads::TOKENS), "cost", &|| {
         record([("usd_micros", long(input.usd_micros)), ("tokens", long(input.tokens))])
     });
-    put(Reads::RESOURCE, "resource", &|| {
+    put(Reads::RESOURCE_TEXT, "resource", &|| {
         record([("type", text(input.resource_type)), ("id", text(input.resource_id))])
     });
     put(Reads::TENANT, "tenant", &|| text(input.tenant));
@@ -178,37 +191,53 @@ fn facts(input: &PolicyInput<'_>, reads: Reads) -> Pairs {
     pairs
 }
 
-fn agent(input: &PolicyInput<'_>) -> RestrictedExpression {
-    record([
-        ("status", text(input.status.as_str())),
-        ("tier", text(input.tier.as_str())),
-        ("tier_level", long(input.tier as u64)),
-        ("epoch", long(input.epoch)),
-    ])
+fn agent(input: &PolicyInput<'_>, reads: Reads) -> RestrictedExpression {
+    read_of(
+        reads,
+        [
+            (Reads::STATUS, "status", &|| text(input.status.as_str())),
+            (Reads::TIER, "tier", &|| text(input.tier.as_str())),
+            (Reads::TIER, "tier_level", &|| long(input.tier as u64)),
+            (Reads::EPOCH, "epoch", &|| long(input.epoch)),
+        ],
+    )
 }
 
-fn action(input: &PolicyInput<'_>) -> RestrictedExpression {
-    record([
-        ("name", text(input.tool)),
-        ("kind", text(input.kind.as_str())),
-        ("amount", long(input.amount)),
-        ("bytes", long(input.bytes)),
-    ])
+fn action(input: &PolicyInput<'_>, reads: Reads) -> RestrictedExpression {
+    read_of(
+        reads,
+        [
+            (Reads::NAME, "name", &|| text(input.tool)),
+            (Reads::NAME, "kind", &|| text(input.kind.as_str())),
+            (Reads::AMOUNT, "amount", &|| long(input.amount)),
+            (Reads::BYTES, "bytes", &|| long(input.bytes)),
+        ],
+    )
 }
 
-/// What detectors give.
-fn findings(severities: [u16; detect::NAMES.len()]) -> Pairs {
+/// A fact of a record: what reads it, its name, its value.
+type Fact<'a> = (Reads, &'static str, &'a dyn Fn() -> RestrictedExpression);
+
+/// The record of those facts that are read: no policy can tell that the others are missing.
+fn read_of<const N: usize>(reads: Reads, facts: [Fact<'_>; N]) -> RestrictedExpression {
+    let read = facts.into_iter().filter(|(fact, ..)| reads.any(*fact));
+    record(read.map(|(_, name, value)| (name, value())))
+}
+
+/// What detectors give, as far as it is read.
+fn findings(severities: [u16; detect::NAMES.len()], reads: Reads) -> Pairs {
     let personal = [detect::EMAIL, detect::PHONE, detect::CARD, detect::IBAN, detect::SSN, detect::IP];
     let pii = personal.iter().any(|detector| severities[usize::from(*detector) - 1] > 0);
     let max = severities.iter().copied().max().unwrap_or(0);
-    let each = named(severities.map(|severity| RestrictedExpression::new_bool(severity > 0)));
-    let detect = each.into_iter().chain([("pii", RestrictedExpression::new_bool(pii)), ("max", long(max.into()))]);
-    let severity = named(severities.map(|severity| long(severity.into())));
-    Pairs::from([("detect".to_owned(), record(detect)), ("severity".to_owned(), record(severity))])
-}
-
-fn named(values: [RestrictedExpression; detect::NAMES.len()]) -> Vec<(&'static str, RestrictedExpression)> {
-    detect::NAMES.into_iter().zip(values).collect()
+    let each = || detect::NAMES.into_iter().zip(severities).enumerate();
+    let found = each().filter(|(place, _)| reads.any(Reads::found(*place)));
+    let found = found.map(|(_, (name, severity))| (name, RestrictedExpression::new_bool(severity > 0)));
+    let severe = each().filter(|(place, _)| reads.any(Reads::severity(*place)));
+    let severe = severe.map(|(_, (name, severity))| (name, long(severity.into())));
+    let pii = reads.any(Reads::PII).then(|| ("pii", RestrictedExpression::new_bool(pii)));
+    let max = reads.any(Reads::MAX).then(|| ("max", long(max.into())));
+    let detect = record(found.chain(pii).chain(max));
+    Pairs::from([("detect".to_owned(), detect), ("severity".to_owned(), record(severe))])
 }
 
 fn text(text: &str) -> RestrictedExpression {

@@ -107,6 +107,7 @@ impl Bench {
             kind: ActionKind::ToolCall,
             costs: vec![CostV1 { unit: id("requests"), amount: 1, is_reserved: false }],
             policy_rev: self.ledger.policy().map_or(ControlRevision(0), |policy| policy.revision),
+            by_canary: self.ledger.policy().is_some_and(|policy| policy.is_canary_for(actor.agent)),
             agent_version: self.ledger.agent_version(&actor),
             reserve_ttl_s: 0,
             evaluation: EvaluationV1::default(),

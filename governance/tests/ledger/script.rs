@@ -69,6 +69,7 @@ impl Runner for Script {
             "grant" | "take" | "return" => self.lease(&command.name, &mut words)?,
             "agent" => view(&self.bench.ledger.agent_view(&actor("t", words.next()?))),
             "usage" => self.usage(&mut words)?,
+            "band" => self.band(&mut words)?,
             "state" => self.state(),
             name => {
                 let fact = fact(name, &mut words)?;
@@ -186,6 +187,9 @@ impl Script {
         if let Some(revision) = words.key("policy") {
             decide.policy_rev = ControlRevision(revision.parse()?);
         }
+        if let Some(bundle) = words.key("by") {
+            decide.by_canary = bundle == "canary";
+        }
         if words.key("seen") == Some("new") {
             decide.agent_version = self.bench.ledger.agent_version(&actor("t", "nobody has this name"));
         }
@@ -232,6 +236,18 @@ impl Script {
         Ok(usage.iter().map(quota).collect())
     }
 
+    fn band(&self, words: &mut Words<'_>) -> Result<String, Failure> {
+        let (agent, number) = (words.next()?, words.next()?.parse()?);
+        let mut costs = Vec::new();
+        for unit in ["requests", "tokens"] {
+            if let Some(amount) = words.key(unit) {
+                costs.push(CostV1 { unit: id(unit), amount: amount.parse()?, is_reserved: false });
+            }
+        }
+        let band = self.bench.ledger.band(LimitNumber(number), &subject(agent), &costs, self.bench.now_ns);
+        Ok(band.as_str().to_owned())
+    }
+
     fn state(&self) -> String {
         let ledger = &self.bench.ledger;
         let now_ns = ledger.now_ns().saturating_sub(START_NS);
@@ -270,6 +286,10 @@ fn fact(name: &str, words: &mut Words<'_>) -> Result<ControlFact, Failure> {
         }),
         "unhold" => ControlFact::HoldLifted(ControlRevision(words.next()?.parse()?)),
         "nothing" => ControlFact::Nothing,
+        "canary" => {
+            ControlFact::PolicyCanary { digest: [words.next()?.len() as u8; 32], percent: words.next()?.parse()? }
+        }
+        "uncanary" => ControlFact::PolicyCanaryEnded,
         _ => return Err(format!("no such command: {name}").into()),
     })
 }

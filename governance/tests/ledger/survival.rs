@@ -55,7 +55,11 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
         225..=249 => {
             let number = LimitNumber(u32::from(who % 6));
             let fact = match how % 6 {
-                0 => ControlFact::Policy { digest: [how; 32] },
+                0 => match who % 3 {
+                    0 => ControlFact::Policy { digest: [how; 32] },
+                    1 => ControlFact::PolicyCanary { digest: [how; 32], percent: (much % 100) as u8 + 1 },
+                    _ => ControlFact::PolicyCanaryEnded,
+                },
                 1 => ControlFact::LimitRemoved(number),
                 2 => ControlFact::Hold(HoldFact {
                     id: ControlRevision(from + 1),

@@ -39,10 +39,15 @@ pub enum PolicyCommand {
     #[command(after_help = "A zone keeps up to 32 bundles of 4 MiB in all, under the SHA-256 of their text.\n\n\
         Examples:\n  nethical policy put airline.cedar\n  nethical policy put airline.cedar --activate")]
     Put(bundles::PutArgs),
-    /// Put a kept bundle in force.
-    #[command(after_help = "Example:\n  nethical policy activate 3fa9c1d2")]
-    Activate(bundles::DigestArgs),
-    /// Put the bundle in force that was in force before; twice in a row leads back.
+    /// Put a kept bundle in force, for all agents or for a share of them.
+    #[command(
+        after_help = "Under --canary the bundle decides for so many agents of a hundred, always the same ones; a higher share \
+        only adds agents. `nethical policy show` tells what the two decide. Activating it without --canary promotes it, \
+        `nethical policy rollback` ends it.\n\n\
+        Examples:\n  nethical policy activate 3fa9c1d2 --canary 10\n  nethical policy activate 3fa9c1d2"
+    )]
+    Activate(bundles::ActivateArgs),
+    /// End the canary; where there is none, put the bundle in force that was in force before (twice in a row leads back).
     #[command(after_help = "Example:\n  nethical policy rollback")]
     Rollback(EndpointArgs),
     /// List the bundles that the cluster keeps.
@@ -57,10 +62,10 @@ pub enum PolicyCommand {
     /// List the recorded verdicts that a candidate would change.
     #[command(after_help = replay::HELP)]
     Replay(replay::ReplayArgs),
-    /// Let a bundle go that is neither in force nor the one before nor the shadow.
+    /// Let a bundle go that is neither in force nor the one before nor the canary nor the shadow.
     #[command(after_help = "Example:\n  nethical policy remove 3fa9c1d2")]
     Remove(bundles::DigestArgs),
-    /// Show the bundle in force, or a kept one.
+    /// Show the bundle in force and the canary beside it, or a kept bundle.
     #[command(
         after_help = "Examples:\n  nethical policy show > current.cedar\n  nethical policy show 3fa9c1d2 -o json"
     )]

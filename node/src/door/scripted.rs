@@ -119,7 +119,12 @@ pub(crate) fn decision(request_id: &str) -> Decision {
         agent: AgentSummary { state: AgentStatus::Active, epoch: 1 },
         quota: vec![],
         retry_after_ms: None,
-        revision: Revision { policy: ControlRevision(1), state: ControlRevision(2) },
+        revision: Revision {
+            policy: ControlRevision(1),
+            state: ControlRevision(2),
+            bundle: String::new(),
+            canary: false,
+        },
         decided_at_ns: 1_700_000_000_000_000_000,
         reservation: None,
         degraded: false,
@@ -204,7 +209,7 @@ impl Governor for Scripted {
 
     fn policy(&self) -> Answer<'_, PolicyView> {
         let text = "permit(principal, action, resource);".to_owned();
-        self.answer("policy".into(), PolicyView { revision: 1, digest: "d".into(), policies: 1, text })
+        self.answer("policy".into(), PolicyView { revision: 1, digest: "d".into(), policies: 1, text, canary: None })
     }
 
     fn store_policy(&self, text: String) -> Answer<'_, StoredPolicy> {
@@ -217,11 +222,18 @@ impl Governor for Scripted {
 
     fn kept_policy(&self, digest: [u8; 32]) -> Answer<'_, PolicyView> {
         let (digest, text) = (hex::encode(digest), String::new());
-        self.answer(format!("kept_policy {digest}"), PolicyView { revision: 1, digest, policies: 0, text })
+        self.answer(
+            format!("kept_policy {digest}"),
+            PolicyView { revision: 1, digest, policies: 0, text, canary: None },
+        )
     }
 
     fn activate_policy(&self, digest: [u8; 32]) -> Answer<'_, ControlAck> {
         self.answer(format!("activate_policy {}", hex::encode(digest)), self.ack())
+    }
+
+    fn canary_policy(&self, digest: [u8; 32], percent: u8) -> Answer<'_, ControlAck> {
+        self.answer(format!("canary_policy {percent} {}", hex::encode(digest)), self.ack())
     }
 
     fn rollback_policy(&self) -> Answer<'_, ControlAck> {

@@ -80,6 +80,24 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "canary-under-partition",
+        what: "A stricter policy is tried on a third of the agents, then on two thirds, and taken back, while one node after \
+            another is cut off; every agent sees one of the two bundles, on whichever leader.",
+        expected: Expected::Good,
+        seen: &[
+            "a canary decided",
+            "something was blocked by policy",
+            "the policy changed while an action was evaluated",
+        ],
+        bounds: Bounds { healed_ms_max: 3_000, ..USUAL },
+        build: |seed| {
+            let canary = |percent| OrderKind::Canary { percent };
+            let draft = Draft::three(seed).order(8_500, canary(33)).order(12_500, canary(66));
+            let draft = draft.order(16_500, canary(0)).order(19_500, canary(50));
+            (0..3).fold(draft, |draft, turn| draft.alone(8_000 + turn * 5_000, 3_000, &[turn + 1])).done()
+        },
+    },
+    Scenario {
         name: "control-group-unreachable",
         what: "The control group has no quorum for sixteen seconds, and leaders refuse when ten are over.",
         expected: Expected::Good,

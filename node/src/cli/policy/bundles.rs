@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use reqwest::Method;
 
-use nethical_cluster::api::{Agreement, KeptPolicy, PolicyList, PolicyView, StoredPolicy};
+use nethical_cluster::api::{Agreement, CanaryView, KeptPolicy, PolicyList, PolicyView, StoredPolicy, VerdictCounts};
 use nethical_protocol::control::ControlAck;
+use nethical_protocol::decision::Verdict;
 
 use crate::cli::EndpointArgs;
 use crate::cli::http::Admin;
@@ -37,6 +38,15 @@ pub struct DigestArgs {
     pub digest: String,
     #[command(flatten)]
     pub endpoint: EndpointArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ActivateArgs {
+    #[command(flatten)]
+    pub which: DigestArgs,
+    /// Only for so many agents of a hundred; the bundle in force decides for the others.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub canary: Option<u8>,
 }
 
 #[derive(Debug, Args)]
@@ -73,18 +83,21 @@ pub async fn put(args: PutArgs, format: Format) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub async fn activate(args: DigestArgs, format: Format) -> anyhow::Result<()> {
-    let admin = args.endpoint.connect()?;
-    let digest = full(&admin, &args.digest).await?;
+pub async fn activate(args: ActivateArgs, format: Format) -> anyhow::Result<()> {
+    let admin = args.which.endpoint.connect()?;
+    let digest = full(&admin, &args.which.digest).await?;
     let segments = ["v1", "policies", &digest, "activate"];
-    let ack: ControlAck = admin.request(Method::POST, &segments, &[]).json().await?;
-    report(&ack, &format!("policy {}", short(&digest)), format)
+    let query: Vec<(&str, String)> =
+        args.canary.iter().map(|percent| ("canary_percent", percent.to_string())).collect();
+    let ack: ControlAck = admin.request(Method::POST, &segments, &query).json().await?;
+    let share = args.canary.map_or_else(String::new, |percent| format!(" for {percent} % of agents"));
+    report(&ack, &format!("policy {}{share}", short(&digest)), format)
 }
 
 pub async fn rollback(endpoint: EndpointArgs, format: Format) -> anyhow::Result<()> {
     let admin = endpoint.connect()?;
     let ack: ControlAck = admin.request(Method::POST, &["v1", "policy", "rollback"], &[]).json().await?;
-    report(&ack, "the policy before", format)
+    report(&ack, "the policy as it was", format)
 }
 
 pub async fn remove(args: DigestArgs, format: Format) -> anyhow::Result<()> {
@@ -134,7 +147,7 @@ fn print_agreement(found: &Agreement) -> anyhow::Result<()> {
 
 pub async fn show(args: ShowArgs, format: Format) -> anyhow::Result<()> {
     let admin = args.endpoint.connect()?;
-    let view = match &args.digest {
+    let view: PolicyView = match &args.digest {
         None => admin.get(&["v1", "policy"], &[]).await?,
         Some(digest) => kept(&admin, digest).await?,
     };
@@ -142,7 +155,31 @@ pub async fn show(args: ShowArgs, format: Format) -> anyhow::Result<()> {
         return output::print_json(&view);
     }
     output::remark(&format!("revision {}, {} rules, SHA-256 {}", view.revision, view.policies, view.digest));
+    view.canary.as_ref().into_iter().for_each(remark_on);
     output::print_line(view.text.trim_end())
+}
+
+/// The canary beside the text, which alone goes to standard output.
+fn remark_on(canary: &CanaryView) {
+    let CanaryView { digest, percent, since, by_active, by_canary } = canary;
+    output::remark(&format!("canary {} decides for {percent} % of agents (revision {since})", short(digest)));
+    output::remark(&format!("  in force: {}", mix(by_active)));
+    output::remark(&format!("  canary:   {}", mix(by_canary)));
+}
+
+/// `1200 decisions: 98.5 % allow, 1.5 % block`.
+fn mix(counts: &VerdictCounts) -> String {
+    let VerdictCounts { decisions, allow, restrict, escalate, block, terminate } = *counts;
+    let each = Verdict::ALL.into_iter().zip([allow, restrict, escalate, block, terminate]);
+    let share = |(verdict, count): (Verdict, u64)| {
+        let permille = u128::from(count) * 1_000 / u128::from(decisions.max(1));
+        format!("{}.{} % {}", permille / 10, permille % 10, verdict.as_str())
+    };
+    let shares: Vec<String> = each.filter(|(_, count)| *count > 0).map(share).collect();
+    match shares.is_empty() {
+        true => "no decisions yet".to_owned(),
+        false => format!("{decisions} decisions: {}", shares.join(", ")),
+    }
 }
 
 /// A kept bundle by its digest or the beginning of it.
@@ -189,6 +226,12 @@ fn short(digest: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_verdict_mix_is_told_in_shares_of_its_decisions() {
+        assert_eq!(mix(&VerdictCounts::default()), "no decisions yet");
+        assert_eq!(mix(&VerdictCounts::of([985, 0, 0, 15, 0])), "1000 decisions: 98.5 % allow, 1.5 % block");
+    }
 
     #[test]
     fn a_digest_is_named_by_a_beginning_that_fits_one_bundle() {

@@ -3,6 +3,7 @@
 //! Detectors, policy and composition are the cluster's own code. Limits and hold-orders are not part of a bundle and do
 //! not speak here; the agent's status and risk do, as the case says. docs/policy.md describes the file.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -13,6 +14,7 @@ use nethical_governance::detect::Detectors;
 use nethical_governance::ledger::decide_alone;
 use nethical_governance::outcome::RiskTier;
 use nethical_governance::policy::{AgentFacts, Bundle, evaluate_action, rule_hash};
+use nethical_governance::quota::band::Band;
 use nethical_protocol::action::Action;
 use nethical_protocol::decision::{AgentStatus, Verdict};
 
@@ -58,6 +60,8 @@ struct Case {
     rules: Vec<String>,
     #[serde(default)]
     agent: Agent,
+    #[serde(default)]
+    quota: BTreeMap<String, String>,
     request: Value,
 }
 
@@ -77,6 +81,8 @@ struct Ready {
     expect: Verdict,
     rules: Vec<String>,
     agent: Agent,
+    /// The room under limits by id; that of others is none.
+    quota: BTreeMap<String, Band>,
     action: Action,
 }
 
@@ -163,8 +169,13 @@ fn ready(place: &str, case: Value) -> Result<Ready, String> {
     if case.agent.risk > 1_000 {
         return Err(format!("agent.risk is 0 to 1000, not {}", case.agent.risk));
     }
+    let band = |(limit, word): (String, String)| {
+        let bad = || format!("quota.{limit} is none, ok, low or out, not {word:?}");
+        Band::from_word(&word).ok_or_else(bad).map(|band| (limit.clone(), band))
+    };
+    let quota = case.quota.into_iter().map(band).collect::<Result<_, _>>()?;
     let name = if case.name.is_empty() { place.to_owned() } else { case.name };
-    Ok(Ready { name, expect, rules: case.rules, agent: case.agent, action: action_of(case.request)? })
+    Ok(Ready { name, expect, rules: case.rules, agent: case.agent, quota, action: action_of(case.request)? })
 }
 
 /// The action of a request, decoded and bounded as the HTTP door does it. A request may leave its agent out.
@@ -184,7 +195,9 @@ fn action_of(mut request: Value) -> Result<Action, String> {
 /// Decides a case; `None` where everything is as expected.
 fn judge(detectors: &Detectors, bundle: &Bundle, case: &Ready) -> Option<Failure> {
     let seen = AgentFacts { status: case.agent.status, tier: RiskTier::of(case.agent.risk), epoch: 0 };
-    let evaluation = evaluate_action(detectors, bundle, &case.action, seen).evaluation;
+    let band = |limit: &String| case.quota.get(limit).copied().unwrap_or_default();
+    let bands: Vec<Band> = bundle.limits_named().iter().map(band).collect();
+    let evaluation = evaluate_action(detectors, bundle, &case.action, seen, &bands).evaluation;
     let spoke = evaluation.rules.clone();
     let decided = decide_alone(evaluation, case.action.kind, case.agent.status, case.agent.risk);
     let got = decided.map_or(Verdict::Block, |decided| decided.verdict);
@@ -223,6 +236,22 @@ mod tests {
         assert!(found[0].missing.is_empty() && found[0].rules == ["escalate-deletions"]);
         let other = line.replace("\"allow\"", "\"escalate\"").replace("[\"escalate-deletions\"]", "[\"nothing\"]");
         assert_eq!(failures(&other, false)[0].missing, ["nothing"]);
+    }
+
+    #[test]
+    fn a_case_says_what_policy_sees_of_quota() {
+        let text = "@id(\"p\") permit(principal, action, resource);\n@id(\"q\") @verdict(\"escalate\") \
+            forbid(principal, action, resource) when { context.quota.daily == \"out\" };";
+        let bundle = Bundle::parse(text).expect("it parses");
+        let line = |quota: &str| format!(r#"{{"expect":"escalate",{quota}"request":{{"kind":"message","name":"x"}}}}"#);
+        let failed = |quota: &str| {
+            let cases = read(&line(quota), false).expect("a case");
+            judge(&Detectors::default(), &bundle, &cases[0]).is_some()
+        };
+        assert!(failed("") && failed(r#""quota":{"daily":"low"},"#) && !failed(r#""quota":{"daily":"out"},"#));
+        assert!(
+            read(&line(r#""quota":{"daily":"full"},"#), false).err().expect("refused").contains("quota.daily is none")
+        );
     }
 
     #[test]

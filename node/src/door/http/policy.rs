@@ -15,6 +15,13 @@ struct ShadowBody {
     digest: Option<String>,
 }
 
+/// For how many agents to put a bundle in force. A slip in the name is refused, or it would be in force for all.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Share {
+    canary_percent: Option<u8>,
+}
+
 /// `GET /v1/policy`
 pub async fn active(call: Call) -> Handled {
     ok(call.door.governor.policy().await)
@@ -55,10 +62,14 @@ pub async fn remove(call: Call) -> Handled {
     acknowledged(call.door.governor.remove_policy(digest).await)
 }
 
-/// `POST /v1/policies/{digest}/activate`
+/// `POST /v1/policies/{digest}/activate?canary_percent=`
 pub async fn activate(call: Call) -> Handled {
     let digest = digest_from(call.param("digest"))?;
-    acknowledged(call.door.governor.activate_policy(digest).await)
+    let Share { canary_percent } = call.query()?;
+    acknowledged(match canary_percent {
+        None => call.door.governor.activate_policy(digest).await,
+        Some(percent) => call.door.governor.canary_policy(digest, percent).await,
+    })
 }
 
 /// `PUT /v1/policy/shadow`

@@ -71,6 +71,7 @@ async fn every_policy_route_makes_its_call() {
     let rig = rig(Scripted::deciding(vec![])).await;
     let kept = &*format!("/v1/policies/{}", "ab".repeat(32));
     let activate = &*format!("{kept}/activate");
+    let canary = &*format!("{activate}?canary_percent=10");
     let cases = [
         ("POST", "/v1/policy/rollback", Value::Null, "rollback_policy"),
         ("PUT", "/v1/policy/shadow", json!({ "digest": "ab".repeat(32) }), "shadow_policy Some(\"abab"),
@@ -86,6 +87,7 @@ async fn every_policy_route_makes_its_call() {
         ("GET", kept, Value::Null, "kept_policy abab"),
         ("DELETE", kept, Value::Null, "remove_policy abab"),
         ("POST", activate, Value::Null, "activate_policy abab"),
+        ("POST", canary, Value::Null, "canary_policy 10 abab"),
     ];
     expect_calls(&rig, &cases).await;
 }
@@ -135,6 +137,8 @@ async fn malformed_control_requests_are_refused_before_the_governor() {
         ("PUT", "/v1/tenants/t".into(), json!({ "placement": "moon" }), 400),
         ("DELETE", "/v1/policies/abc".into(), Value::Null, 400),
         ("PUT", "/v1/policy/shadow".into(), json!({}), 400),
+        ("POST", format!("/v1/policies/{}/activate?canary_percnt=10", "ab".repeat(32)), Value::Null, 400),
+        ("POST", format!("/v1/policies/{}/activate?canary_percent=300", "ab".repeat(32)), Value::Null, 400),
         ("PUT", "/v1/policy/shadow".into(), json!({ "digest": "off" }), 400),
         ("POST", format!("/v1/policies/{}/activate", "zz".repeat(32)), Value::Null, 400),
         ("PUT", "/v1/limits".into(), json!({ "id": "x" }), 400),
