@@ -305,8 +305,8 @@ impl Detectors {
         self.scan_whole(text, Form::Plain).spans
     }
 
-    /// Everything in a text of either form, for redaction.
-    pub(crate) fn scan_whole(&self, text: &str, form: Form) -> Findings {
+    /// Everything in a text of either form, for redaction and for people.
+    pub fn scan_whole(&self, text: &str, form: Form) -> Findings {
         let mut findings = Findings::within(usize::MAX, self.off);
         self.scan_field(Field::Text, text, form, &mut findings);
         findings.spans.sort_unstable();

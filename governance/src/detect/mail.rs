@@ -114,7 +114,10 @@ impl Symbols {
                 }
                 (self.list[self.count], self.ends[self.count]) = (byte.to_ascii_uppercase(), at + 1);
                 self.count += 1;
-            } else if !(matches!(byte, b' ' | b'-') && self.count.is_multiple_of(4) && text[at - 1].is_ascii_alphanumeric()) {
+            } else if !(matches!(byte, b' ' | b'-')
+                && self.count.is_multiple_of(4)
+                && text[at - 1].is_ascii_alphanumeric())
+            {
                 break;
             }
             at += 1;
