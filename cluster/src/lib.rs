@@ -29,6 +29,7 @@ pub mod message;
 pub mod meta;
 pub mod node;
 pub mod prepared;
+pub mod redact;
 pub mod replay;
 pub mod replica;
 pub mod rules;

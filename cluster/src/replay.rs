@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use nethical_audit::body;
 use nethical_audit::leaf::{DecisionLeaf, LeafEvent, LeafV1};
-use nethical_governance::policy::Bundle;
+use nethical_governance::policy::{Bundle, Sizes};
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, GroupId, KeyedId, LogId};
@@ -137,10 +137,15 @@ impl Page {
         if commitment != leaf.body_commitment {
             return Err("the body is not the one that the leaf commits to".to_owned());
         }
-        let BodyV1::Decision { action, evaluation, seen, .. } = BodyV1::from_bytes(&plaintext)? else {
+        let BodyV1::Decision { action, evaluation, seen, redacted, .. } = BodyV1::from_bytes(&plaintext)? else {
             return Err("the body holds no action".to_owned());
         };
-        let said = self.bundle.judge(&action, &evaluation, seen.into());
+        if redacted.is_some_and(|redacted| redacted.resource_cut) {
+            return Err("its resource's id was redacted before it was stored".to_owned());
+        }
+        let sizes =
+            redacted.map_or_else(|| Sizes::of(&action), |found| Sizes { amount: found.amount, bytes: found.bytes });
+        let said = self.bundle.judge_sized(&action, &evaluation, seen.into(), sizes);
         let recorded = evaluation.verdict.0;
         if said.verdict == recorded {
             return Ok(None);

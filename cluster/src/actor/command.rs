@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use nethical_audit::body;
 use nethical_governance::command::{ActorKeys, CommandV1, CostV1, DecideV1, EvaluationV1, HeaderV1, RequestKey};
+use nethical_governance::detect::DETECTORS_VERSION;
 use nethical_governance::policy::{AgentFacts, Bundle, evaluate_action};
 use nethical_protocol::action::Action;
 use nethical_protocol::buggify;
@@ -16,9 +17,10 @@ use nethical_protocol::ids::{ControlRevision, KeyedId};
 use nethical_protocol::slot::slot_of;
 
 use super::Ask;
-use crate::body::{BodyV1, SeenV1, ShadowV1};
+use crate::body::{BodyV1, RedactedV1, SeenV1, ShadowV1};
 use crate::control::view::Tenant;
 use crate::lead::Lead;
+use crate::redact;
 use crate::shadow::{self, Pair};
 
 /// Number of the tenant key in front of a sealed body: one tenant-wide subject key for now.
@@ -46,11 +48,12 @@ impl Builder {
         };
         let agent_version = if buggify!("actor.stale-version") { [0; 8] } else { agent_version };
         let seen = AgentFacts { status: facts.status, tier: facts.tier, epoch: facts.epoch };
-        let evaluation = evaluate_action(&lead.shared().world.prepared.detectors, &bundle, action, seen).evaluation;
+        let detectors = &lead.shared().world.prepared.detectors;
+        let evaluation = evaluate_action(&detectors.without(tenant.detectors_off()), &bundle, action, seen).evaluation;
         let shadow = lead.shared().view().shadow().map(|candidate| shadow::cast(candidate, action, &evaluation, seen));
         let enforced = evaluation.verdict.0;
         let pair = shadow.as_ref().map(|cast| Pair { digest: cast.digest, enforced, shadow: cast.verdict });
-        let plaintext = sealed_words(action, &evaluation, seen, shadow);
+        let plaintext = sealed_words(redact::stored(detectors, tenant, action), &evaluation, seen, shadow);
         let command_id = lead.shared().command_id();
         let (body, body_commitment) = body::seal(&tenant.keys, TENANT_KEY_ID, &command_id, &plaintext);
         let decide = DecideV1 {
@@ -108,10 +111,16 @@ impl Builder {
 }
 
 /// The plaintext of a decision's body: everything that it takes to evaluate the action again.
-fn sealed_words(action: &Action, evaluation: &EvaluationV1, seen: AgentFacts, shadow: Option<ShadowV1>) -> Vec<u8> {
+fn sealed_words(
+    (action, redacted): (Action, Option<RedactedV1>),
+    evaluation: &EvaluationV1,
+    seen: AgentFacts,
+    shadow: Option<ShadowV1>,
+) -> Vec<u8> {
     let AgentFacts { status, tier, epoch } = seen;
     let seen = SeenV1 { status, tier, epoch };
-    BodyV1::Decision { action: action.clone(), evaluation: evaluation.clone(), seen, shadow }.to_bytes()
+    let (evaluation, detectors) = (evaluation.clone(), DETECTORS_VERSION);
+    BodyV1::Decision { action, evaluation, seen, shadow, detectors, redacted }.to_bytes()
 }
 
 /// Who acts, as replicas know it.

@@ -51,10 +51,36 @@ pub fn evaluate_action(detectors: &Detectors, bundle: &Bundle, action: &Action, 
     }
 }
 
+/// What policy reads of an action's texts beside what detectors found. Redaction takes the texts and leaves these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// The largest number under a key such as `amount` in the arguments.
+    pub amount: u64,
+    /// Bytes of arguments and context.
+    pub bytes: u64,
+}
+
+impl Sizes {
+    /// Of an action that is whole.
+    pub fn of(action: &Action) -> Self {
+        Self { amount: amount_in(&action.args_json), bytes: bytes_of(action) }
+    }
+}
+
+fn bytes_of(action: &Action) -> u64 {
+    (action.args_json.len() + action.context_json.len()) as u64
+}
+
 impl Bundle {
     /// What this bundle says about an action in which detectors have found what `found` names. Its verdict and rules are
     /// another bundle's and are not read, so a recorded evaluation does as well as a fresh one.
     pub fn judge(&self, action: &Action, found: &EvaluationV1, agent: AgentFacts) -> PolicyResult {
+        let amount = if self.reads_amount() { amount_in(&action.args_json) } else { 0 };
+        self.judge_sized(action, found, agent, Sizes { amount, bytes: bytes_of(action) })
+    }
+
+    /// As [`Bundle::judge`], of an action whose texts may have been redacted since their sizes were taken.
+    pub fn judge_sized(&self, action: &Action, found: &EvaluationV1, agent: AgentFacts, sizes: Sizes) -> PolicyResult {
         self.evaluate(&PolicyInput {
             tenant: &action.tenant,
             agent: &action.agent,
@@ -69,8 +95,8 @@ impl Bundle {
             tier: agent.tier,
             epoch: agent.epoch,
             detections: &found.detections,
-            amount: if self.reads_amount() { amount_in(&action.args_json) } else { 0 },
-            bytes: (action.args_json.len() + action.context_json.len()) as u64,
+            amount: sizes.amount,
+            bytes: sizes.bytes,
             usd_micros: cost_of(action, |unit| unit == "usd_micros"),
             tokens: cost_of(action, |unit| unit.starts_with("tokens")),
             privileged: found.privileged,
