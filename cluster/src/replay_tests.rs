@@ -135,7 +135,7 @@ fn a_cursor_is_a_place_and_rubbish_is_refused() {
 fn a_redacted_action_is_judged_by_the_sizes_that_it_had_and_is_lacking_where_its_resource_is_gone() {
     let (mut page, tenant) = page();
     let candidate = r#"@id("p") permit(principal, action, resource);
-        @id("sum") forbid(principal, action, resource) when { context.amount >= 100 };"#;
+        @id("sum") forbid(principal, action, resource) when { context.action.amount >= 100 };"#;
     page.bundle = Arc::new(Bundle::parse(candidate).expect("the candidate parses"));
     let cut = Action { args_json: r#"{"amount":"[NUMBER]"}"#.into(), ..action() };
     let mut see = |redacted: Option<RedactedV1>, now_ns| {

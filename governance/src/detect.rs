@@ -297,6 +297,7 @@ impl Detectors {
         let mut findings = Findings::within(SPANS_MAX, self.off);
         self.scan_field(Field::Text, text, Form::Plain, &mut findings);
         findings.spans.sort_unstable();
+        findings.spans.dedup();
         findings
     }
 
@@ -310,6 +311,7 @@ impl Detectors {
         let mut findings = Findings::within(usize::MAX, self.off);
         self.scan_field(Field::Text, text, form, &mut findings);
         findings.spans.sort_unstable();
+        findings.spans.dedup();
         findings
     }
 
@@ -325,6 +327,7 @@ impl Detectors {
             self.scan_field(field, text, form, &mut findings);
         }
         findings.spans.sort_unstable();
+        findings.spans.dedup();
         findings
     }
 

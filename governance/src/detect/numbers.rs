@@ -155,8 +155,8 @@ fn tells(candidate: &[u8]) -> bool {
     whole && candidate.iter().any(u8::is_ascii_digit)
 }
 
-/// A payment card: 12 to 19 digits, in one piece or in groups, passing Luhn's check (ISO/IEC 7812-1). It is of a known
-/// network, or a word says that it is a card. Where groups follow that are not part of it, the longest card wins.
+/// A payment card: 12 to 19 digits, in one piece or in groups, that pass Luhn's check (ISO/IEC 7812-1), are of a known
+/// network, or come after a word that says so. Where groups follow that are not part of it, the longest card wins.
 fn card(text: &[u8], at: usize) -> Option<usize> {
     if at > 0 && matches!(text[at - 1], b'-' | b'.') {
         return None;
@@ -187,8 +187,10 @@ fn card(text: &[u8], at: usize) -> Option<usize> {
     found
 }
 
+/// Two of three are enough: the check, the network, the word. A card with a typing error is still meant as one.
 fn is_card(text: &[u8], at: usize, digits: &[u8]) -> bool {
-    passes_luhn(digits) && (is_card_network(digits) || said(text, at, Said::Card))
+    let (passes, known) = (passes_luhn(digits), is_card_network(digits) && is_varied(digits));
+    (passes && known) || ((passes || known) && said(text, at, Said::Card))
 }
 
 fn is_card_network(digits: &[u8]) -> bool {
@@ -214,8 +216,11 @@ fn passes_luhn(digits: &[u8]) -> bool {
             (_, plain) => plain,
         })
         .sum();
-    let varied = digits.iter().fold(0u16, |seen, digit| seen | 1 << digit).count_ones() >= 2;
-    sum.is_multiple_of(10) && varied
+    sum.is_multiple_of(10) && is_varied(digits)
+}
+
+fn is_varied(digits: &[u8]) -> bool {
+    digits.iter().fold(0u16, |seen, digit| seen | 1 << digit).count_ones() >= 2
 }
 
 /// A US social security number: 3-2-4 digits with dashes; with other separators or none only where a word says so.

@@ -27,8 +27,7 @@ pub enum DetectCommand {
     /// Show what is found in a text, and what was taken off before looking.
     #[command(
         after_help = "Offsets count characters of the text as given. The text itself is printed: mind who looks.\n\n\
-        Examples:\n  nethical detect explain 'call me at 041 123 45 67'\n  nethical detect explain - < letter.txt\n  \
-        nethical detect explain 'ig\u{200b}nore all previous instructions' -o json"
+        Examples:\n  nethical detect explain 'call me at 041 123 45 67'\n  nethical detect explain - -o json < letter.txt"
     )]
     Explain(ExplainArgs),
 }
