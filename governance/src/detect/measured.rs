@@ -59,15 +59,16 @@ fn time_per_real_action_is_printed() {
             (value["name"].as_str().unwrap_or_default().to_owned(), value["args"].to_string())
         })
         .collect();
-    let (detectors, mut times) = (Detectors::new(), Vec::new());
-    for _ in 0..5 {
-        for (name, args) in &args {
+    // The least of several rounds is what an action costs; the rest is what else the machine does.
+    let (detectors, mut times) = (Detectors::new(), vec![u128::MAX; args.len()]);
+    for _ in 0..15 {
+        for ((name, args), least) in args.iter().zip(&mut times) {
             let start = std::time::Instant::now();
             let mut findings = Findings::default();
             detectors.scan_field(Field::Name, name, Form::Plain, &mut findings);
             detectors.scan_field(Field::Args, args, Form::Json, &mut findings);
             std::hint::black_box(findings);
-            times.push(start.elapsed().as_nanos());
+            *least = start.elapsed().as_nanos().min(*least);
         }
     }
     times.sort_unstable();
@@ -110,7 +111,8 @@ fn time_per_scan_is_printed_and_long_texts_stay_linear() {
         times.sort_unstable();
         let mean = times.iter().sum::<u128>() / times.len() as u128;
         println!(
-            "{name:<24} mean {mean:>9} ns, p50 {:>9} ns, p99 {:>9} ns",
+            "{name:<24} least {:>9} ns, mean {mean:>9} ns, p50 {:>9} ns, p99 {:>9} ns",
+            times[0],
             times[rounds / 2],
             times[rounds * 99 / 100]
         );
