@@ -51,6 +51,7 @@ pub fn decision_of(
         decision: legacy_word(verdict, status).to_owned(),
         reasons: recorded.reasons.iter().map(|found| reason_words(view, recorded, *found)).collect(),
         obligations: obligations(view, recorded),
+        transform: None,
         risk: risk(recorded, wish.explain),
         agent: AgentSummary { state: status, epoch: recorded.epoch },
         quota: recorded.quota.iter().map(|quota| quota_words(view, quota)).collect(),

@@ -7,7 +7,7 @@ use nethical_governance::outcome::RiskTier;
 use nethical_governance::policy::{AgentFacts, Bundle};
 use nethical_governance::quota::band::Band;
 use nethical_protocol::action::Action;
-use nethical_protocol::control::HoldSpec;
+use nethical_protocol::control::{HoldSpec, Redaction};
 use nethical_protocol::decision::{AgentStatus, Verdict};
 use nethical_protocol::frame;
 use rkyv::rancor::Error;
@@ -21,7 +21,7 @@ pub const KIND_BODY: u16 = 60;
 pub enum BodyV1 {
     /// A decision: what was asked and what was found, so that it can be evaluated again.
     Decision {
-        /// As the door decoded it.
+        /// As the door decoded it, or redacted.
         action: Action,
         /// As the actor found it.
         evaluation: EvaluationV1,
@@ -29,6 +29,10 @@ pub enum BodyV1 {
         seen: SeenV1,
         /// What the candidate in the shadow said; `None` where there was none.
         shadow: Option<ShadowV1>,
+        /// Version of the detectors that looked at it.
+        detectors: u16,
+        /// What was cut out of the action before it was sealed; `None` where it is as the door decoded it.
+        redacted: Option<RedactedV1>,
     },
     /// A hold-order with its reason.
     Hold(HoldSpec),
@@ -69,6 +73,19 @@ impl From<&SeenV1> for AgentFacts {
     }
 }
 
+/// What a redacted action does not show any more and policy has read of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct RedactedV1 {
+    /// The tenant's storage policy at that time.
+    pub policy: Redaction,
+    /// The largest amount in the arguments.
+    pub amount: u64,
+    /// Bytes of arguments and context.
+    pub bytes: u64,
+    /// The resource's id was cut: policy about this resource cannot be evaluated again.
+    pub resource_cut: bool,
+}
+
 /// What a candidate bundle said beside the policy in force.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct ShadowV1 {
@@ -100,7 +117,7 @@ impl BodyV1 {
     pub fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Hold(spec) => serde_json::to_value(spec).unwrap_or_default(),
-            Self::Decision { action, shadow, .. } => serde_json::json!({
+            Self::Decision { action, shadow, detectors, redacted, .. } => serde_json::json!({
                 "request_id": action.request_id,
                 "tenant": action.tenant,
                 "agent": action.agent,
@@ -113,6 +130,8 @@ impl BodyV1 {
                 "args": serde_json::from_str::<serde_json::Value>(&action.args_json).unwrap_or_default(),
                 "context": serde_json::from_str::<serde_json::Value>(&action.context_json).unwrap_or_default(),
                 "cost": action.cost,
+                "detectors_version": detectors,
+                "redaction": redacted.map_or(Redaction::None, |redacted| redacted.policy).as_str(),
                 "shadow": shadow.as_ref().map(|shadow| serde_json::json!({
                     "digest": hex::encode(shadow.digest),
                     "verdict": shadow.verdict.as_str(),
@@ -150,9 +169,12 @@ mod tests {
         let bands = vec![("daily".to_owned(), Band::Low)];
         let seen = SeenV1 { status: AgentStatus::Restricted, tier: RiskTier::High, epoch: 7, bands };
         let shadow = ShadowV1 { digest: [1; 32], verdict: Verdict::Escalate, rules: vec![[2; 8]] };
-        let body = BodyV1::Decision { action, evaluation: EvaluationV1::default(), seen, shadow: Some(shadow) };
+        let redacted = Some(RedactedV1 { policy: Redaction::Minimal, amount: 5, bytes: 6, resource_cut: true });
+        let evaluation = EvaluationV1::default();
+        let body = BodyV1::Decision { action, evaluation, seen, shadow: Some(shadow), detectors: 2, redacted };
         assert_eq!(BodyV1::from_bytes(&body.to_bytes()), Ok(body.clone()));
         assert_eq!(body.to_json()["shadow"]["verdict"], "escalate");
+        assert_eq!(body.to_json()["redaction"], "minimal");
         assert!(BodyV1::from_bytes(&body.to_bytes()[..40]).is_err());
     }
 }

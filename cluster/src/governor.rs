@@ -120,7 +120,7 @@ impl NodeGovernor {
         if self.core.shared.view().tenant(name).is_some() || !self.core.shared.options.open_tenants {
             return Ok(());
         }
-        let spec = TenantSpec { tenant: name.to_owned(), placement: Default::default() };
+        let spec = TenantSpec::named(name);
         let ack = rules::change(&self.core, ChangeRulesV1::PutTenant(spec)).await?;
         self.see(ack.revision).await;
         Ok(())

@@ -31,6 +31,7 @@ pub mod meta;
 pub mod node;
 pub mod overshoot;
 pub mod prepared;
+pub mod redact;
 pub mod repeats;
 pub mod replay;
 pub mod replica;

@@ -16,10 +16,12 @@ use nethical_protocol::sometimes;
 
 use crate::actor::Settled;
 use crate::answer::{Wish, decision_of};
+use crate::control::view::Tenant;
 use crate::decide::Attempt;
 use crate::lead::Lead;
 use crate::lease;
 use crate::node::Core;
+use crate::redact;
 use crate::world::{self, timeout};
 
 /// Times that a greater share is asked for in behalf of one action, which may be under several leased limits.
@@ -31,6 +33,15 @@ pub fn all(actions: &[Action], problem: Problem) -> Vec<ItemAnswer> {
         .iter()
         .map(|action| ItemAnswer { request_id: action.request_id.clone(), result: Err(problem.clone()) })
         .collect()
+}
+
+/// What an answer needs of an action that its actor has by then.
+struct Asked {
+    request_id: String,
+    explain: bool,
+    tenant: Option<Arc<Tenant>>,
+    /// For obligations that want them redacted; a repeat brings the same ones.
+    args_json: String,
 }
 
 /// Where an item of an attempt stands before its answer is awaited.
@@ -52,11 +63,17 @@ pub fn decide_here(
         return async move { Attempt { answers, leader } }.boxed();
     }
     let view = core.shared.view();
-    let items: Vec<(String, bool, Pending)> = actions
+    let items: Vec<(Asked, Pending)> = actions
         .into_iter()
         .map(|action| {
-            let (id, explain) = (action.request_id.clone(), action.explain);
-            let pending = match view.tenant(&action.tenant) {
+            let tenant = view.tenant(&action.tenant);
+            let asked = Asked {
+                request_id: action.request_id.clone(),
+                explain: action.explain,
+                tenant: tenant.cloned(),
+                args_json: action.args_json.clone(),
+            };
+            let pending = match tenant {
                 Some(tenant) if !core.is_at_home(&lead, &tenant.spec, &action.agent) => {
                     let detail = "the action was routed by rules that have changed since";
                     Pending::Refused(Problem::new(Code::NotReady, detail).retry_after_ms(200))
@@ -69,30 +86,21 @@ pub fn decide_here(
                     Pending::Refused(Problem::new(Code::NotReady, "the tenant is being created").retry_after_ms(100))
                 }
             };
-            (id, explain, pending)
+            (asked, pending)
         })
         .collect();
     async move {
-        let answers = items.into_iter().map(|(id, explain, pending)| answer(&core, &lead, id, explain, pending, until));
+        let answers = items.into_iter().map(|(asked, pending)| answer(&core, &lead, asked, pending, until));
         Attempt { answers: join_all(answers).await, leader: None }
     }
     .boxed()
 }
 
-async fn answer(
-    core: &Arc<Core>,
-    lead: &Arc<Lead>,
-    request_id: String,
-    explain: bool,
-    pending: Pending,
-    until: Duration,
-) -> ItemAnswer {
+async fn answer(core: &Arc<Core>, lead: &Arc<Lead>, asked: Asked, pending: Pending, until: Duration) -> ItemAnswer {
     let result = match see_through(core, lead, pending, until).await {
         Err(problem) => Err(problem),
         Ok(settled) => match settled {
-            Some(Ok(Settled::Applied(entry, at))) => {
-                applied(core, lead, &request_id, explain, &entry.results[at]).await
-            }
+            Some(Ok(Settled::Applied(entry, at))) => applied(core, lead, &asked, &entry.results[at]).await,
             Some(Ok(Settled::Problem(problem))) => Err(problem),
             Some(Ok(Settled::Short(_))) => {
                 let detail = "the partition's share of a limit was spent by others each time that it had grown";
@@ -103,7 +111,7 @@ async fn answer(
             None => Err(Problem::new(Code::OutcomeUnknown, "the deadline ran out while the entry was on its way")),
         },
     };
-    ItemAnswer { request_id, result }
+    ItemAnswer { request_id: asked.request_id, result }
 }
 
 type Awaited = Option<Result<Settled, oneshot::error::RecvError>>;
@@ -139,8 +147,7 @@ async fn see_through(
 async fn applied(
     core: &Core,
     lead: &Lead,
-    request_id: &str,
-    explain: bool,
+    asked: &Asked,
     result: &crate::apply::AppliedCommand,
 ) -> Result<Decision, Problem> {
     world::pass(&*core.shared.world.clock, "reply.before").await;
@@ -152,11 +159,11 @@ async fn applied(
     match &result.outcome {
         OutcomeV1::Decided(_) => {
             let record = result.record.as_ref().expect("a decision makes a leaf");
-            decision(core, request_id, &record.leaf, &record.hash, Wish { explain, replayed: false })
+            decision(core, asked, &record.leaf, &record.hash, false)
         }
         OutcomeV1::Duplicate { leaf_index } => {
             let (leaf, hash) = core.leaf(lead.group(), *leaf_index).await?;
-            decision(core, request_id, &leaf, &hash, Wish { explain, replayed: true })
+            decision(core, asked, &leaf, &hash, true)
         }
         OutcomeV1::Conflict { leaf_index } => {
             let detail = format!(
@@ -179,11 +186,15 @@ async fn applied(
     }
 }
 
-fn decision(core: &Core, request_id: &str, leaf: &LeafV1, hash: &[u8; 32], wish: Wish) -> Result<Decision, Problem> {
-    match &leaf.event {
-        LeafEvent::Decision(recorded) => {
-            Ok(decision_of(&core.shared.options.cluster, &core.shared.view(), request_id, leaf, hash, recorded, wish))
-        }
-        _ => Err(Problem::new(Code::RequestConflict, "this request id was used for a hold-order")),
+fn decision(core: &Core, asked: &Asked, leaf: &LeafV1, hash: &[u8; 32], replayed: bool) -> Result<Decision, Problem> {
+    let LeafEvent::Decision(recorded) = &leaf.event else {
+        return Err(Problem::new(Code::RequestConflict, "this request id was used for a hold-order"));
+    };
+    let (cluster, view) = (&core.shared.options.cluster, core.shared.view());
+    let wish = Wish { explain: asked.explain, replayed };
+    let mut decision = decision_of(cluster, &view, &asked.request_id, leaf, hash, recorded, wish);
+    if let Some(tenant) = &asked.tenant {
+        redact::oblige(&core.shared.world.prepared.detectors, tenant, &asked.args_json, &mut decision);
     }
+    Ok(decision)
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use nethical_audit::body;
 use nethical_audit::leaf::codec::FLAG_CANARY;
 use nethical_audit::leaf::{DecisionLeaf, LeafEvent, LeafV1};
-use nethical_governance::policy::{AgentFacts, Bundle};
+use nethical_governance::policy::{AgentFacts, Bundle, Sizes};
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, GroupId, KeyedId, LogId};
@@ -138,14 +138,19 @@ impl Page {
         if commitment != leaf.body_commitment {
             return Err("the body is not the one that the leaf commits to".to_owned());
         }
-        let BodyV1::Decision { action, evaluation, seen, .. } = BodyV1::from_bytes(&plaintext)? else {
+        let BodyV1::Decision { action, evaluation, seen, redacted, .. } = BodyV1::from_bytes(&plaintext)? else {
             return Err("the body holds no action".to_owned());
         };
         if let Some(limit) = seen.lacks(&self.bundle) {
             return Err(format!("the room under limit {limit} was not recorded: no bundle named it then"));
         }
         let bands = seen.bands_for(&self.bundle);
-        let said = self.bundle.judge(&action, &evaluation, AgentFacts::from(&seen), &bands);
+        if redacted.is_some_and(|redacted| redacted.resource_cut) {
+            return Err("its resource's id was redacted before it was stored".to_owned());
+        }
+        let sizes =
+            redacted.map_or_else(|| Sizes::of(&action), |found| Sizes { amount: found.amount, bytes: found.bytes });
+        let said = self.bundle.judge_sized(&action, &evaluation, AgentFacts::from(&seen), &bands, sizes);
         let recorded = evaluation.verdict.0;
         if said.verdict == recorded {
             return Ok(None);

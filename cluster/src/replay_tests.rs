@@ -7,7 +7,9 @@ use nethical_protocol::action::{Action, ActionKind};
 use nethical_protocol::control::TenantSpec;
 
 use super::*;
-use crate::body::SeenV1;
+use nethical_protocol::control::Redaction;
+
+use crate::body::{RedactedV1, SeenV1};
 
 const CANDIDATE: &str = r#"
     @id("p") permit(principal, action, resource);
@@ -18,7 +20,7 @@ const CANDIDATE: &str = r#"
 fn page() -> (Page, Arc<Tenant>) {
     let keys = TenantKeys::new(&[1; 32]);
     let id = keys.keyed_id("tenant", "t");
-    let spec = TenantSpec { tenant: "t".into(), placement: Default::default() };
+    let spec = TenantSpec::named("t");
     let tenant = Arc::new(Tenant { spec, keys, id });
     let bundle = Arc::new(Bundle::parse(CANDIDATE).expect("the candidate parses"));
     let tenants = BTreeMap::from([(id, Some(tenant.clone()))]);
@@ -49,8 +51,19 @@ fn action() -> Action {
 
 /// A recorded decision: its leaf's bytes and its stored body.
 fn recorded(tenant: &Tenant, evaluation: EvaluationV1, seen: SeenV1, now_ns: u64) -> (Vec<u8>, Vec<u8>) {
+    recorded_as(tenant, action(), evaluation, seen, None, now_ns)
+}
+
+fn recorded_as(
+    tenant: &Tenant,
+    action: Action,
+    evaluation: EvaluationV1,
+    seen: SeenV1,
+    redacted: Option<RedactedV1>,
+    now_ns: u64,
+) -> (Vec<u8>, Vec<u8>) {
     let verdict = evaluation.verdict.0 as u8;
-    let plaintext = BodyV1::Decision { action: action(), evaluation, seen, shadow: None }.to_bytes();
+    let plaintext = BodyV1::Decision { action, evaluation, seen, shadow: None, detectors: 2, redacted }.to_bytes();
     let (sealed, body_commitment) = body::seal(&tenant.keys, 1, &body::command_id(1, 2, now_ns), &plaintext);
     let found = DecisionLeaf { tenant: tenant.id, policy_verdict: verdict, verdict, ..DecisionLeaf::default() };
     let event = LeafEvent::Decision(Box::new(found));
@@ -133,4 +146,23 @@ fn a_cursor_is_a_place_and_rubbish_is_refused() {
     for odd in ["", "3", "3.", "x.1", "3.-1", "3.1.2"] {
         assert!(place_of(Some(odd), &groups).is_err(), "{odd}");
     }
+}
+
+#[test]
+fn a_redacted_action_is_judged_by_the_sizes_that_it_had_and_is_lacking_where_its_resource_is_gone() {
+    let (mut page, tenant) = page();
+    let candidate = r#"@id("p") permit(principal, action, resource);
+        @id("sum") forbid(principal, action, resource) when { context.action.amount >= 100 };"#;
+    page.bundle = Arc::new(Bundle::parse(candidate).expect("the candidate parses"));
+    let cut = Action { args_json: r#"{"amount":"[NUMBER]"}"#.into(), ..action() };
+    let mut see = |redacted: Option<RedactedV1>, now_ns| {
+        let allowed = evaluation(Verdict::Allow, vec![]);
+        let (leaf, sealed) = recorded_as(&tenant, cut.clone(), allowed, SeenV1::default(), redacted, now_ns);
+        assert!(page.see(&leaf, &sealed, u64::MAX));
+        (page.out.flips.len(), page.out.lacking.len())
+    };
+    let of = |amount, resource_cut| Some(RedactedV1 { policy: Redaction::Aggressive, amount, bytes: 9, resource_cut });
+    assert_eq!(see(of(99, false), 1), (0, 0));
+    assert_eq!(see(of(100_000, false), 2), (1, 0));
+    assert_eq!(see(of(99, true), 3), (1, 1));
 }

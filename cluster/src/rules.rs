@@ -385,7 +385,7 @@ pub async fn attend(core: Arc<Core>) {
     loop {
         give_first_policy(&core).await;
         for tenant in core.take_asked_tenants() {
-            let spec = TenantSpec { tenant, placement: Default::default() };
+            let spec = TenantSpec::named(tenant);
             if let Err(problem) = change(&core, ChangeRulesV1::PutTenant(spec)).await {
                 tracing::warn!(%problem, "a tenant was not created");
             }

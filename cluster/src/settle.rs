@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn tenant() -> Tenant {
-        let spec = TenantSpec { tenant: "t".into(), placement: Default::default() };
+        let spec = TenantSpec::named("t");
         Tenant { spec, keys: TenantKeys::new(&[7; 32]), id: KeyedId([1; 16]) }
     }
 

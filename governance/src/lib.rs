@@ -2,7 +2,8 @@
 //!
 //! Two halves, both pure. *State* (`ledger`, `quota`, `agent`, `dedup`, `hold`, `reservation`, `risk`) changes only in
 //! `Ledger::apply_entry(term, entry)`: integers, fixed order, no clock, no dice, no floats, no hash-map iteration.
-//! *Facts* (`detect`, `policy`) are computed by the agent's actor before a command is proposed, and travel inside it.
+//! *Facts* (`detect`, `policy`) are computed by the agent's actor before a command is proposed, and travel inside it;
+//! `redact` cuts what was found out of what is stored and sent.
 //! Nothing here performs an effect.
 
 pub mod agent;
@@ -17,6 +18,7 @@ pub mod normalise;
 pub mod outcome;
 pub mod policy;
 pub mod quota;
+pub mod redact;
 pub mod reservation;
 pub mod risk;
 pub mod snapshot;

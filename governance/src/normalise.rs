@@ -39,7 +39,12 @@ impl<'a> Normalised<'a> {
         }
         let mut writer = Writer::new(source.len());
         let mut offset = 0;
-        while let Some(character) = source[offset..].chars().next() {
+        let plain = |byte: &&u8| byte.is_ascii() && !is_odd_control(**byte) && !(escapes && **byte == b'\\');
+        loop {
+            let run = source.as_bytes()[offset..].iter().take_while(plain).count();
+            writer.keep_run(&source[offset..offset + run], offset);
+            offset += run;
+            let Some(character) = source[offset..].chars().next() else { break };
             let (meant, bytes) = match character {
                 '\\' if escapes => resolve_escape(&source[offset..]),
                 other => (other, other.len_utf8()),
@@ -126,6 +131,12 @@ impl Writer {
         }
     }
 
+    /// Keeps ASCII as it is.
+    fn keep_run(&mut self, run: &str, origin: usize) {
+        self.text.push_str(run);
+        self.origins.extend(origin as u32..(origin + run.len()) as u32);
+    }
+
     fn keep(&mut self, character: char, origin: usize) {
         self.text.push(character);
         self.origins.resize(self.text.len(), origin as u32);
@@ -190,9 +201,14 @@ fn tag_character(character: char) -> Option<char> {
     (0xE0020..=0xE007E).contains(&code).then(|| char::from((code - 0xE0000) as u8))
 }
 
-/// Cyrillic and Greek letters that look like Latin ones (Unicode TR 39, the commonest).
+/// Cyrillic and Greek letters that look like Latin ones (Unicode TR 39, the commonest), dashes of all lengths, and the
+/// digits of scripts in which people write numbers from left to right as well.
 fn fold_look_alike(character: char) -> char {
     match character {
+        '\u{2010}'..='\u{2015}' | '\u{2212}' => '-',
+        '\u{660}'..='\u{669}' => digit(character, '\u{660}'),
+        '\u{6f0}'..='\u{6f9}' => digit(character, '\u{6f0}'),
+        '\u{966}'..='\u{96f}' => digit(character, '\u{966}'),
         'а' | 'α' => 'a',
         'А' | 'Α' => 'A',
         'В' | 'Β' => 'B',
@@ -225,6 +241,10 @@ fn fold_look_alike(character: char) -> char {
         'Ζ' => 'Z',
         other => other,
     }
+}
+
+fn digit(character: char, zero: char) -> char {
+    char::from(b'0' + (character as u32 - zero as u32) as u8)
 }
 
 #[cfg(test)]
@@ -260,6 +280,7 @@ mod tests {
         assert_eq!(plain("іgnоrе"), "ignore");
         assert_eq!(plain("i\u{336}g\u{336}nore"), "ignore");
         assert_eq!(plain("ig\u{0}nore"), "ignore");
+        assert_eq!(plain("\u{661}\u{6f2}\u{969}\u{2013}\u{2011}4"), "123--4");
         assert_eq!(plain("\u{e0069}\u{e0067}"), "ig");
         assert_eq!(Normalised::of(r"\u0069gnore\nall \ud83d\ude00", Form::Json).text(), "ignore\nall 😀");
         assert_eq!(Normalised::of(r"broken \u12 \ud800 \", Form::Json).text(), "broken \\u12 \u{fffd} \\");

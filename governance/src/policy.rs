@@ -45,7 +45,7 @@ use nethical_protocol::action::ActionKind;
 use nethical_protocol::decision::{AgentStatus, Verdict};
 use sha2::{Digest, Sha256};
 
-pub use action::{AgentFacts, Evaluated, evaluate_action};
+pub use action::{AgentFacts, Evaluated, Sizes, evaluate_action};
 pub use diff::{BundleDiff, DiffError, RuleChange, RuleView, diff};
 pub use error::PolicyError;
 pub use rule::{DEFAULT_DENY, RuleText, rule_hash};

@@ -10,6 +10,7 @@ pub mod agent;
 pub mod audit;
 pub mod config;
 pub mod demo;
+pub mod detect;
 pub mod dev;
 pub mod generator;
 pub mod http;
@@ -72,6 +73,9 @@ enum Command {
     /// Read, prove and verify the audit trail.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Measure the detectors and see them at work.
+    #[command(subcommand)]
+    Detect(detect::DetectCommand),
     /// Check and print configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -84,6 +88,7 @@ impl Cli {
         match self.command {
             Command::Node(args) => node::run(args),
             Command::Config(command) => config::run(command, format),
+            Command::Detect(command) => detect::run(command, format),
             Command::Dev(args) => block_on(dev::run(args, format)),
             Command::Demo(args) => block_on(demo::run(args, format)),
             Command::Submit(args) => block_on(submit::run(args, format)),

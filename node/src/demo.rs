@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde::Serialize;
 
-use nethical_protocol::control::{
-    AckState, HoldEffect, KeyPart, LimitKind, LimitMode, LimitSpec, Placement, TenantSpec,
-};
+use nethical_protocol::control::{AckState, HoldEffect, KeyPart, LimitKind, LimitMode, LimitSpec, TenantSpec};
 use nethical_protocol::status::ClusterStatus;
 
 use crate::cli::demo::DemoArgs;
@@ -186,7 +184,7 @@ impl Demo {
     /// The tenant and the spender's limit.
     async fn set_up(&mut self) -> anyhow::Result<()> {
         let admin = self.admin(1)?;
-        let tenant = TenantSpec { tenant: TENANT.to_owned(), placement: Placement::Spread };
+        let tenant = TenantSpec::named(TENANT);
         let put = reqwest::Method::PUT;
         let ack = admin.send(put.clone(), &["v1", "tenants", TENANT], &tenant).await.context("creating the tenant")?;
         crate::cli::agent::require_acknowledged(&ack)?;

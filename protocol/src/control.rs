@@ -33,14 +33,73 @@ pub enum Placement {
 /// In place of a tenant's name in a limit: all tenants of the zone together.
 pub const EVERY_TENANT: &str = "*";
 
-/// A tenant as an administrator names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+/// How much of a text is cut out.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Default,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Redaction {
+    /// Nothing.
+    #[default]
+    None,
+    /// Cards, account and social security numbers, secrets.
+    Minimal,
+    /// Mail addresses, telephone numbers and host addresses as well.
+    Standard,
+    /// Every number of five or more digits as well: dates of birth, passports, licences, postal codes.
+    Aggressive,
+}
+
+impl Redaction {
+    /// All policies, each cutting what the one before cuts.
+    pub const ALL: [Redaction; 4] = [Redaction::None, Redaction::Minimal, Redaction::Standard, Redaction::Aggressive];
+
+    /// The JSON word.
+    pub fn as_str(self) -> &'static str {
+        ["none", "minimal", "standard", "aggressive"][self as usize]
+    }
+
+    /// From the JSON word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|policy| policy.as_str() == word)
+    }
+}
+
+/// A tenant as an administrator names it. Settings that are absent stay as they are, in a new tenant as the default.
+#[derive(
+    Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub struct TenantSpec {
     /// Its name.
     pub tenant: String,
     /// Where its agents live. Fixed at creation.
     #[serde(default)]
     pub placement: Placement,
+    /// What is cut out of actions before they are sealed; absent for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_redaction: Option<Redaction>,
+    /// Detectors that say nothing about this tenant's actions, by name; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detectors_off: Option<Vec<String>>,
+}
+
+impl TenantSpec {
+    /// A tenant with default settings.
+    pub fn named(tenant: impl Into<String>) -> Self {
+        Self { tenant: tenant.into(), ..Self::default() }
+    }
 }
 
 /// How a limit counts.

@@ -117,8 +117,53 @@ pub struct Reason {
 /// Something that the caller must do with the action; a caller that cannot must not go ahead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Obligation {
-    /// What to do: `redact`, `notify`, `read-only` …
+    /// What to do: `redact` (with a policy and a mode: `redact:minimal:drop`), `notify`, `read-only` …
     pub id: String,
+}
+
+/// The arguments as an obligation `redact` wants them: what a caller uses in the place of what it sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct Transform {
+    /// What is to be replaced: `args`.
+    pub path: String,
+    /// The new value; JSON text here, the value itself in JSON.
+    #[serde(with = "json_text")]
+    pub value: String,
+    /// What was cut, in order of place; at most [`crate::limits::TRANSFORM_SPANS_MAX`], however many cuts there are.
+    pub spans: Vec<TransformSpan>,
+    /// Cuts that `spans` leaves out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub spans_omitted: u64,
+}
+
+/// One cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct TransformSpan {
+    /// The string or number inside the value, as a JSON pointer (RFC 6901).
+    pub path: String,
+    /// `EMAIL_ADDRESS`, `US_SSN` …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// First character in that string as it was sent.
+    pub start: u64,
+    /// Past the last character.
+    pub end: u64,
+    /// What stands there now.
+    pub with: String,
+}
+
+/// JSON text as the value that it is.
+mod json_text {
+    use serde::de::{Deserialize, Deserializer};
+    use serde::ser::{Error, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_json::from_str::<serde_json::Value>(text).map_err(S::Error::custom)?.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+        serde_json::Value::deserialize(deserializer).map(|value| value.to_string())
+    }
 }
 
 /// One term of the risk sum.
@@ -272,6 +317,9 @@ pub struct Decision {
     pub reasons: Vec<Reason>,
     /// What the caller must do.
     pub obligations: Vec<Obligation>,
+    /// The redacted arguments; absent where no obligation asks for them, or where nothing is cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<Transform>,
     /// Risk and its factors.
     pub risk: Risk,
     /// The agent.

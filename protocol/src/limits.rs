@@ -95,6 +95,8 @@ pub const POLICY_BANDS_MAX: usize = 16;
 pub const POLICY_BUNDLES_MAX: usize = 32;
 /// … and bytes of all their texts; each node holds about twice that.
 pub const POLICY_STORE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Cuts that a decision's `transform` names (about 100 B each), so that a batch's answer fits a frame.
+pub const TRANSFORM_SPANS_MAX: usize = 32;
 /// A leaf: canonical header and outcome.
 pub const LEAF_BYTES_MAX: usize = 1_024;
 /// Reasons that an outcome carries.

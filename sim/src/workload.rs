@@ -245,7 +245,7 @@ impl Stage {
     /// Creates tenants and limits, and waits until all of them are in force everywhere.
     pub async fn furnish(&self, dice: &mut ChaCha12Rng) -> Result<(), Problem> {
         for (tenant, placement) in [(SPREAD, Placement::Spread), (SINGLE, Placement::Single)] {
-            let spec = TenantSpec { tenant: tenant.to_owned(), placement };
+            let spec = TenantSpec { placement, ..TenantSpec::named(tenant) };
             self.administer(dice, move |governor| {
                 let spec = spec.clone();
                 async move { governor.put_tenant(spec).await.and_then(in_force) }

@@ -45,6 +45,7 @@ fn decision(request_id: &str) -> Decision {
         decision: "ALLOW".into(),
         reasons: vec![],
         obligations: vec![],
+        transform: None,
         risk: Risk { score: 0, tier: "low".into(), factors: vec![] },
         agent: AgentSummary { state: AgentStatus::Active, epoch: 1 },
         quota: vec![],

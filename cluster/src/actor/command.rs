@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use nethical_audit::body;
 use nethical_governance::command::{ActorKeys, CommandV1, CostV1, DecideV1, EvaluationV1, HeaderV1, RequestKey};
+use nethical_governance::detect::DETECTORS_VERSION;
 use nethical_governance::ledger::PolicyInForce;
 use nethical_governance::policy::{AgentFacts, Bundle, evaluate_action};
 use nethical_governance::quota::Subject;
@@ -20,10 +21,11 @@ use nethical_protocol::ids::KeyedId;
 use nethical_protocol::slot::slot_of;
 
 use super::Ask;
-use crate::body::{BodyV1, SeenV1, ShadowV1};
+use crate::body::{BodyV1, RedactedV1, SeenV1, ShadowV1};
 use crate::canary::Judged;
 use crate::control::view::{ControlView, Tenant};
 use crate::lead::Lead;
+use crate::redact;
 use crate::shadow::{self, Pair};
 
 /// Number of the tenant key in front of a sealed body: one tenant-wide subject key for now.
@@ -62,13 +64,19 @@ impl Builder {
         let seen = SeenV1 { status: facts.status, tier: facts.tier, epoch: facts.epoch, bands };
         let facts = AgentFacts::from(&seen);
         let detectors = &lead.shared().world.prepared.detectors;
-        let evaluated = evaluate_action(detectors, &bundle, action, facts, &seen.bands_for(&bundle));
+        let evaluated = evaluate_action(
+            &detectors.without(tenant.detectors_off()),
+            &bundle,
+            action,
+            facts,
+            &seen.bands_for(&bundle),
+        );
         count_memo(evaluated.remembered);
         let evaluation = evaluated.evaluation;
         let cast = |named: &Arc<Bundle>| shadow::cast(named, action, &evaluation, facts, &seen.bands_for(named));
         let shadow = candidate.map(cast);
         let counted = Counted::of(&policy, by_canary, &evaluation, shadow.as_ref());
-        let plaintext = sealed_words(action, &evaluation, seen, shadow);
+        let plaintext = sealed_words(redact::stored(detectors, tenant, action), &evaluation, seen, shadow);
         let command_id = lead.shared().command_id();
         let (body, body_commitment) = body::seal(&tenant.keys, TENANT_KEY_ID, &command_id, &plaintext);
         let decide = DecideV1 {
@@ -182,8 +190,14 @@ fn count_memo(remembered: bool) {
 }
 
 /// The plaintext of a decision's body: everything that it takes to evaluate the action again.
-fn sealed_words(action: &Action, evaluation: &EvaluationV1, seen: SeenV1, shadow: Option<ShadowV1>) -> Vec<u8> {
-    BodyV1::Decision { action: action.clone(), evaluation: evaluation.clone(), seen, shadow }.to_bytes()
+fn sealed_words(
+    (action, redacted): (Action, Option<RedactedV1>),
+    evaluation: &EvaluationV1,
+    seen: SeenV1,
+    shadow: Option<ShadowV1>,
+) -> Vec<u8> {
+    let (evaluation, detectors) = (evaluation.clone(), DETECTORS_VERSION);
+    BodyV1::Decision { action, evaluation, seen, shadow, detectors, redacted }.to_bytes()
 }
 
 /// Who acts, as replicas know it.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use nethical_governance::detect;
 use nethical_governance::quota::bucket::Meter;
 use nethical_protocol::control::{
     EVERY_TENANT, HoldScope, HoldSpec, KeyPart, LimitKind, LimitMode, LimitSpec, Placement, TenantSpec,
@@ -94,15 +95,43 @@ fn holds(state: &ControlState) -> BTreeMap<ControlRevision, &HoldSpec> {
 
 fn put_tenant(state: &ControlState, spec: &TenantSpec, wrapped_key: &[u8]) -> Result<Option<EventV1>, Problem> {
     check_name("the tenant's name", &spec.tenant)?;
-    let known = tenants(state);
-    match known.get(spec.tenant.as_str()) {
-        Some(placement) if *placement == spec.placement => Ok(None),
-        Some(_) => {
+    let mut spec = spec.clone();
+    if let Some(off) = &mut spec.detectors_off {
+        check_detectors(off)?;
+        off.sort();
+        off.dedup();
+    }
+    match last_tenant_event(state, &spec.tenant) {
+        Some((old, _)) if old.placement != spec.placement => {
             Err(invalid(format!("tenant {} exists with another placement, which is fixed at creation", spec.tenant)))
         }
-        None if known.len() >= TENANTS_MAX => Err(invalid(format!("a zone has at most {TENANTS_MAX} tenants"))),
-        None => Ok(Some(EventV1::Tenant { spec: spec.clone(), wrapped_key: wrapped_key.to_vec() })),
+        Some((old, key)) => {
+            // What is not named stays as it is, and so does the key: everything sealed before must still open.
+            spec.storage_redaction = spec.storage_redaction.or(old.storage_redaction);
+            spec.detectors_off = spec.detectors_off.or_else(|| old.detectors_off.clone());
+            Ok((spec != *old).then(|| EventV1::Tenant { spec, wrapped_key: key.to_vec() }))
+        }
+        None if tenants(state).len() >= TENANTS_MAX => {
+            Err(invalid(format!("a zone has at most {TENANTS_MAX} tenants")))
+        }
+        None => Ok(Some(EventV1::Tenant { spec, wrapped_key: wrapped_key.to_vec() })),
     }
+}
+
+fn last_tenant_event<'a>(state: &'a ControlState, name: &str) -> Option<(&'a TenantSpec, &'a [u8])> {
+    state.events().iter().rev().find_map(|event| match &event.event {
+        EventV1::Tenant { spec, wrapped_key } if spec.tenant == name => Some((spec, wrapped_key.as_slice())),
+        _ => None,
+    })
+}
+
+fn check_detectors(names: &[String]) -> Result<(), Problem> {
+    let unknown = names.iter().find(|name| detect::number(name).is_none());
+    let said = |name: &String| {
+        let known = detect::NAMES.join(", ");
+        invalid(format!("there is no detector {:?}; there are {known}", name.chars().take(40).collect::<String>()))
+    };
+    unknown.map_or(Ok(()), |name| Err(said(name)))
 }
 
 fn put_limit(state: &ControlState, spec: &LimitSpec) -> Result<Option<EventV1>, Problem> {
@@ -239,6 +268,8 @@ fn lift_hold(state: &ControlState, spec: &HoldSpec) -> Result<Option<EventV1>, P
 #[cfg(test)]
 mod tests {
     use super::super::{ChangeV1, Changed};
+    use nethical_protocol::control::Redaction;
+
     use super::*;
 
     fn change(state: &mut ControlState, change: AskV1) -> Changed {
@@ -246,7 +277,7 @@ mod tests {
     }
 
     fn tenant(name: &str, placement: Placement) -> AskV1 {
-        AskV1::PutTenant { spec: TenantSpec { tenant: name.into(), placement }, wrapped_key: vec![1] }
+        AskV1::PutTenant { spec: TenantSpec { placement, ..TenantSpec::named(name) }, wrapped_key: vec![1] }
     }
 
     fn limit(tenant: &str, key: Vec<KeyPart>) -> LimitSpec {
@@ -277,6 +308,34 @@ mod tests {
         assert_eq!(change(&mut state, first("b")), Changed::Unchanged(ControlRevision(2)));
         assert_eq!(change(&mut state, put("c")), Changed::Revision(ControlRevision(3)));
         assert_eq!(change(&mut state, first("a")), Changed::Unchanged(ControlRevision(3)));
+    }
+
+    #[test]
+    fn a_tenants_settings_change_and_its_key_does_not() {
+        let mut state = ControlState::default();
+        let put = |redaction, off: Option<&[&str]>| AskV1::PutTenant {
+            spec: TenantSpec {
+                storage_redaction: redaction,
+                detectors_off: off.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+                ..TenantSpec::named("t")
+            },
+            wrapped_key: vec![9],
+        };
+        assert_eq!(change(&mut state, tenant("t", Placement::Spread)), Changed::Revision(ControlRevision(1)));
+        let standard = put(Some(Redaction::Standard), None);
+        assert_eq!(change(&mut state, standard.clone()), Changed::Revision(ControlRevision(2)));
+        assert_eq!(change(&mut state, standard), Changed::Unchanged(ControlRevision(2)));
+        let off = put(None, Some(&["phone", "ip", "phone"]));
+        assert_eq!(change(&mut state, off), Changed::Revision(ControlRevision(3)));
+        assert_eq!(change(&mut state, put(None, None)), Changed::Unchanged(ControlRevision(3)), "absent is as it is");
+        let (spec, key) = last_tenant_event(&state, "t").expect("it was put");
+        assert_eq!((spec.storage_redaction, key), (Some(Redaction::Standard), &[1][..]));
+        assert_eq!(spec.detectors_off.as_deref(), Some(&["ip".to_owned(), "phone".to_owned()][..]));
+        let Changed::Refused(problem) = change(&mut state, put(None, Some(&["mind-reader"]))) else {
+            panic!("accepted")
+        };
+        assert_eq!(problem.code, Code::InvalidControl);
+        assert_eq!(change(&mut state, put(None, Some(&[]))), Changed::Revision(ControlRevision(4)));
     }
 
     #[test]

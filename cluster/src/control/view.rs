@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nethical_audit::keys::{self, Keyring, TenantKeys};
+use nethical_governance::detect::{self, DetectorSet};
 use nethical_governance::policy::Bundle;
 use nethical_protocol::control::{
-    ControlFact, EVERY_TENANT, HoldFact, HoldScope, HoldSpec, LimitFact, LimitSpec, RevisedFact, TenantFact, TenantSpec,
+    ControlFact, EVERY_TENANT, HoldFact, HoldScope, HoldSpec, LimitFact, LimitSpec, Redaction, RevisedFact, TenantFact,
+    TenantSpec,
 };
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 
@@ -27,6 +29,19 @@ pub struct Tenant {
     pub keys: TenantKeys,
     /// The tenant's own keyed id.
     pub id: KeyedId,
+}
+
+impl Tenant {
+    /// Detectors that say nothing about its actions. Names of a later release are passed over.
+    pub fn detectors_off(&self) -> DetectorSet {
+        let names = self.spec.detectors_off.iter().flatten();
+        DetectorSet::of(&names.filter_map(|name| detect::number(name)).collect::<Vec<u8>>())
+    }
+
+    /// What is cut out of its actions before they are sealed.
+    pub fn storage_redaction(&self) -> Redaction {
+        self.spec.storage_redaction.unwrap_or_default()
+    }
 }
 
 /// The rules at one revision.

@@ -81,6 +81,7 @@ impl Anchors {
                     return false;
                 }
                 checks_left -= 1;
+                report.looked(compiled.rule.back + compiled.rule.ahead);
                 if let Some((start, end)) = compiled.check(text, hit.start(), hit.end()) {
                     *until = end as u32;
                     report.found(compiled.rule.detector, compiled.rule.severity, start, end);

@@ -6,20 +6,25 @@
 use std::net::Ipv6Addr;
 
 use super::anchors::is_word;
+use super::context::{self, Said};
+use super::phone::phone;
 use super::{CARD, IP, PHONE, Report, SSN};
 
 /// Digits of the longest number looked at (cards have 19 at most).
 const DIGITS_MAX: usize = 19;
-/// Groups of the longest telephone number.
-const GROUPS_MAX: usize = 6;
-/// Bytes before a number in which a word may say what it is.
-const CONTEXT_BYTES: usize = 28;
+/// Maestro's are the shortest.
+const CARD_DIGITS_MIN: usize = 12;
+/// Bytes that the checks of one number read at most, with the words beside it.
+const NUMBER_BYTES_MAX: usize = 256;
+/// Words that may stand between `ssn` or `card` and the number.
+const WORDS_BETWEEN_MAX: usize = 6;
 
 /// Reports the number that begins at `at` (a digit, or `+` or `(` before one) and returns where to go on, after `at`.
 pub(super) fn at(text: &[u8], at: usize, report: &mut dyn Report) -> usize {
-    if at > 0 && is_word(text[at - 1]) {
+    if !begins(text, at) {
         return skip_word(text, at);
     }
+    report.looked(NUMBER_BYTES_MAX);
     if text[at].is_ascii_digit() {
         for (detector, severity, check) in [(IP, 100, ip_v4 as Check), (CARD, 700, card), (SSN, 750, ssn)] {
             if let Some(end) = check(text, at) {
@@ -47,23 +52,48 @@ fn skip_word(text: &[u8], at: usize) -> usize {
     at + text[at..].iter().take_while(|byte| is_word(**byte)).count().max(1)
 }
 
-fn digits_from(text: &[u8], at: usize) -> usize {
+pub(super) fn digits_from(text: &[u8], at: usize) -> usize {
     text[at.min(text.len())..].iter().take(DIGITS_MAX + 2).take_while(|byte| byte.is_ascii_digit()).count()
 }
 
-/// True where nothing continues the number at `end`.
-fn ends(text: &[u8], end: usize) -> bool {
-    !text.get(end).is_some_and(|byte| is_word(*byte))
+/// True where nothing continues the number at `end`. Scripts that are written without spaces do not.
+pub(super) fn ends(text: &[u8], end: usize) -> bool {
+    match text.get(end) {
+        Some(byte) if byte.is_ascii() => !is_word(*byte),
+        Some(_) => !joins(first_char(&text[end..])),
+        None => true,
+    }
+}
+
+/// True where a number may begin at `at`.
+pub(super) fn begins(text: &[u8], at: usize) -> bool {
+    match at.checked_sub(1).map(|before| text[before]) {
+        Some(byte) if byte.is_ascii() => !is_word(byte),
+        Some(_) => {
+            let back = (1..=4.min(at)).find(|back| text[at - back] & 0xC0 != 0x80).unwrap_or(1);
+            !joins(first_char(&text[at - back..at]))
+        }
+        None => true,
+    }
+}
+
+fn first_char(bytes: &[u8]) -> Option<char> {
+    let length = (1..=4.min(bytes.len())).find(|length| std::str::from_utf8(&bytes[..*length]).is_ok())?;
+    std::str::from_utf8(&bytes[..length]).ok()?.chars().next()
+}
+
+/// True for characters that make a word with the digits beside them.
+fn joins(character: Option<char>) -> bool {
+    character.is_some_and(|character| character.is_alphanumeric() && character < '\u{2e80}')
 }
 
 fn value(digits: &[u8]) -> u32 {
     digits.iter().fold(0, |value, digit| value * 10 + u32::from(digit - b'0'))
 }
 
-/// True where one of `words` (lower-case) stands shortly before `at`.
-fn said_before(text: &[u8], at: usize, words: &[&str]) -> bool {
-    let before = text[at.saturating_sub(CONTEXT_BYTES)..at].to_ascii_lowercase();
-    words.iter().any(|word| before.windows(word.len()).any(|window| window == word.as_bytes()))
+/// True where the nearest telling word before `at` says that, and is near.
+fn said(text: &[u8], at: usize, what: Said) -> bool {
+    context::before(text, at).is_some_and(|(said, between)| said == what && between <= WORDS_BETWEEN_MAX)
 }
 
 fn ip_v4(text: &[u8], at: usize) -> Option<usize> {
@@ -84,7 +114,12 @@ fn ip_v4(text: &[u8], at: usize) -> Option<usize> {
         }
     }
     let goes_on = text.get(end) == Some(&b'.') && text.get(end + 1).is_some_and(u8::is_ascii_digit);
-    (ends(text, end) && !goes_on).then_some(end)
+    (ends(text, end) && !goes_on && !is_numbering(text, at)).then_some(end)
+}
+
+/// True for the numbers of versions and sections, which look like addresses.
+fn is_numbering(text: &[u8], at: usize) -> bool {
+    context::before(text, at).is_some_and(|(said, between)| said == Said::Numbering && between <= 2)
 }
 
 /// Reports an IPv6 address around the colon at `at`; returns where to go on.
@@ -92,43 +127,83 @@ pub(super) fn ip_v6(text: &[u8], at: usize, report: &mut dyn Report) -> usize {
     let belongs = |byte: &&u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
     let start = at - text[..at].iter().rev().take(4).take_while(belongs).count();
     let end = at + text[at..].iter().take(45).take_while(belongs).count();
-    let alone = (start == 0 || !is_word(text[start - 1])) && ends(text, end);
-    let candidate = text[start..end].strip_suffix(b".").unwrap_or(&text[start..end]);
-    let groups = candidate.split(|byte| *byte == b':').filter(|group| !group.is_empty()).count();
-    let telling = groups >= 3 && candidate.iter().any(u8::is_ascii_digit);
-    if alone && telling && std::str::from_utf8(candidate).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()) {
+    report.looked(end - start);
+    let alone = begins(text, start) && ends(text, end);
+    let candidate = trim_end(&text[start..end]);
+    if alone && tells(candidate) && std::str::from_utf8(candidate).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()) {
         report.found(IP, 100, start, start + candidate.len());
     }
-    end.max(at + 1)
+    // What follows a single colon, as in `tel:0176 …`, is for others to look at.
+    if text[at + 1..end].contains(&b':') { end } else { at + 1 }
 }
 
-/// A payment card: 13 to 19 digits of a known network, in one piece or in groups, passing Luhn's check (ISO/IEC 7812-1).
+/// Without the punctuation of the sentence around.
+fn trim_end(candidate: &[u8]) -> &[u8] {
+    let candidate = candidate.strip_suffix(b".").unwrap_or(candidate);
+    match candidate {
+        [head @ .., b':'] if !head.ends_with(b":") => head,
+        whole => whole,
+    }
+}
+
+/// True where it is an address rather than a path of names: three groups, or two of which one is full or an IPv4 one.
+fn tells(candidate: &[u8]) -> bool {
+    let groups = || candidate.split(|byte| *byte == b':').filter(|group| !group.is_empty());
+    let full = |group: &[u8]| group.len() == 4 && group.iter().any(u8::is_ascii_digit);
+    let whole =
+        groups().count() >= 3 || (groups().count() == 2 && groups().any(|group| full(group) || group.contains(&b'.')));
+    whole && candidate.iter().any(u8::is_ascii_digit)
+}
+
+/// A payment card: 12 to 19 digits, in one piece or in groups, that pass Luhn's check (ISO/IEC 7812-1), are of a known
+/// network, or come after a word that says so. Where groups follow that are not part of it, the longest card wins.
 fn card(text: &[u8], at: usize) -> Option<usize> {
+    if at > 0 && matches!(text[at - 1], b'-' | b'.') {
+        return None;
+    }
     let (mut digits, mut count, mut end, mut separator) = ([0u8; DIGITS_MAX], 0, at, None);
+    let mut found = None;
     loop {
         let byte = *text.get(end).unwrap_or(&0);
         if byte.is_ascii_digit() {
-            *digits.get_mut(count)? = byte - b'0';
-            count += 1;
-        } else {
-            let joins = matches!(byte, b' ' | b'-') && *separator.get_or_insert(byte) == byte && count >= 4;
-            if !(joins && text.get(end + 1).is_some_and(u8::is_ascii_digit)) || count >= 16 {
-                break;
-            }
+            let Some(place) = digits.get_mut(count) else { break };
+            *place = byte - b'0';
+            (count, end) = (count + 1, end + 1);
+            continue;
+        }
+        if count >= CARD_DIGITS_MIN && ends(text, end) && is_card(text, at, &digits[..count]) {
+            found = Some(end);
+        }
+        let joins = matches!(byte, b' ' | b'-') && *separator.get_or_insert(byte) == byte && count >= 4;
+        if !(joins && text.get(end + 1).is_some_and(u8::is_ascii_digit)) {
+            break;
+        }
+        if byte == b'-' {
+            // What is joined by dashes is one number: a part of it is no card.
+            found = None;
         }
         end += 1;
     }
-    let digits = &digits[..count];
-    (count >= 13 && ends(text, end) && is_card_network(digits) && passes_luhn(digits)).then_some(end)
+    found
+}
+
+/// Two of three are enough: the check, the network, the word. A card with a typing error is still meant as one.
+fn is_card(text: &[u8], at: usize, digits: &[u8]) -> bool {
+    let (passes, known) = (passes_luhn(digits), is_card_network(digits) && is_varied(digits));
+    (passes && known) || ((passes || known) && said(text, at, Said::Card))
 }
 
 fn is_card_network(digits: &[u8]) -> bool {
     match (digits[0], digits.len()) {
         (4, 13 | 16 | 19) | (2 | 5, 16) => true,
+        (2, 15) => digits[1..4] == [1, 3, 1],
+        (1, 15) => digits[1..4] == [8, 0, 0],
         (3, 14) => matches!(digits[1], 0 | 6 | 8 | 9),
         (3, 15) => matches!(digits[1], 4 | 7),
         (3, 16) => digits[1] == 5,
         (6, 16..=19) => true,
+        (5, 12..) if matches!(digits[..4], [5, 0, 1, 8] | [5, 0, 2, 0] | [5, 0, 3, 8]) => true,
+        (6, 12..) if matches!(digits[..4], [6, 3, 0, 4] | [6, 7, 5, 9] | [6, 7, 6, 1..=3]) => true,
         (5, 17..=19) => matches!(digits[1], 0 | 6..=8),
         _ => false,
     }
@@ -141,19 +216,22 @@ fn passes_luhn(digits: &[u8]) -> bool {
             (_, plain) => plain,
         })
         .sum();
-    let varied = digits.iter().fold(0u16, |seen, digit| seen | 1 << digit).count_ones() >= 2;
-    sum.is_multiple_of(10) && varied
+    sum.is_multiple_of(10) && is_varied(digits)
 }
 
-/// A US social security number: 3-2-4 digits; without separators only where a word says so.
+fn is_varied(digits: &[u8]) -> bool {
+    digits.iter().fold(0u16, |seen, digit| seen | 1 << digit).count_ones() >= 2
+}
+
+/// A US social security number: 3-2-4 digits with dashes; with other separators or none only where a word says so.
 fn ssn(text: &[u8], at: usize) -> Option<usize> {
-    let joined = digits_from(text, at);
-    let (area, group, serial, end) = match joined {
-        9 if said_before(text, at, &["ssn", "social security"]) => (at, at + 3, at + 5, at + 9),
+    let (area, group, serial, end) = match digits_from(text, at) {
+        9 if said(text, at, Said::Social) => (at, at + 3, at + 5, at + 9),
         3 => {
-            let separator = *text.get(at + 3).filter(|byte| matches!(byte, b'-' | b' '))?;
+            let separator = *text.get(at + 3).filter(|byte| matches!(byte, b'-' | b' ' | b'.'))?;
             let formed = digits_from(text, at + 4) == 2 && text.get(at + 6) == Some(&separator);
-            (formed && digits_from(text, at + 7) == 4).then_some((at, at + 4, at + 7, at + 11))?
+            let told = if separator == b'-' { !said(text, at, Said::Licence) } else { said(text, at, Said::Social) };
+            (told && formed && digits_from(text, at + 7) == 4).then_some((at, at + 4, at + 7, at + 11))?
         }
         _ => return None,
     };
@@ -161,7 +239,8 @@ fn ssn(text: &[u8], at: usize) -> Option<usize> {
     let issued = area != 0 && area != 666 && area < 900;
     let filled = value(&text[group..group + 2]) != 0 && value(&text[serial..serial + 4]) != 0;
     let free = at == 0 || !matches!(text[at - 1], b'-' | b'+' | b'.');
-    let goes_on = text.get(end) == Some(&b'-') && text.get(end + 1).is_some_and(|byte| is_word(*byte));
+    let goes_on =
+        matches!(text.get(end), Some(b'-' | b'.')) && text.get(end + 1).is_some_and(u8::is_ascii_alphanumeric);
     (issued && filled && free && !goes_on && ends(text, end)).then_some(end)
 }
 
@@ -184,100 +263,11 @@ fn date(text: &[u8], at: usize) -> Option<usize> {
     let year_first = first == 4 && (1800..2200).contains(&a) && (1..=12).contains(&b) && (1..=31).contains(&c);
     let year_last =
         first <= 2 && a.min(b) <= 12 && a.max(b) <= 31 && a.min(b) >= 1 && (c < 100 || (1800..2200).contains(&c));
-    (year_first || year_last).then_some(())?;
+    let goes_on = text.get(end) == Some(&separator) && text.get(end + 1).is_some_and(u8::is_ascii_digit);
+    ((year_first || year_last) && !goes_on).then_some(())?;
     let hour = text.get(end) == Some(&b' ') && (1..=2).contains(&digits_from(text, end + 1));
     let hour_end = end + 1 + digits_from(text, end + 1);
     Some(if hour && text.get(hour_end) == Some(&b':') { hour_end } else { end })
-}
-
-/// A telephone number: eight to fifteen digits (ITU-T E.164) in groups that only such numbers have.
-fn phone(text: &[u8], at: usize) -> Option<usize> {
-    let before = if at == 0 { b' ' } else { text[at - 1] };
-    if matches!(before, b'-' | b'.' | b'/' | b'#' | b'$' | b'+' | b':' | b'%') {
-        return None;
-    }
-    let groups = Groups::read(text, at)?;
-    let called = || said_before(text, at, &["phone", "call", "tel", "mobile", "cell", "fax", "whatsapp", "sms"]);
-    let shape = match (groups.count, groups.marked) {
-        (1, true) => groups.digits >= 8 && text[at] == b'+',
-        (1 | 2, false) => called() && groups.digits >= 7,
-        (2, true) => true,
-        _ => (groups.evenly_sized && !groups.social) || (groups.marked && groups.digits >= 9) || called(),
-    };
-    let digits_min = if groups.marked || groups.count <= 2 { 7 } else { 8 };
-    let fits = (digits_min..=15).contains(&groups.digits) && !groups.thousands;
-    (shape && fits).then_some(())?;
-    extension(text, groups.end)
-}
-
-/// What a run of digit groups looks like.
-struct Groups {
-    count: usize,
-    digits: usize,
-    end: usize,
-    /// Begins with `+` or has a bracketed area code.
-    marked: bool,
-    /// Every group has two to five digits, one of them three or more.
-    evenly_sized: bool,
-    /// 1 000 000 rather than a telephone number.
-    thousands: bool,
-    /// 3-2-4 digits: a social security number, or one that was never issued.
-    social: bool,
-}
-
-impl Groups {
-    fn read(text: &[u8], at: usize) -> Option<Self> {
-        let mut sizes = [0usize; GROUPS_MAX];
-        let (mut count, mut end, mut spaced) = (0, at, true);
-        let mut marked = text[at] == b'+';
-        end += usize::from(marked);
-        loop {
-            let open = text.get(end) == Some(&b'(');
-            let size = digits_from(text, end + usize::from(open));
-            let closed = !open || text.get(end + 1 + size) == Some(&b')');
-            if size == 0 || !closed {
-                break;
-            }
-            *sizes.get_mut(count)? = size;
-            count += 1;
-            end += size + 2 * usize::from(open);
-            marked |= open;
-            let separator = text.get(end).filter(|byte| matches!(byte, b' ' | b'-' | b'.')).copied();
-            let next = end + usize::from(separator.is_some());
-            let goes_on = text.get(next).is_some_and(|byte| byte.is_ascii_digit() || *byte == b'(');
-            if !goes_on || (separator.is_none() && !open && text[next] != b'(') {
-                break;
-            }
-            spaced &= matches!(separator, Some(b' ' | b'.'));
-            end = next;
-        }
-        // A separator that was read before something that is no group is not part of the number.
-        while end > at && !text[end - 1].is_ascii_digit() && text[end - 1] != b')' {
-            end -= 1;
-        }
-        let sizes = &sizes[..count];
-        let thousands = spaced && !marked && count > 1 && sizes[1..].iter().all(|size| *size == 3) && text[at] != b'0';
-        let evenly_sized = sizes.iter().all(|size| (2..=5).contains(size)) && sizes.iter().any(|size| *size >= 3)
-            || (count >= 4 && sizes[0] == 1 && sizes[1..].iter().all(|size| (2..=4).contains(size)));
-        let digits = sizes.iter().sum();
-        (count > 0).then_some(Self { count, digits, end, marked, evenly_sized, thousands, social: sizes == [3, 2, 4] })
-    }
-}
-
-/// The end of a telephone number with its extension (`x751`, `ext. 12`); none where something else continues it.
-fn extension(text: &[u8], end: usize) -> Option<usize> {
-    let rest = &text[end..];
-    let skip = usize::from(rest.first() == Some(&b' '));
-    for mark in [&b"ext. "[..], b"ext.", b"ext ", b"x"] {
-        let marked = rest.len() >= skip + mark.len() && rest[skip..skip + mark.len()].eq_ignore_ascii_case(mark);
-        let count = digits_from(rest, skip + mark.len());
-        if marked && (1..=6).contains(&count) && ends(rest, skip + mark.len() + count) {
-            return Some(end + skip + mark.len() + count);
-        }
-    }
-    let next = text.get(end + 1).is_some_and(|byte| is_word(*byte));
-    let goes_on = matches!(text.get(end), Some(b'-' | b':' | b'/' | b'.' | b'@')) && next;
-    (ends(text, end) && !goes_on).then_some(end)
 }
 
 #[cfg(test)]

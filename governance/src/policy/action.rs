@@ -52,7 +52,7 @@ pub fn evaluate_action(
     let findings = detectors.scan_action(action);
     let Flags { automated, privileged } = Flags::of(action);
     let found = EvaluationV1 { detections: findings.detections(), privileged, automated, ..EvaluationV1::default() };
-    let (result, remembered) = bundle.recall(&bundle.input(action, &found, agent, bands));
+    let (result, remembered) = bundle.recall(&input(action, &found, agent, bands, bundle.sizes(action)));
     Evaluated {
         evaluation: EvaluationV1 { verdict: VerdictWord(result.verdict), rules: result.rules, ..found },
         obligations: result.obligations,
@@ -62,42 +62,80 @@ pub fn evaluate_action(
     }
 }
 
+/// What policy reads of an action's texts beside what detectors found. Redaction takes the texts and leaves these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// The largest number under a key such as `amount` in the arguments.
+    pub amount: u64,
+    /// Bytes of arguments and context.
+    pub bytes: u64,
+}
+
+impl Sizes {
+    /// Of an action that is whole.
+    pub fn of(action: &Action) -> Self {
+        Self { amount: amount_in(&action.args_json), bytes: bytes_of(action) }
+    }
+}
+
+fn bytes_of(action: &Action) -> u64 {
+    (action.args_json.len() + action.context_json.len()) as u64
+}
+
 impl Bundle {
     /// What this bundle says about an action in which detectors have found what `found` names. Its verdict and rules are
     /// another bundle's and are not read, so a recorded evaluation does as well as a fresh one.
     pub fn judge(&self, action: &Action, found: &EvaluationV1, agent: AgentFacts, bands: &[Band]) -> PolicyResult {
-        self.evaluate(&self.input(action, found, agent, bands))
+        self.judge_sized(action, found, agent, bands, self.sizes(action))
     }
 
-    fn input<'a>(
+    /// As [`Bundle::judge`], of an action whose texts may have been redacted since their sizes were taken.
+    pub fn judge_sized(
         &self,
-        action: &'a Action,
-        found: &'a EvaluationV1,
+        action: &Action,
+        found: &EvaluationV1,
         agent: AgentFacts,
-        bands: &'a [Band],
-    ) -> PolicyInput<'a> {
-        PolicyInput {
-            tenant: &action.tenant,
-            agent: &action.agent,
-            session: &action.session,
-            cohort: &action.cohort,
-            region: &action.region,
-            kind: action.kind,
-            tool: &action.name,
-            resource_type: &action.resource_type,
-            resource_id: &action.resource_id,
-            status: agent.status,
-            tier: agent.tier,
-            epoch: agent.epoch,
-            detections: &found.detections,
-            amount: if self.reads_amount() { amount_in(&action.args_json) } else { 0 },
-            bytes: (action.args_json.len() + action.context_json.len()) as u64,
-            usd_micros: cost_of(action, |unit| unit == "usd_micros"),
-            tokens: cost_of(action, |unit| unit.starts_with("tokens")),
-            privileged: found.privileged,
-            automated: found.automated,
-            bands,
-        }
+        bands: &[Band],
+        sizes: Sizes,
+    ) -> PolicyResult {
+        self.evaluate(&input(action, found, agent, bands, sizes))
+    }
+
+    /// The sizes of a whole action, as far as the bundle reads them.
+    fn sizes(&self, action: &Action) -> Sizes {
+        let amount = if self.reads_amount() { amount_in(&action.args_json) } else { 0 };
+        Sizes { amount, bytes: bytes_of(action) }
+    }
+}
+
+fn input<'a>(
+    action: &'a Action,
+    found: &'a EvaluationV1,
+    agent: AgentFacts,
+    bands: &'a [Band],
+    sizes: Sizes,
+) -> PolicyInput<'a> {
+    PolicyInput {
+        tenant: &action.tenant,
+        agent: &action.agent,
+        session: &action.session,
+        cohort: &action.cohort,
+        region: &action.region,
+        kind: action.kind,
+        tool: &action.name,
+        resource_type: &action.resource_type,
+        resource_id: &action.resource_id,
+        status: agent.status,
+        tier: agent.tier,
+        epoch: agent.epoch,
+        detections: &found.detections,
+        amount: sizes.amount,
+        bytes: sizes.bytes,
+        usd_micros: cost_of(action, |unit| unit == "usd_micros"),
+        tokens: cost_of(action, |unit| unit.starts_with("tokens")),
+        privileged: found.privileged,
+        automated: found.automated,
+        bands,
     }
 }
 

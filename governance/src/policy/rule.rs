@@ -138,5 +138,8 @@ fn read_obligations(text: Option<&str>) -> Result<Vec<Arc<str>>, Fault> {
         );
         return Err(Fault::new("obligation", message, "write @obligation(\"redact, notify\")"));
     }
+    if let Some(Err(message)) = parts.iter().find_map(|part| crate::redact::obligation(part).filter(Result::is_err)) {
+        return Err(Fault::new("obligation", message, "redact alone is redact:standard:mask"));
+    }
     Ok(parts.into_iter().map(Into::into).collect())
 }

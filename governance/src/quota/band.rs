@@ -57,9 +57,9 @@ impl Quota {
     pub fn band(&self, number: LimitNumber, subject: &Subject, costs: &[CostV1], now_ns: u64) -> Band {
         let binds = self.limits.get(number).filter(|limit| limit.fact.tenant == subject.actor.tenant);
         let Some(limit) = binds.filter(|limit| subject.falls_under(limit)) else { return Band::None };
-        let cost = cost_of(costs, limit.fact.unit).unwrap_or(0);
+        let cost = cost_of(costs, limit).unwrap_or(0);
         let cost = if limit.is_leased { cost.max(1) } else { cost };
-        let judged = self.judge_one(limit, subject.key_of(limit), cost, now_ns);
+        let judged = self.judge_one(limit, subject.counter(limit), cost, now_ns);
         match judged.fit {
             Fit::Room | Fit::Short if limit.is_leased => Band::Ok,
             Fit::Room | Fit::Short => Band::of(judged.meter.cap(), judged.meter.remaining(judged.used)),

@@ -174,6 +174,7 @@ pub mod tests {
             decision: legacy_word(verdict, AgentStatus::Active).to_owned(),
             reasons: vec![],
             obligations: vec![],
+            transform: None,
             risk: Risk { score: 0, tier: "low".into(), factors: vec![] },
             agent: AgentSummary { state: AgentStatus::Active, epoch: 0 },
             quota: vec![],

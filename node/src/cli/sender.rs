@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 
 use nethical_client::Client;
 use nethical_protocol::action::Action;
-use nethical_protocol::control::{Placement, TenantSpec};
+use nethical_protocol::control::TenantSpec;
 use nethical_protocol::decision::ItemAnswer;
 use nethical_protocol::limits;
 use nethical_protocol::status::ClusterStatus;
@@ -86,7 +86,7 @@ impl TargetArgs {
         let Some(admin) = self.admin()? else { return Ok(()) };
         let there: Vec<TenantSpec> = admin.get(&["v1", "tenants"], &[]).await?;
         for tenant in tenants.filter(|tenant| !there.iter().any(|spec| spec.tenant == **tenant)) {
-            let spec = TenantSpec { tenant: tenant.to_owned(), placement: Placement::Spread };
+            let spec = TenantSpec::named(tenant);
             let ack: nethical_protocol::control::ControlAck =
                 admin.send(reqwest::Method::PUT, &["v1", "tenants", tenant], &spec).await?;
             super::agent::require_acknowledged(&ack).with_context(|| format!("creating tenant {tenant}"))?;

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
 
-use nethical_protocol::control::{ControlAck, Placement, TenantSpec};
+use nethical_protocol::control::{ControlAck, Placement, Redaction, TenantSpec};
 
 use super::EndpointArgs;
 use super::agent::require_acknowledged;
@@ -12,10 +12,14 @@ use crate::output::{self, Format};
 /// Create and list tenants.
 #[derive(Debug, Subcommand)]
 pub enum TenantCommand {
-    /// Create a tenant. Creating it again with the same placement changes nothing.
+    /// Create a tenant, or change its settings. What is not named stays as it is.
     #[command(after_help = "Single: all agents in one partition, every limit exact, the throughput of one group.\n\
         Spread: agents over all partitions; budgets are leased to them, rates need the agent in their key.\n\n\
-        Examples:\n  nethical tenant put airline\n  nethical tenant put bank --placement single")]
+        Storage redaction cuts personal data out of actions before they are sealed into the audit trail; what was sealed \
+        before stays. Detectors that are off say nothing to policy and risk; redaction uses all of them.\n\n\
+        Examples:\n  nethical tenant put airline\n  nethical tenant put bank --placement single\n  \
+        nethical tenant put bank --placement single --storage-redaction standard\n  \
+        nethical tenant put airline --detectors-off ip,phone\n  nethical tenant put airline --detectors-off ''")]
     Put(PutArgs),
     /// List all tenants.
     #[command(after_help = "Example:\n  nethical tenant list -o json")]
@@ -29,6 +33,12 @@ pub struct PutArgs {
     /// Where its agents live; fixed at creation.
     #[arg(long, value_enum, default_value_t = PlacementArg::Spread)]
     pub placement: PlacementArg,
+    /// What is cut out of its actions before they are sealed.
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub storage_redaction: Option<RedactionArg>,
+    /// Detectors that say nothing about its actions, separated by commas; '' for none.
+    #[arg(long, value_name = "NAMES")]
+    pub detectors_off: Option<String>,
     #[command(flatten)]
     pub endpoint: EndpointArgs,
 }
@@ -37,6 +47,14 @@ pub struct PutArgs {
 pub enum PlacementArg {
     Spread,
     Single,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RedactionArg {
+    None,
+    Minimal,
+    Standard,
+    Aggressive,
 }
 
 /// Carries the command out.
@@ -52,7 +70,14 @@ async fn put(args: PutArgs, format: Format) -> anyhow::Result<()> {
         PlacementArg::Single => Placement::Single,
         PlacementArg::Spread => Placement::Spread,
     };
-    let spec = TenantSpec { tenant: args.tenant.clone(), placement };
+    let names =
+        |list: &String| list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let spec = TenantSpec {
+        tenant: args.tenant.clone(),
+        placement,
+        storage_redaction: args.storage_redaction.map(|policy| Redaction::ALL[policy as usize]),
+        detectors_off: args.detectors_off.as_ref().map(names),
+    };
     let ack: ControlAck = args.endpoint.connect()?.send(Method::PUT, &["v1", "tenants", &args.tenant], &spec).await?;
     report(&ack, &format!("tenant {}", args.tenant), format)
 }
@@ -62,10 +87,12 @@ async fn list(endpoint: EndpointArgs, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return output::print_json(&tenants);
     }
-    let mut table = output::table(&["TENANT", "PLACEMENT"]);
+    let mut table = output::table(&["TENANT", "PLACEMENT", "STORAGE REDACTION", "DETECTORS OFF"]);
     for tenant in &tenants {
         let placement = if tenant.placement == Placement::Single { "single" } else { "spread" };
-        table.add_row([tenant.tenant.as_str(), placement]);
+        let redaction = tenant.storage_redaction.unwrap_or_default().as_str();
+        let off = tenant.detectors_off.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
+        table.add_row([tenant.tenant.as_str(), placement, redaction, &off]);
     }
     output::print_table(&table, "no tenants yet; create one with `nethical tenant put NAME`")
 }

@@ -115,6 +115,7 @@ pub(crate) fn decision(request_id: &str) -> Decision {
         decision: "ALLOW".into(),
         reasons: vec![],
         obligations: vec![],
+        transform: None,
         risk: Risk { score: 120, tier: "low".into(), factors: vec![] },
         agent: AgentSummary { state: AgentStatus::Active, epoch: 1 },
         quota: vec![],
@@ -177,7 +178,7 @@ impl Governor for Scripted {
     }
 
     fn tenants(&self) -> Answer<'_, Vec<TenantSpec>> {
-        self.answer("tenants".into(), vec![TenantSpec { tenant: "airline".into(), placement: Default::default() }])
+        self.answer("tenants".into(), vec![TenantSpec::named("airline")])
     }
 
     fn put_limit(&self, spec: LimitSpec) -> Answer<'_, ControlAck> {

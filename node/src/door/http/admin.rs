@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use nethical_protocol::control::{
-    AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, LimitSpec, PLANS, Placement, TenantSpec,
+    AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, LimitSpec, PLANS, Placement, Redaction, TenantSpec,
 };
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::limits::NAME_BYTES_MAX;
@@ -22,6 +22,8 @@ struct TenantBody {
     tenant: Option<String>,
     #[serde(default)]
     placement: Placement,
+    storage_redaction: Option<Redaction>,
+    detectors_off: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -55,10 +57,12 @@ pub async fn put_tenant(call: Call) -> Handled {
     let body: TenantBody = call.json_or_default()?;
     let tenant = call.param("tenant").to_owned();
     check_name("tenant", &tenant)?;
-    if body.tenant.is_some_and(|named| named != tenant) {
+    if body.tenant.as_ref().is_some_and(|named| *named != tenant) {
         return Err(Problem::new(Code::InvalidControl, "the body names another tenant than the path"));
     }
-    acknowledged(call.door.governor.put_tenant(TenantSpec { tenant, placement: body.placement }).await)
+    let TenantBody { placement, storage_redaction, detectors_off, .. } = body;
+    let spec = TenantSpec { tenant, placement, storage_redaction, detectors_off };
+    acknowledged(call.door.governor.put_tenant(spec).await)
 }
 
 /// `GET /v1/limits?tenant=`

@@ -15,8 +15,8 @@ async fn every_control_route_makes_its_call() {
         (
             "PUT",
             "/v1/tenants/t",
-            json!({ "placement": "single" }),
-            "put_tenant TenantSpec { tenant: \"t\", placement: Single }",
+            json!({ "placement": "single", "storage_redaction": "standard", "detectors_off": ["ip"] }),
+            "put_tenant TenantSpec { tenant: \"t\", placement: Single, storage_redaction: Some(Standard), detectors_off: Some([\"ip\"]) }",
         ),
         ("GET", "/v1/tenants", Value::Null, "tenants"),
         (
