@@ -10,6 +10,7 @@ use nethical_protocol::ids::{KeyedId, Slot};
 use sha2::{Digest, Sha256};
 
 use crate::agent::{AgentEntry, AgentKey};
+use crate::approval::{Approval, ApprovalKey};
 use crate::dedup::{Dedup, Record};
 use crate::ledger::Ledger;
 use crate::quota::bucket::Bucket;
@@ -35,6 +36,7 @@ impl Ledger {
             section(self.quota.leases.shares.iter(), |out, (lease, share)| out.share(lease, share)),
             section(self.quota.leases.accounts.iter(), |out, (place, account)| out.account(place, account)),
             section(self.reservations.iter(), |out, (key, held)| out.reservation(key, held)),
+            section(self.approvals.iter(), |out, (key, known)| out.approval(key, known)),
         ] {
             whole.update(section);
         }
@@ -220,6 +222,12 @@ impl Canonical {
         for hold in holds {
             self.bucket_key(&hold.key).id(hold.unit).u64(hold.changed.0).u64(hold.amount);
         }
+    }
+
+    fn approval(&mut self, key: &ApprovalKey, known: &Approval) {
+        let Approval { agent, digest, policy_rev, at_ns, until_ns, state, word_leaf, end_leaf } = known;
+        self.u64(key.leaf_index).agent_key(agent).id(*digest).u64(policy_rev.0).u64(*at_ns).u64(*until_ns);
+        self.byte(*state as u8).u64(*word_leaf).u64(*end_leaf);
     }
 
     fn record(&mut self, id: KeyedId, record: &Record) {

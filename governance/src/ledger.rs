@@ -14,10 +14,11 @@ use nethical_protocol::ids::{ControlRevision, KeyedId};
 use nethical_protocol::{probe, sometimes};
 
 use crate::agent::{AgentEntry, AgentFacts, AgentKey};
+use crate::approval::Approvals;
 use crate::command::{APPLY_VERSION, ActorKeys, CommandV1, EntryV1, HeaderV1, RequestKey};
 use crate::dedup::{Dedup, DedupBounds};
 use crate::hold::ZoneHolds;
-use crate::outcome::{OutcomeV1, QuotaV1, SettledV1, Stale};
+use crate::outcome::{OutcomeV1, QuotaV1, ReviewedV1, SettledV1, Stale};
 use crate::quota::lease::{LeaseKey, Share};
 use crate::quota::{Quota, Subject};
 use crate::reservation::Reservations;
@@ -29,6 +30,7 @@ mod expire;
 mod lease;
 mod orders;
 mod reserve;
+mod review;
 
 pub use alone::decide_alone;
 use expire::Timer;
@@ -54,13 +56,22 @@ pub struct Applied {
     pub leaf_index: Option<u64>,
 }
 
-/// A reservation that expired: it makes a leaf that no command asked for.
+/// What expired: it makes a leaf that no command asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lapsed {
     /// The leaf that must record it.
     pub leaf_index: u64,
-    /// How it ended.
-    pub settled: SettledV1,
+    /// What it was, and how it ended.
+    pub what: LapsedV1,
+}
+
+/// Sorts of things whose expiry makes a leaf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LapsedV1 {
+    /// A reservation.
+    Reservation(SettledV1),
+    /// An approval.
+    Approval(ReviewedV1),
 }
 
 /// An entry follows rules that this release does not have. The replica must stop: the others know them.
@@ -86,9 +97,11 @@ pub struct Ledger {
     pub(crate) swept_to: Option<AgentKey>,
     pub(crate) dedup: Dedup,
     pub(crate) reservations: Reservations,
+    pub(crate) approvals: Approvals,
     /// What expired since somebody asked; not part of the state.
     lapsed: Vec<Lapsed>,
-    /// What is due when. Follows from the hold-orders in `agents` and `holds` and from `reservations`, so it is as bounded as they are.
+    /// What is due when. Follows from the hold-orders in `agents` and `holds`, from `reservations` and from `approvals`, so it is as
+    /// bounded as they are.
     timers: BTreeSet<(u64, Timer)>,
     /// Nothing was applied since a snapshot was restored. Read by the planted bug `double-apply` alone.
     pub is_behind_snapshot: bool,
@@ -115,6 +128,7 @@ impl Ledger {
             swept_to: None,
             dedup: Dedup::new(bounds),
             reservations: Reservations::default(),
+            approvals: Approvals::default(),
             lapsed: Vec::new(),
             timers: BTreeSet::new(),
             is_behind_snapshot: false,
@@ -161,6 +175,7 @@ impl Ledger {
             HeaderV1::LeaseTake(take) => self.take_lease(take),
             HeaderV1::LeaseReturn(lease) => self.return_lease(lease),
             HeaderV1::SettleReservation(settle) => self.settle_reservation(settle),
+            HeaderV1::DecideApproval(word) => self.decide_approval(word),
         };
         let leaf_index = outcome.makes_leaf().then(|| {
             let leaf_index = self.next_leaf;
@@ -259,6 +274,7 @@ fn request_of(header: &HeaderV1) -> Option<(&RequestKey, &ActorKeys)> {
         | HeaderV1::LeaseGrant(_)
         | HeaderV1::LeaseTake(_)
         | HeaderV1::LeaseReturn(_)
-        | HeaderV1::SettleReservation(_) => None,
+        | HeaderV1::SettleReservation(_)
+        | HeaderV1::DecideApproval(_) => None,
     }
 }

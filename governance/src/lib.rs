@@ -6,6 +6,7 @@
 //! Nothing here performs an effect.
 
 pub mod agent;
+pub mod approval;
 pub mod command;
 pub mod dedup;
 pub mod detect;

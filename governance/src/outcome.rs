@@ -4,6 +4,7 @@ use nethical_protocol::control::LimitMode;
 use nethical_protocol::decision::{AgentStatus, Verdict};
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
 
+use crate::approval::ApprovalState;
 use crate::quota::lease::LeaseAskV1;
 
 /// The outcome of one command.
@@ -67,12 +68,23 @@ pub enum OutcomeV1 {
     Settled(SettledV1),
     /// There is no such reservation, or it ended so long ago that nobody remembers how. Makes no leaf.
     NoReservation,
+    /// An approval was given or refused: makes a leaf.
+    Reviewed(ReviewedV1),
+    /// There is no such approval, or it ended so long ago that nobody remembers it. Makes no leaf.
+    NoApproval,
 }
 
 impl OutcomeV1 {
     /// True where the command's first execution is recorded as a leaf.
     pub fn makes_leaf(&self) -> bool {
-        matches!(self, Self::Decided(_) | Self::HoldChanged { .. } | Self::ControlApplied { .. } | Self::Settled(_))
+        matches!(
+            self,
+            Self::Decided(_)
+                | Self::HoldChanged { .. }
+                | Self::ControlApplied { .. }
+                | Self::Settled(_)
+                | Self::Reviewed(_)
+        )
     }
 }
 
@@ -134,6 +146,66 @@ pub enum ReasonV1 {
     RiskTier(RiskTier),
     /// The agent or the group has as many live reservations as it may, or the action would hold too many counters.
     ReservationsFull,
+    /// The escalation opened an approval, which expires at this log time.
+    ApprovalOpened(u64),
+    /// The agent or the group has asked for as many approvals as it may.
+    ApprovalsFull,
+    /// The escalation was lifted by the approval with this leaf index.
+    Approved(u64),
+    /// The approval with this leaf index does not count.
+    Unapproved(Unapproved, u64),
+}
+
+/// Why an approval that an action names does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[repr(u8)]
+pub enum Unapproved {
+    /// There is none, not for this agent, or it is forgotten.
+    Unknown = 0,
+    /// Nobody has decided yet.
+    Pending = 1,
+    /// It was denied.
+    Denied = 2,
+    /// Its time is over.
+    Expired = 3,
+    /// It was used before.
+    Used = 4,
+    /// It is for another action.
+    Mismatch = 5,
+    /// The policy has changed since.
+    Void = 6,
+}
+
+impl Unapproved {
+    /// All of them; the position is the number in leaves.
+    pub const ALL: [Unapproved; 7] = [
+        Unapproved::Unknown,
+        Unapproved::Pending,
+        Unapproved::Denied,
+        Unapproved::Expired,
+        Unapproved::Used,
+        Unapproved::Mismatch,
+        Unapproved::Void,
+    ];
+}
+
+/// What became of an approval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ReviewedV1 {
+    /// Approved, denied or expired.
+    pub state: ApprovalState,
+    /// Leaf index of the decision that escalated.
+    pub decision: u64,
+    /// The slot of its agent.
+    pub slot: Slot,
+    /// The tenant.
+    pub tenant: KeyedId,
+    /// The agent.
+    pub agent: KeyedId,
+    /// Keyed digest of the action.
+    pub digest: KeyedId,
+    /// Who decided; none where it expired.
+    pub approver: KeyedId,
 }
 
 /// How a reservation ended.

@@ -23,6 +23,7 @@ use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
 use crate::agent::{AgentEntry, AgentHold, AgentKey};
+use crate::approval::{Approval, ApprovalKey, ApprovalState};
 use crate::command::CostV1;
 use crate::dedup::{DedupBounds, Record};
 use crate::ledger::{Ledger, PolicyInForce};
@@ -86,6 +87,7 @@ struct SnapshotV1 {
     shares: Vec<ShareV1>,
     accounts: Vec<AccountV1>,
     reservations: Vec<ReservationV1>,
+    approvals: Vec<ApprovalV1>,
 }
 
 /// (lease, granted, returned, spent, refused until).
@@ -159,6 +161,19 @@ struct ReservationV1 {
     holds: Vec<(BucketKeyV1, KeyedId, ControlRevision, u64)>,
 }
 
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct ApprovalV1 {
+    leaf_index: u64,
+    agent: AgentKeyV1,
+    digest: KeyedId,
+    policy_rev: ControlRevision,
+    at_ns: u64,
+    until_ns: u64,
+    state: ApprovalState,
+    word_leaf: u64,
+    end_leaf: u64,
+}
+
 impl Ledger {
     /// The whole ledger, enveloped and checksummed.
     pub fn to_bytes(&self) -> Result<Vec<u8>, SnapshotError> {
@@ -214,6 +229,7 @@ impl Ledger {
             shares: self.quota.leases.shares.iter().map(share_record).collect(),
             accounts: self.quota.leases.accounts.iter().map(account_record).collect(),
             reservations: self.reservations.iter().map(|(key, held)| reservation_record(key, held)).collect(),
+            approvals: self.approvals.iter().map(|(key, known)| approval_record(key, known)).collect(),
         }
     }
 
@@ -234,6 +250,7 @@ impl Ledger {
             record.shares.len(),
             record.accounts.len(),
             record.reservations.len(),
+            record.approvals.len(),
         ];
         ledger.now_ns = record.now_ns;
         ledger.next_leaf = record.next_leaf;
@@ -256,6 +273,10 @@ impl Ledger {
             let (key, held) = reservation_of(reservation)?;
             ledger.reservations.insert(key, held);
         }
+        for approval in record.approvals {
+            let (key, known) = approval_of(approval)?;
+            ledger.approvals.insert(key, known);
+        }
         ledger.rearm_all();
         let restored = [
             ledger.tenants.len(),
@@ -267,6 +288,7 @@ impl Ledger {
             ledger.quota.leases.shares.len(),
             ledger.quota.leases.accounts.len(),
             ledger.reservations.len(),
+            ledger.approvals.len(),
         ];
         if restored == counts { Ok(ledger) } else { Err(contents("a key occurs twice")) }
     }
@@ -408,6 +430,32 @@ fn reservation_of(record: ReservationV1) -> Result<(ReservationKey, Reservation)
     let hold = |(key, unit, changed, amount)| Hold { key: bucket_key_of(key), unit, changed, amount };
     let holds = holds.into_iter().map(hold).collect();
     Ok((ReservationKey { slot: agent.slot, leaf_index }, Reservation { agent, at_ns, until_ns, costs, holds }))
+}
+
+fn approval_record(key: &ApprovalKey, known: &Approval) -> ApprovalV1 {
+    let Approval { agent, digest, policy_rev, at_ns, until_ns, state, word_leaf, end_leaf } = *known;
+    let agent = agent_key_record(agent);
+    ApprovalV1 {
+        leaf_index: key.leaf_index,
+        agent,
+        digest,
+        policy_rev,
+        at_ns,
+        until_ns,
+        state,
+        word_leaf,
+        end_leaf,
+    }
+}
+
+fn approval_of(record: ApprovalV1) -> Result<(ApprovalKey, Approval), SnapshotError> {
+    let ApprovalV1 { leaf_index, agent, digest, policy_rev, at_ns, until_ns, state, word_leaf, end_leaf } = record;
+    if until_ns <= at_ns {
+        return Err(contents("an approval ends before it begins"));
+    }
+    let agent = agent_key_of(agent);
+    let known = Approval { agent, digest, policy_rev, at_ns, until_ns, state, word_leaf, end_leaf };
+    Ok((ApprovalKey { slot: agent.slot, leaf_index }, known))
 }
 
 fn share_record((lease, share): (&LeaseKey, &Share)) -> ShareV1 {

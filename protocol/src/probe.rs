@@ -33,6 +33,8 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("vote-lost-on-recycling", "A log segment does not begin with the groups' votes, so that recycling loses them."),
     ("replay-charges-twice", "A repeated request is answered from its record and charged once more."),
     ("requests-not-in-snapshot", "A ledger's snapshot leaves out which requests were executed."),
+    ("approval-used-twice", "An approval that was used lifts the escalation of another action again."),
+    ("approval-digest-ignored", "An approval counts for any action of its agent, not for the one it was given for."),
 ];
 
 /// What production code reports as it claims it to be, bugs or none: the name, its facts in order. The node is the
@@ -112,7 +114,10 @@ pub const SOMETIMES: &[&str] = &[
     "a start found rot in the log",
     "a start missed the log's end",
     "a verdict was withheld because contact to the control group was lost",
+    "an agent asked for too many approvals",
     "an agent was terminated",
+    "an approval expired",
+    "an approval was used",
     "an audit segment was closed",
     "an audit segment's torn tail was cut",
     "an entry held several commands",

@@ -1,4 +1,5 @@
 //! `Decide`: the final verdict on an action, `max(policy, status, holds, limits, risk tier)`, at one log position.
+//! Policy's escalation may be lifted there by an approval (see `review`).
 //!
 //! Order of checks, and why it is this one:
 //! 1. *Term*, for the whole entry: a proposer of another term may not speak at all.
@@ -18,6 +19,7 @@ use nethical_protocol::{probe, sometimes};
 
 use super::Ledger;
 use super::expire::{SWEPT_PER_DECISION, Timer};
+use super::review::Review;
 use crate::agent::{AgentEntry, AgentKey};
 use crate::command::DecideV1;
 use crate::hold::verdict_of;
@@ -56,7 +58,8 @@ impl Ledger {
         let judgement = self.quota.judge(&subject_of(decide), &decide.costs, self.now_ns);
         let holds = judgement.holds();
         let is_full = decide.reserves() && !self.may_reserve(decide, &holds);
-        let (verdict, reasons) = self.compose(decide, &agent, &assessment, &judgement, is_full);
+        let review = self.review(decide);
+        let (verdict, reasons) = self.compose(decide, &agent, &assessment, &judgement, review, is_full);
         // What is refused for another reason needs no share.
         if let Some((lease, need)) = judgement.short().filter(|_| verdict.is_allowed()) {
             return self.lease_short(lease, need);
@@ -67,6 +70,7 @@ impl Ledger {
         if verdict.is_allowed() && decide.reserves() {
             self.reserve(decide, holds);
         }
+        self.carry_review(decide, review, verdict);
         self.sweep_agents(SWEPT_PER_DECISION);
         OutcomeV1::Decided(DecidedV1 {
             verdict,
@@ -89,6 +93,7 @@ impl Ledger {
         agent: &AgentEntry,
         assessment: &Assessment,
         judgement: &Judgement,
+        review: Review,
         reservations_full: bool,
     ) -> (Verdict, Vec<ReasonV1>) {
         let mut said: Vec<(Reverse<Verdict>, ReasonV1)> = Vec::new();
@@ -97,7 +102,8 @@ impl Ledger {
                 said.push((Reverse(verdict), reason));
             }
         };
-        say(decide.evaluation.verdict.0, ReasonV1::Policy(decide.evaluation.verdict.0));
+        let (by_policy, review_says) = review.verdict(decide);
+        say(by_policy, ReasonV1::Policy(decide.evaluation.verdict.0));
         say(agent.status_verdict(), ReasonV1::AgentState(agent.status));
         if let Some(hold) = agent.hold {
             sometimes!(true, "a hold on an agent was enforced");
@@ -118,7 +124,14 @@ impl Ledger {
         }
         said.sort_unstable();
         let verdict = said.first().map_or(Verdict::Allow, |(Reverse(verdict), _)| *verdict);
-        (verdict, said.into_iter().take(REASONS_MAX).map(|(_, reason)| reason).collect())
+        // What became of an approval stands last and is never cut; one that is not opened or used after all is not spoken of.
+        let review_says = review_says.filter(|_| match review {
+            Review::Open(_) => verdict == Verdict::Escalate,
+            Review::Approved(_) => verdict.is_allowed(),
+            _ => true,
+        });
+        let most = REASONS_MAX - usize::from(review_says.is_some());
+        (verdict, said.into_iter().take(most).map(|(_, reason)| reason).chain(review_says).collect())
     }
 
     /// Counts the action, teaches the profile, ends the agent where policy said so, and stores the entry.

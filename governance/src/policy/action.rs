@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use nethical_protocol::action::{Action, ActionKind};
-use nethical_protocol::decision::AgentStatus;
+use nethical_protocol::decision::{AgentStatus, Verdict};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
@@ -33,6 +33,10 @@ pub struct Evaluated {
     pub obligations: Vec<Arc<str>>,
     /// The rules in words.
     pub reasons: Vec<Arc<str>>,
+    /// What an escalation comes to once a person has approved it.
+    pub lifted: Verdict,
+    /// Seconds that an approval of it lives.
+    pub approval_ttl_s: u32,
     /// Where detectors found something, for redaction before the body is sealed.
     pub findings: Findings,
 }
@@ -47,6 +51,8 @@ pub fn evaluate_action(detectors: &Detectors, bundle: &Bundle, action: &Action, 
         evaluation: EvaluationV1 { verdict: VerdictWord(result.verdict), rules: result.rules, ..found },
         obligations: result.obligations,
         reasons: result.reasons,
+        lifted: result.lifted,
+        approval_ttl_s: result.approval_ttl_s,
         findings,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use nethical_protocol::decision::Verdict;
-use nethical_protocol::limits::REASONS_MAX;
+use nethical_protocol::limits::{APPROVAL_TTL_S_DEFAULT, REASONS_MAX};
 
 use super::PolicyResult;
 use super::rule::RuleText;
@@ -21,6 +21,11 @@ pub(super) fn compose<'a>(mut matched: Vec<&'a RuleText>, permitted: bool, defau
     }
     let verdict = matched.iter().map(|rule| rule.verdict).max().unwrap_or(Verdict::Block);
     let may_go_ahead = verdict < Verdict::Block;
+    // What the action comes to once a person has approved it: the milder rules go on to hold.
+    let obliges = |rule: &&&RuleText| rule.verdict == Verdict::Restrict || !rule.obligations.is_empty();
+    let lifted = if matched.iter().any(|rule| obliges(&rule)) { Verdict::Restrict } else { Verdict::Allow };
+    let ttls = matched.iter().map(|rule| rule.approval_ttl_s).filter(|ttl_s| *ttl_s > 0);
+    let approval_ttl_s = ttls.min().unwrap_or(APPROVAL_TTL_S_DEFAULT as u32);
     matched.retain(|rule| rule.verdict == verdict || (may_go_ahead && !rule.obligations.is_empty()));
     matched.sort_by_key(|rule| (Reverse(rule.verdict), rule.hash()));
     matched.truncate(REASONS_MAX);
@@ -28,5 +33,5 @@ pub(super) fn compose<'a>(mut matched: Vec<&'a RuleText>, permitted: bool, defau
     rules.sort_unstable();
     let obligations: BTreeSet<Arc<str>> = matched.iter().flat_map(|rule| rule.obligations.iter().cloned()).collect();
     let reasons = matched.iter().map(|rule| rule.sentence().into()).collect();
-    PolicyResult { verdict, rules, obligations: obligations.into_iter().collect(), reasons }
+    PolicyResult { verdict, rules, obligations: obligations.into_iter().collect(), reasons, lifted, approval_ttl_s }
 }

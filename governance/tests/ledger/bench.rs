@@ -2,7 +2,7 @@
 
 use nethical_governance::command::{
     APPLY_VERSION, ActorKeys, ApplyControlV1, CommandV1, CostV1, DecideV1, EntryV1, EvaluationV1, HeaderV1,
-    HoldOrderV1, RequestKey,
+    HoldOrderV1, RequestKey, ReviewV1, WordV1,
 };
 use nethical_governance::ledger::{Applied, Ledger};
 use nethical_governance::outcome::{DecidedV1, OutcomeV1};
@@ -111,6 +111,7 @@ impl Bench {
             reserve_ttl_s: 0,
             evaluation: EvaluationV1::default(),
             body_commitment: [0; 32],
+            review: ReviewV1 { digest: id("the action"), ttl_s: 3_600, ..ReviewV1::default() },
         }
     }
 
@@ -119,6 +120,12 @@ impl Bench {
             OutcomeV1::Decided(decided) => decided,
             other => panic!("not decided: {other:?}"),
         }
+    }
+
+    /// A person's word on an approval of tenant `t`.
+    pub fn word(&self, decision: u64, approves: bool, approver: &str) -> WordV1 {
+        let slot = actor("t", "a").slot;
+        WordV1 { slot, decision, approves, approver: id(approver), body_commitment: [0; 32] }
     }
 
     pub fn order(&self, agent: &str, effect: HoldEffect, ttl_ns: u64) -> HoldOrderV1 {

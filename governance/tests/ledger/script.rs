@@ -7,12 +7,13 @@ use std::fmt::Write as _;
 
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use nethical_governance::agent::AgentFacts;
+use nethical_governance::approval::{Approval, ApprovalKey};
 use nethical_governance::command::{
     CostV1, DecideV1, DetectionV1, HeaderV1, HoldOrderV1, LeaseTakeV1, RequestKey, SettleV1, VerdictWord,
 };
 use nethical_governance::dedup::DedupBounds;
-use nethical_governance::ledger::{Applied, Lapsed, Ledger};
-use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, SettledV1};
+use nethical_governance::ledger::{Applied, Lapsed, LapsedV1, Ledger};
+use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, ReviewedV1, SettledV1};
 use nethical_governance::quota::lease::{LeaseAskV1, LeaseKey, slot_of_lease};
 use nethical_protocol::control::{
     ControlFact, HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Overrun, Placement, TenantFact,
@@ -65,6 +66,9 @@ impl Runner for Script {
             "tick" => self.apply(HeaderV1::Tick),
             "settle" => self.settle(&mut words, false)?,
             "release" => self.settle(&mut words, true)?,
+            "approve" => self.word(&mut words, true)?,
+            "deny" => self.word(&mut words, false)?,
+            "approvals" => self.approvals(),
             "control" => self.control(&mut words)?,
             "grant" | "take" | "return" => self.lease(&command.name, &mut words)?,
             "agent" => view(&self.bench.ledger.agent_view(&actor("t", words.next()?))),
@@ -93,7 +97,7 @@ impl Script {
         assert_eq!(twin.digest(), self.bench.ledger.digest());
         let lapsed = self.bench.ledger.take_lapsed();
         assert_eq!(twin.take_lapsed(), lapsed);
-        let show_lapsed = |lapsed: &Lapsed| format!("leaf {}: {}", lapsed.leaf_index, settled(&lapsed.settled));
+        let show_lapsed = |lapsed: &Lapsed| format!("leaf {}: {}", lapsed.leaf_index, show_what(&lapsed.what));
         lapsed.iter().map(show_lapsed).chain([show(&applied)]).collect()
     }
 
@@ -179,6 +183,16 @@ impl Script {
         if let Some(revision) = words.key("policy") {
             decide.policy_rev = ControlRevision(revision.parse()?);
         }
+        if let Some(what) = words.key("action") {
+            decide.review.digest = id(what);
+        }
+        decide.review.named = words.key("approval").map(str::parse).transpose()?;
+        if let Some(word) = words.key("lifted") {
+            decide.review.lifted = VerdictWord(Verdict::from_word(word).ok_or("lifted=")?);
+        }
+        if let Some(ttl) = words.key("asks") {
+            decide.review.ttl_s = (nanoseconds(ttl)? / SECOND_NS) as u32;
+        }
         if words.key("seen") == Some("new") {
             decide.agent_version = self.bench.ledger.agent_version(&actor("t", "nobody has this name"));
         }
@@ -201,6 +215,19 @@ impl Script {
         let used = used.map(|used| (id("tokens"), used)).into_iter().collect();
         let slot = actor("t", "a").slot;
         Ok(self.apply(HeaderV1::SettleReservation(SettleV1 { slot, decision, content, is_release, used })))
+    }
+
+    fn word(&mut self, words: &mut Words<'_>, approves: bool) -> Result<String, Failure> {
+        let word = self.bench.word(words.next()?.parse()?, approves, words.key("by").unwrap_or("ann"));
+        Ok(self.apply(HeaderV1::DecideApproval(word)))
+    }
+
+    fn approvals(&self) -> String {
+        let show = |(key, known): (ApprovalKey, Approval)| {
+            let until = duration(known.until_ns.saturating_sub(START_NS));
+            format!("approval {}: {} until {until}\n", key.leaf_index, known.state.as_str())
+        };
+        self.bench.ledger.approvals().map(show).collect()
     }
 
     fn order(&mut self, words: &mut Words<'_>, header: fn(HoldOrderV1) -> HeaderV1) -> Result<String, Failure> {
@@ -375,6 +402,8 @@ fn show(applied: &Applied) -> String {
         OutcomeV1::LeaseChanged { granted, returned } => format!("granted={granted} returned={returned}"),
         OutcomeV1::Settled(outcome) => settled(outcome),
         OutcomeV1::NoReservation => "no such reservation".to_owned(),
+        OutcomeV1::Reviewed(outcome) => reviewed(outcome),
+        OutcomeV1::NoApproval => "no such approval".to_owned(),
     };
     if let Some(leaf_index) = applied.leaf_index {
         text = format!("leaf {leaf_index}: {text}");
@@ -410,6 +439,17 @@ fn settled(settled: &SettledV1) -> String {
     text
 }
 
+fn show_what(what: &LapsedV1) -> String {
+    match what {
+        LapsedV1::Reservation(ended) => settled(ended),
+        LapsedV1::Approval(ended) => reviewed(ended),
+    }
+}
+
+fn reviewed(reviewed: &ReviewedV1) -> String {
+    format!("approval {} {}\n", reviewed.decision, reviewed.state.as_str())
+}
+
 fn reason(reason: &ReasonV1) -> String {
     match reason {
         ReasonV1::Policy(_) => "policy".to_owned(),
@@ -419,6 +459,10 @@ fn reason(reason: &ReasonV1) -> String {
         ReasonV1::QuotaExceeded(number) => format!("limit {number} exceeded"),
         ReasonV1::CostAboveCap(number) => format!("cost above limit {number}"),
         ReasonV1::ReservationsFull => "too many reservations".to_owned(),
+        ReasonV1::ApprovalOpened(until_ns) => format!("approval until {}", duration(until_ns.saturating_sub(START_NS))),
+        ReasonV1::ApprovalsFull => "too many approvals".to_owned(),
+        ReasonV1::Approved(leaf_index) => format!("approval {leaf_index} used"),
+        ReasonV1::Unapproved(why, named) => format!("approval {named} {why:?}"),
         ReasonV1::RiskTier(tier) => format!("risk {}", tier.as_str()),
     }
 }
