@@ -31,6 +31,19 @@ pub enum BodyV1 {
     },
     /// A hold-order with its reason.
     Hold(HoldSpec),
+    /// A person's word on an approval.
+    Word(WordsV1),
+}
+
+/// Who decided on an approval, and why.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct WordsV1 {
+    /// Approve, or deny.
+    pub approves: bool,
+    /// Who says so.
+    pub approver: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// What policy could see of an agent when its action was evaluated.
@@ -81,6 +94,7 @@ impl BodyV1 {
     pub fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Hold(spec) => serde_json::to_value(spec).unwrap_or_default(),
+            Self::Word(words) => serde_json::to_value(words).unwrap_or_default(),
             Self::Decision { action, shadow, .. } => serde_json::json!({
                 "request_id": action.request_id,
                 "tenant": action.tenant,
@@ -94,6 +108,7 @@ impl BodyV1 {
                 "args": serde_json::from_str::<serde_json::Value>(&action.args_json).unwrap_or_default(),
                 "context": serde_json::from_str::<serde_json::Value>(&action.context_json).unwrap_or_default(),
                 "cost": action.cost,
+                "approval": action.approval,
                 "shadow": shadow.as_ref().map(|shadow| serde_json::json!({
                     "digest": hex::encode(shadow.digest),
                     "verdict": shadow.verdict.as_str(),
@@ -127,6 +142,7 @@ mod tests {
             context_json: "{}".into(),
             cost: Vec::new(),
             explain: false,
+            approval: String::new(),
         };
         let seen = SeenV1 { status: AgentStatus::Restricted, tier: RiskTier::High, epoch: 7 };
         let shadow = ShadowV1 { digest: [1; 32], verdict: Verdict::Escalate, rules: vec![[2; 8]] };

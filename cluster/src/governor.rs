@@ -22,7 +22,7 @@ use crate::decide::Decider;
 use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
-use crate::{administer, bundles, inspect, replay, rules, settle};
+use crate::{administer, approvals, bundles, inspect, replay, rules, settle};
 
 /// How long a question to another node may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
@@ -193,6 +193,18 @@ impl Governor for NodeGovernor {
 
     fn settle(&self, decision: DecisionId, outcome: ActionOutcome) -> Answer<'_, Settlement> {
         self.settle_at_leader(SettleAskV1 { decision, outcome }).boxed()
+    }
+
+    fn approvals(&self, query: ApprovalQuery) -> Answer<'_, ApprovalList> {
+        approvals::list(self.core.clone(), query).boxed()
+    }
+
+    fn approval(&self, id: DecisionId) -> Answer<'_, ApprovalView> {
+        approvals::one(self.core.clone(), id).boxed()
+    }
+
+    fn decide_approval(&self, word: ApprovalWord) -> Answer<'_, ApprovalView> {
+        approvals::decide(self.core.clone(), word).boxed()
     }
 
     fn put_tenant(&self, spec: TenantSpec) -> Answer<'_, ControlAck> {

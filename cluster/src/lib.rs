@@ -18,6 +18,7 @@ pub mod replicate;
 // What stands around them.
 pub mod administer;
 pub mod api;
+pub mod approvals;
 pub mod body;
 pub mod bundles;
 pub mod contact;
@@ -31,6 +32,7 @@ pub mod node;
 pub mod prepared;
 pub mod replay;
 pub mod replica;
+pub mod review;
 pub mod rules;
 pub mod service;
 pub mod settle;

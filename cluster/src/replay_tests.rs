@@ -43,6 +43,7 @@ fn action() -> Action {
         context_json: "{}".into(),
         cost: Vec::new(),
         explain: false,
+        approval: String::new(),
     }
 }
 

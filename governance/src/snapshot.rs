@@ -435,17 +435,7 @@ fn reservation_of(record: ReservationV1) -> Result<(ReservationKey, Reservation)
 fn approval_record(key: &ApprovalKey, known: &Approval) -> ApprovalV1 {
     let Approval { agent, digest, policy_rev, at_ns, until_ns, state, word_leaf, end_leaf } = *known;
     let agent = agent_key_record(agent);
-    ApprovalV1 {
-        leaf_index: key.leaf_index,
-        agent,
-        digest,
-        policy_rev,
-        at_ns,
-        until_ns,
-        state,
-        word_leaf,
-        end_leaf,
-    }
+    ApprovalV1 { leaf_index: key.leaf_index, agent, digest, policy_rev, at_ns, until_ns, state, word_leaf, end_leaf }
 }
 
 fn approval_of(record: ApprovalV1) -> Result<(ApprovalKey, Approval), SnapshotError> {

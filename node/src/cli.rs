@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::output::Format;
 
 pub mod agent;
+pub mod approval;
 pub mod audit;
 pub mod config;
 pub mod demo;
@@ -60,6 +61,9 @@ enum Command {
     /// Look at agents, quarantine and release them.
     #[command(subcommand)]
     Agent(agent::AgentCommand),
+    /// List, approve and deny what policy escalates.
+    #[command(subcommand)]
+    Approval(approval::ApprovalCommand),
     /// Create and list tenants.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
@@ -90,6 +94,7 @@ impl Cli {
             Command::Load(args) => block_on(load::run(args, format)),
             Command::Status(args) => block_on(status::run(args, format)),
             Command::Agent(command) => block_on(agent::run(command, format)),
+            Command::Approval(command) => block_on(approval::run(command, format)),
             Command::Tenant(command) => block_on(tenant::run(command, format)),
             Command::Limit(command) => block_on(limit::run(command, format)),
             Command::Policy(command) => block_on(policy::run(command, format)),

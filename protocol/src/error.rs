@@ -123,6 +123,10 @@ codes! {
     LeaseUnavailable = "lease-unavailable", Retry, 503, "Wait for Retry-After, then send it again with the same request id; the limit may have room elsewhere.";
     /// The zone keeps as many policy bundles as it may.
     PolicyStoreFull = "policy-store-full", Refused, 422, "Remove a bundle that nobody needs: `nethical policy list`, then `nethical policy remove DIGEST`.";
+    /// The approval was decided the other way.
+    ApprovalConflict = "approval-conflict", Refused, 409, "The first word stands; its record is in the audit trail.";
+    /// The approval expired before anybody decided.
+    ApprovalExpired = "approval-expired", Refused, 409, "Have the agent ask again; decide sooner, or let the rule give more time with @approval_ttl.";
 }
 
 impl std::fmt::Display for Code {

@@ -73,6 +73,7 @@ pub const KNOBS: &[(&str, &str)] = &[
     ("seal.sync-ms", "time between two syncs of audit segments"),
     ("seal.lag-bytes", "bytes that the sealer may lag before the door sheds"),
     ("propose.fill-commands", "commands that make an entry worth sending while another is in flight"),
+    ("approval.ttl-s", "the longest that an approval lives, seconds of log time; a rule may say less"),
     ("propose.entry-bytes", "bytes of an entry; one command may still be larger"),
 ];
 

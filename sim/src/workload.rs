@@ -205,6 +205,7 @@ impl Stage {
             context_json: "{}".to_owned(),
             cost: if credits > 0 { vec![Cost::charged("credits", credits)] } else { Vec::new() },
             explain: false,
+            approval: String::new(),
         }
     }
 

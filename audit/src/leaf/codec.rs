@@ -7,7 +7,7 @@
 use nethical_protocol::ids::KeyedId;
 use nethical_protocol::limits::{COSTS_PER_ACTION_MAX, LEAF_BYTES_MAX, LIMITS_MATCHING_MAX, REASONS_MAX};
 
-use super::{DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, ReservationLeaf};
+use super::{ApprovalLeaf, DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, ReservationLeaf};
 use crate::reader::Reader;
 use crate::tree;
 
@@ -110,6 +110,7 @@ impl LeafV1 {
                 out.extend_from_slice(old_root);
             }
             LeafEvent::ReservationEnded(ended) => put_ended(&mut out, ended),
+            LeafEvent::ApprovalDecided(decided) => put_approval(&mut out, decided),
         }
         assert!(out.len() <= LEAF_BYTES_MAX, "the const assertion above bounds every leaf");
         out
@@ -126,7 +127,7 @@ impl LeafV1 {
             return Err(LeafError::Version(version));
         }
         let kind = reader.u8().ok_or(LeafError::Truncated)?;
-        if !(1..=6).contains(&kind) {
+        if !(1..=7).contains(&kind) {
             return Err(LeafError::Kind(kind));
         }
         let leaf = read_fields(&mut reader, kind).ok_or(LeafError::Truncated)??;
@@ -152,6 +153,7 @@ impl LeafV1 {
             }
             LeafEvent::HoldPlaced(hold) | LeafEvent::HoldLifted(hold) => check_hold(hold),
             LeafEvent::ReservationEnded(ended) => check_ended(ended),
+            LeafEvent::ApprovalDecided(decided) => check_approval(decided),
             LeafEvent::Control { .. } | LeafEvent::EraOpened { .. } => Ok(()),
         }
     }
@@ -167,12 +169,21 @@ impl LeafEvent {
             Self::HoldLifted(_) => 4,
             Self::EraOpened { .. } => 5,
             Self::ReservationEnded(_) => 6,
+            Self::ApprovalDecided(_) => 7,
         }
     }
 
     /// The kind's word in answers and exports.
     pub fn as_str(&self) -> &'static str {
-        let words = ["decision", "control", "hold-placed", "hold-lifted", "era-opened", "reservation-ended"];
+        let words = [
+            "decision",
+            "control",
+            "hold-placed",
+            "hold-lifted",
+            "era-opened",
+            "reservation-ended",
+            "approval-decided",
+        ];
         words[usize::from(self.kind_byte() - 1)]
     }
 }
@@ -209,6 +220,10 @@ fn check_ended(ended: &ReservationLeaf) -> Result<(), LeafError> {
         _ if ended.quota.iter().any(|(quota, _)| quota.flags >= 6) => Err(LeafError::Range("quota flags")),
         _ => Ok(()),
     }
+}
+
+fn check_approval(decided: &ApprovalLeaf) -> Result<(), LeafError> {
+    if (1..=3).contains(&decided.state) { Ok(()) } else { Err(LeafError::Range("state")) }
 }
 
 fn check_hold(hold: &HoldLeaf) -> Result<(), LeafError> {
@@ -311,6 +326,17 @@ fn put_ended(out: &mut Vec<u8>, ended: &ReservationLeaf) {
     }
 }
 
+fn put_approval(out: &mut Vec<u8>, decided: &ApprovalLeaf) {
+    check_approval(decided).expect("apply makes leaves of these three states only");
+    out.extend_from_slice(&decided.slot.to_le_bytes());
+    out.extend_from_slice(&decided.tenant.0);
+    out.extend_from_slice(&decided.agent.0);
+    out.extend_from_slice(&decided.decision.to_le_bytes());
+    out.push(decided.state);
+    out.extend_from_slice(&decided.digest.0);
+    out.extend_from_slice(&decided.approver.0);
+}
+
 fn put_hold(out: &mut Vec<u8>, hold: &HoldLeaf) {
     check_hold(hold).expect("apply takes effect and status from enums");
     out.extend_from_slice(&hold.request.0);
@@ -337,6 +363,7 @@ fn read_fields(reader: &mut Reader<'_>, kind: u8) -> Option<Result<LeafV1, LeafE
         3 => LeafEvent::HoldPlaced(read_hold(reader)?),
         4 => LeafEvent::HoldLifted(read_hold(reader)?),
         6 => LeafEvent::ReservationEnded(Box::new(read_ended(reader)?)),
+        7 => LeafEvent::ApprovalDecided(read_approval(reader)?),
         _ => LeafEvent::EraOpened { old_size: reader.u64()?, old_root: reader.array()? },
     };
     Some(Ok(LeafV1 { group, era, leaf_index, now_ns, term, body_commitment, event }))
@@ -344,6 +371,18 @@ fn read_fields(reader: &mut Reader<'_>, kind: u8) -> Option<Result<LeafV1, LeafE
 
 fn read_id(reader: &mut Reader<'_>) -> Option<KeyedId> {
     reader.array().map(KeyedId)
+}
+
+fn read_approval(reader: &mut Reader<'_>) -> Option<ApprovalLeaf> {
+    Some(ApprovalLeaf {
+        slot: reader.u16()?,
+        tenant: read_id(reader)?,
+        agent: read_id(reader)?,
+        decision: reader.u64()?,
+        state: reader.u8()?,
+        digest: read_id(reader)?,
+        approver: read_id(reader)?,
+    })
 }
 
 fn read_decision(reader: &mut Reader<'_>) -> Option<Result<DecisionLeaf, LeafError>> {

@@ -136,6 +136,26 @@ fn ended_hex() -> String {
     .concat()
 }
 
+fn approval() -> ApprovalLeaf {
+    ApprovalLeaf { slot: 0x0102, tenant: id(3), agent: id(4), decision: 5, state: 2, digest: id(6), approver: id(7) }
+}
+
+/// The same bytes, written by hand from FORMATS.md.
+fn approval_hex() -> String {
+    let ids = |byte: &str| byte.repeat(16);
+    ["0201", &ids("03"), &ids("04"), "0500000000000000", "02", &ids("06"), &ids("07")].concat()
+}
+
+#[test]
+fn an_approval_that_is_still_pending_or_was_used_has_no_leaf_of_its_own() {
+    let leaf = LeafV1 { event: LeafEvent::ApprovalDecided(approval()), ..sample() };
+    for (state, fits) in [(0, false), (1, true), (3, true), (4, false)] {
+        let mut bytes = leaf.encode();
+        bytes[HEAD_BYTES + 42] = state;
+        assert_eq!(LeafV1::decode(&bytes).is_ok(), fits, "state {state}");
+    }
+}
+
 #[test]
 fn the_fullest_end_of_a_reservation_fits_and_ends_that_do_not_exist_are_refused() {
     let mut fullest = ended();
@@ -200,6 +220,7 @@ fn the_bytes_of_the_other_kinds_are_pinned() {
             "0900000000000000".to_owned() + &"05".repeat(32),
         ),
         (LeafEvent::ReservationEnded(Box::new(ended())), "06", ended_hex()),
+        (LeafEvent::ApprovalDecided(approval()), "07", approval_hex()),
     ];
     for (event, kind, tail) in cases {
         let leaf = leaf(event);
@@ -249,7 +270,7 @@ fn versions_kinds_cuts_and_trailing_bytes_are_refused() {
     assert_eq!(LeafV1::decode(&[0; LEAF_BYTES_MAX + 1]), Err(LeafError::TooLong));
     assert_eq!(changed(0, 2), Err(LeafError::Version(2)));
     assert_eq!(changed(1, 0), Err(LeafError::Kind(0)));
-    assert_eq!(changed(1, 7), Err(LeafError::Kind(7)));
+    assert_eq!(changed(1, 8), Err(LeafError::Kind(8)));
     assert_eq!(changed(HEAD_BYTES + 32, 2), Err(LeafError::Range("client_chosen")));
 }
 
@@ -330,7 +351,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..1100), kind in 1u8..6) {
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..1100), kind in 1u8..8) {
         let mut bytes = bytes;
         if bytes.len() > 2 {
             bytes[0] = VERSION;

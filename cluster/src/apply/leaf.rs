@@ -1,8 +1,11 @@
 //! From command and outcome to leaf: the one place where the ledger's words become the audit trail's.
 
-use nethical_audit::leaf::{DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, ReservationLeaf, reason};
+use nethical_audit::leaf::{
+    ApprovalLeaf, DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, ReservationLeaf, reason,
+};
 use nethical_governance::command::{CommandV1, DecideV1, HeaderV1, HoldOrderV1};
-use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, SettledV1};
+use nethical_governance::ledger::LapsedV1;
+use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, ReviewedV1, SettledV1};
 use nethical_protocol::control::HoldEffect;
 use nethical_protocol::ids::{ControlRevision, LogId};
 use sha2::{Digest, Sha256};
@@ -39,16 +42,21 @@ pub fn leaf_of(place: Place, command: &CommandV1, outcome: &OutcomeV1) -> Option
             (LeafEvent::HoldLifted(hold(order, *status as u8, *epoch)), order.body_commitment)
         }
         (HeaderV1::SettleReservation(_), OutcomeV1::Settled(settled)) => (ended(settled), plain_commitment(&[])),
+        (HeaderV1::DecideApproval(word), OutcomeV1::Reviewed(now)) => (reviewed(now), word.body_commitment),
         _ => return None,
     };
     let Place { log, leaf_index, now_ns, term, .. } = place;
     Some(LeafV1 { group: log.group.0, era: log.era, leaf_index, now_ns, term, body_commitment, event })
 }
 
-/// The leaf of a reservation that expired.
-pub fn lapsed(place: Place, settled: &SettledV1) -> LeafV1 {
+/// The leaf of what expired.
+pub fn lapsed(place: Place, what: &LapsedV1) -> LeafV1 {
     let Place { log, leaf_index, now_ns, term, .. } = place;
-    let (event, body_commitment) = (ended(settled), plain_commitment(&[]));
+    let event = match what {
+        LapsedV1::Reservation(settled) => ended(settled),
+        LapsedV1::Approval(now) => reviewed(now),
+    };
+    let body_commitment = plain_commitment(&[]);
     LeafV1 { group: log.group.0, era: log.era, leaf_index, now_ns, term, body_commitment, event }
 }
 
@@ -114,6 +122,10 @@ fn reason_number(from: &ReasonV1) -> (u8, u64) {
         ReasonV1::CostAboveCap(limit) => (reason::COST_ABOVE_CAP, u64::from(limit.0)),
         ReasonV1::RiskTier(tier) => (reason::RISK_TIER, *tier as u64),
         ReasonV1::ReservationsFull => (reason::RESERVATIONS_FULL, 0),
+        ReasonV1::ApprovalOpened(until_ns) => (reason::APPROVAL_OPENED, *until_ns),
+        ReasonV1::ApprovalsFull => (reason::APPROVALS_FULL, 0),
+        ReasonV1::Approved(leaf_index) => (reason::APPROVED, *leaf_index),
+        ReasonV1::Unapproved(why, named) => (reason::UNAPPROVED + *why as u8, *named),
     }
 }
 
@@ -133,6 +145,18 @@ fn ended(from: &SettledV1) -> LeafEvent {
         costs: from.costs.clone(),
         quota: from.quota.iter().map(|of_limit| (quota(&of_limit.quota), of_limit.uncharged)).collect(),
     }))
+}
+
+fn reviewed(from: &ReviewedV1) -> LeafEvent {
+    LeafEvent::ApprovalDecided(ApprovalLeaf {
+        slot: from.slot.0,
+        tenant: from.tenant,
+        agent: from.agent,
+        decision: from.decision,
+        state: from.state as u8,
+        digest: from.digest,
+        approver: from.approver,
+    })
 }
 
 fn hold(order: &HoldOrderV1, status: u8, epoch: u64) -> HoldLeaf {

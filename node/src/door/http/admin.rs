@@ -162,14 +162,16 @@ fn check_hold(spec: &HoldSpec) -> Result<(), Problem> {
     names.into_iter().try_for_each(|(what, name)| check_name(what, name))
 }
 
-fn check_name(what: &str, name: &str) -> Result<(), Problem> {
+/// Refuses names that are empty or too long.
+pub fn check_name(what: &str, name: &str) -> Result<(), Problem> {
     if name.is_empty() {
         return Err(Problem::new(Code::MalformedRequest, format!("{what} is empty")));
     }
     check_bytes(what, name, NAME_BYTES_MAX)
 }
 
-fn check_bytes(what: &str, text: &str, bytes_max: usize) -> Result<(), Problem> {
+/// Refuses texts that are too long.
+pub fn check_bytes(what: &str, text: &str, bytes_max: usize) -> Result<(), Problem> {
     if text.len() <= bytes_max {
         return Ok(());
     }
