@@ -187,6 +187,10 @@ pub struct HoldLeaf {
     pub status: u8,
     /// The agent's epoch afterwards.
     pub epoch: u64,
+    /// Approvers whose words the release still needs afterwards; 0 where it needs none.
+    pub missing: u8,
+    /// Who asked for the release, or none.
+    pub approver: KeyedId,
 }
 
 /// The end of a reservation.

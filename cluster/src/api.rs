@@ -330,9 +330,18 @@ pub struct HoldView {
     pub hold: HoldSpec,
     /// `acknowledged` or `pending`, and the groups awaited.
     pub ack: ControlAck,
+    /// Different approvers whose words the release still needs; absent where it needs none, or nothing is held.
+    #[serde(default, skip_serializing_if = "HoldView::is_zero")]
+    pub missing: u8,
     /// For agent scope: where the order stands in the audit trail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision_id: Option<DecisionId>,
+}
+
+impl HoldView {
+    fn is_zero(count: &u8) -> bool {
+        *count == 0
+    }
 }
 
 /// One agent.

@@ -61,6 +61,8 @@ pub enum EventV1 {
     HoldLifted {
         /// The revision that placed it.
         id: ControlRevision,
+        /// Who asked last; empty for nobody in particular.
+        approver: String,
     },
     /// A bundle is kept, and not in force.
     BundleStored {
@@ -83,6 +85,13 @@ pub enum EventV1 {
     PolicyShadowed {
         /// Which.
         digest: Option<[u8; 32]>,
+    },
+    /// Somebody asked for the release of a hold-order that needs more words.
+    HoldVoiced {
+        /// The revision that placed it.
+        id: ControlRevision,
+        /// Who.
+        approver: String,
     },
 }
 

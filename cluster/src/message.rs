@@ -221,6 +221,8 @@ message! {
             decision_id: DecisionId,
             /// The agent afterwards.
             status: AgentStatus,
+            /// Approvers whose words the release still needs.
+            missing: u8,
         },
         /// Not done.
         Problem(Problem),

@@ -137,6 +137,8 @@ pub struct DecideV1 {
     pub body_commitment: [u8; 32],
     /// What a person is asked where policy escalates, or has answered.
     pub review: ReviewV1,
+    /// The region, under an id that is the same in all tenants (`hold::region_id`): hold-orders on regions go by it.
+    pub region_in_zone: KeyedId,
 }
 
 /// The part of a decision that is about approvals.
@@ -277,4 +279,10 @@ pub struct HoldOrderV1 {
     pub ttl_ns: u64,
     /// SHA-256(salt ‖ plaintext body); the body holds the reason.
     pub body_commitment: [u8; 32],
+    /// How many different approvers must ask for the release; 0 and 1 for anybody's one word. Ignored when lifting.
+    pub approvers: u8,
+    /// The only ones whose words count; empty for anybody. Ignored when lifting.
+    pub names: Vec<KeyedId>,
+    /// Who asks for the release, or none. Ignored when placing.
+    pub approver: KeyedId,
 }

@@ -17,6 +17,7 @@ use crate::quota::bucket::Bucket;
 use crate::quota::lease::{Account, LeaseKey, Share};
 use crate::quota::table::Limit;
 use crate::quota::{BucketKey, Quota};
+use crate::release::Release;
 use crate::reservation::{Reservation, ReservationKey};
 
 impl Ledger {
@@ -37,6 +38,7 @@ impl Ledger {
             section(self.quota.leases.accounts.iter(), |out, (place, account)| out.account(place, account)),
             section(self.reservations.iter(), |out, (key, held)| out.reservation(key, held)),
             section(self.approvals.iter(), |out, (key, known)| out.approval(key, known)),
+            section(self.releases.iter(), |out, (key, release)| out.release(key, release)),
         ] {
             whole.update(section);
         }
@@ -156,8 +158,9 @@ impl Canonical {
     }
 
     fn zone_hold(&mut self, fact: &HoldFact) {
-        let HoldFact { id, tenant, cohort, tool, effect, until_ns } = fact;
+        let HoldFact { id, tenant, cohort, tool, effect, until_ns, session, region } = fact;
         self.u64(id.0).id(*tenant).id(*cohort).id(*tool).byte(effect_byte(*effect)).u64(*until_ns);
+        self.id(*session).id(*region);
     }
 
     fn agent_key(&mut self, key: &AgentKey) -> &mut Self {
@@ -228,6 +231,14 @@ impl Canonical {
         let Approval { agent, digest, policy_rev, at_ns, until_ns, state, word_leaf, end_leaf } = known;
         self.u64(key.leaf_index).agent_key(agent).id(*digest).u64(policy_rev.0).u64(*at_ns).u64(*until_ns);
         self.byte(*state as u8).u64(*word_leaf).u64(*end_leaf);
+    }
+
+    fn release(&mut self, key: &AgentKey, release: &Release) {
+        let Release { needed, names, voices } = release;
+        self.agent_key(key).byte(*needed).u64(names.len() as u64).u64(voices.len() as u64);
+        for id in names.iter().chain(voices) {
+            self.id(*id);
+        }
     }
 
     fn record(&mut self, id: KeyedId, record: &Record) {

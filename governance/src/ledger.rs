@@ -21,6 +21,7 @@ use crate::hold::ZoneHolds;
 use crate::outcome::{OutcomeV1, QuotaV1, ReviewedV1, SettledV1, Stale};
 use crate::quota::lease::{LeaseKey, Share};
 use crate::quota::{Quota, Subject};
+use crate::release::Release;
 use crate::reservation::Reservations;
 
 mod alone;
@@ -98,6 +99,8 @@ pub struct Ledger {
     pub(crate) dedup: Dedup,
     pub(crate) reservations: Reservations,
     pub(crate) approvals: Approvals,
+    /// What the release of held agents needs, where one word does not do.
+    pub(crate) releases: BTreeMap<AgentKey, Release>,
     /// What expired since somebody asked; not part of the state.
     lapsed: Vec<Lapsed>,
     /// What is due when. Follows from the hold-orders in `agents` and `holds`, from `reservations` and from `approvals`, so it is as
@@ -129,6 +132,7 @@ impl Ledger {
             dedup: Dedup::new(bounds),
             reservations: Reservations::default(),
             approvals: Approvals::default(),
+            releases: BTreeMap::new(),
             lapsed: Vec::new(),
             timers: BTreeSet::new(),
             is_behind_snapshot: false,
@@ -221,6 +225,11 @@ impl Ledger {
     /// What a command about this agent must carry as `agent_version`.
     pub fn agent_version(&self, actor: &ActorKeys) -> [u8; 8] {
         self.agents.get(&AgentKey::from(*actor)).copied().unwrap_or_default().version()
+    }
+
+    /// What an agent's release needs, where one word does not do.
+    pub fn release_of(&self, actor: &ActorKeys) -> Option<&Release> {
+        self.releases.get(&AgentKey::from(*actor))
     }
 
     /// What may be read of an agent; a new agent's facts where nothing is known.

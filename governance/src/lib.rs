@@ -17,6 +17,7 @@ pub mod normalise;
 pub mod outcome;
 pub mod policy;
 pub mod quota;
+pub mod release;
 pub mod reservation;
 pub mod risk;
 pub mod snapshot;

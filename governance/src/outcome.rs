@@ -39,6 +39,8 @@ pub enum OutcomeV1 {
         status: AgentStatus,
         /// The agent's epoch afterwards.
         epoch: u64,
+        /// Approvers whose words a release still needs; 0 where nothing is held, or one word does.
+        missing: u8,
     },
     /// Control facts took effect: makes a leaf.
     ControlApplied {

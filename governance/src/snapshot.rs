@@ -23,7 +23,6 @@ use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
 use crate::agent::{AgentEntry, AgentHold, AgentKey};
-use crate::approval::{Approval, ApprovalKey, ApprovalState};
 use crate::command::CostV1;
 use crate::dedup::{DedupBounds, Record};
 use crate::ledger::{Ledger, PolicyInForce};
@@ -34,6 +33,8 @@ use crate::quota::rolling::{Cell, Cells};
 use crate::quota::table::Limit;
 use crate::reservation::{Hold, Reservation, ReservationKey};
 use crate::risk::{RECENT_MAX, RiskProfile};
+
+mod people;
 
 const MAGIC: [u8; 4] = *b"NTHS";
 const VERSION: u16 = 1;
@@ -87,7 +88,8 @@ struct SnapshotV1 {
     shares: Vec<ShareV1>,
     accounts: Vec<AccountV1>,
     reservations: Vec<ReservationV1>,
-    approvals: Vec<ApprovalV1>,
+    approvals: Vec<people::ApprovalV1>,
+    releases: Vec<people::ReleaseV1>,
 }
 
 /// (lease, granted, returned, spent, refused until).
@@ -161,19 +163,6 @@ struct ReservationV1 {
     holds: Vec<(BucketKeyV1, KeyedId, ControlRevision, u64)>,
 }
 
-#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-struct ApprovalV1 {
-    leaf_index: u64,
-    agent: AgentKeyV1,
-    digest: KeyedId,
-    policy_rev: ControlRevision,
-    at_ns: u64,
-    until_ns: u64,
-    state: ApprovalState,
-    word_leaf: u64,
-    end_leaf: u64,
-}
-
 impl Ledger {
     /// The whole ledger, enveloped and checksummed.
     pub fn to_bytes(&self) -> Result<Vec<u8>, SnapshotError> {
@@ -229,7 +218,8 @@ impl Ledger {
             shares: self.quota.leases.shares.iter().map(share_record).collect(),
             accounts: self.quota.leases.accounts.iter().map(account_record).collect(),
             reservations: self.reservations.iter().map(|(key, held)| reservation_record(key, held)).collect(),
-            approvals: self.approvals.iter().map(|(key, known)| approval_record(key, known)).collect(),
+            approvals: self.approvals.iter().map(people::approval_record).collect(),
+            releases: self.releases.iter().map(people::release_record).collect(),
         }
     }
 
@@ -251,6 +241,7 @@ impl Ledger {
             record.accounts.len(),
             record.reservations.len(),
             record.approvals.len(),
+            record.releases.len(),
         ];
         ledger.now_ns = record.now_ns;
         ledger.next_leaf = record.next_leaf;
@@ -274,9 +265,10 @@ impl Ledger {
             ledger.reservations.insert(key, held);
         }
         for approval in record.approvals {
-            let (key, known) = approval_of(approval)?;
+            let (key, known) = people::approval_of(approval)?;
             ledger.approvals.insert(key, known);
         }
+        ledger.releases = record.releases.into_iter().map(people::release_of).collect::<Result<_, _>>()?;
         ledger.rearm_all();
         let restored = [
             ledger.tenants.len(),
@@ -289,6 +281,7 @@ impl Ledger {
             ledger.quota.leases.accounts.len(),
             ledger.reservations.len(),
             ledger.approvals.len(),
+            ledger.releases.len(),
         ];
         if restored == counts { Ok(ledger) } else { Err(contents("a key occurs twice")) }
     }
@@ -430,22 +423,6 @@ fn reservation_of(record: ReservationV1) -> Result<(ReservationKey, Reservation)
     let hold = |(key, unit, changed, amount)| Hold { key: bucket_key_of(key), unit, changed, amount };
     let holds = holds.into_iter().map(hold).collect();
     Ok((ReservationKey { slot: agent.slot, leaf_index }, Reservation { agent, at_ns, until_ns, costs, holds }))
-}
-
-fn approval_record(key: &ApprovalKey, known: &Approval) -> ApprovalV1 {
-    let Approval { agent, digest, policy_rev, at_ns, until_ns, state, word_leaf, end_leaf } = *known;
-    let agent = agent_key_record(agent);
-    ApprovalV1 { leaf_index: key.leaf_index, agent, digest, policy_rev, at_ns, until_ns, state, word_leaf, end_leaf }
-}
-
-fn approval_of(record: ApprovalV1) -> Result<(ApprovalKey, Approval), SnapshotError> {
-    let ApprovalV1 { leaf_index, agent, digest, policy_rev, at_ns, until_ns, state, word_leaf, end_leaf } = record;
-    if until_ns <= at_ns {
-        return Err(contents("an approval ends before it begins"));
-    }
-    let agent = agent_key_of(agent);
-    let known = Approval { agent, digest, policy_rev, at_ns, until_ns, state, word_leaf, end_leaf };
-    Ok((ApprovalKey { slot: agent.slot, leaf_index }, known))
 }
 
 fn share_record((lease, share): (&LeaseKey, &Share)) -> ShareV1 {

@@ -93,6 +93,10 @@ pub const REASON_BYTES_MAX: usize = 1_024;
 pub const APPROVALS_PAGE_MAX: usize = 200;
 /// Hold-orders in force per zone.
 pub const HOLDS_MAX: usize = 4_096;
+/// Different approvers that a hold-order may need for its release …
+pub const HOLD_APPROVERS_MAX: usize = 8;
+/// … of so many names, if it names any (16 B each where an agent is held).
+pub const HOLD_APPROVER_NAMES_MAX: usize = 16;
 /// Tenants per zone in this release.
 pub const TENANTS_MAX: usize = 10_000;
 /// A policy bundle's text.

@@ -13,8 +13,7 @@ use nethical_cluster::world::Clock;
 use nethical_governance::policy::default_bundle_text;
 use nethical_protocol::action::{Action, ActionKind, Cost};
 use nethical_protocol::control::{
-    AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, KeyPart, LimitKind, LimitMode, LimitSpec, Placement,
-    TenantSpec,
+    AckState, ControlAck, HoldScope, HoldSpec, KeyPart, LimitKind, LimitMode, LimitSpec, Placement, TenantSpec,
 };
 use nethical_protocol::decision::ItemAnswer;
 use nethical_protocol::error::{Class, Code, Problem};
@@ -347,7 +346,7 @@ pub fn agent_name(number: u32) -> String {
 }
 
 fn hold(scope: HoldScope) -> HoldSpec {
-    HoldSpec { scope, effect: HoldEffect::Block, reason: "the drill of this run".to_owned(), ttl_s: 0 }
+    HoldSpec { reason: "the drill of this run".to_owned(), ..HoldSpec::new(scope) }
 }
 
 fn purse(cap: u64) -> LimitSpec {

@@ -347,6 +347,8 @@ fn put_hold(out: &mut Vec<u8>, hold: &HoldLeaf) {
     out.extend_from_slice(&hold.ttl_ns.to_le_bytes());
     out.push(hold.status);
     out.extend_from_slice(&hold.epoch.to_le_bytes());
+    out.push(hold.missing);
+    out.extend_from_slice(&hold.approver.0);
 }
 
 /// `None` where the bytes end too early; the inner error where they say something impossible.
@@ -463,6 +465,8 @@ fn read_hold(reader: &mut Reader<'_>) -> Option<HoldLeaf> {
         ttl_ns: reader.u64()?,
         status: reader.u8()?,
         epoch: reader.u64()?,
+        missing: reader.u8()?,
+        approver: read_id(reader)?,
     })
 }
 

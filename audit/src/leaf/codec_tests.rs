@@ -200,14 +200,26 @@ fn the_bytes_of_a_decision_are_pinned() {
 fn the_bytes_of_the_other_kinds_are_pinned() {
     let head = |kind: &str| format!("01{kind}0200000001000000{}{}", "00".repeat(24), "00".repeat(32));
     let leaf = |event| LeafV1 { group: 2, era: 1, leaf_index: 0, now_ns: 0, term: 0, body_commitment: [0; 32], event };
-    let hold =
-        || HoldLeaf { request: id(1), slot: 2, tenant: id(3), agent: id(4), effect: 1, ttl_ns: 5, status: 2, epoch: 6 };
+    let hold = || HoldLeaf {
+        request: id(1),
+        slot: 2,
+        tenant: id(3),
+        agent: id(4),
+        effect: 1,
+        ttl_ns: 5,
+        status: 2,
+        epoch: 6,
+        missing: 7,
+        approver: id(8),
+    };
     let hold_hex = [
         "01".repeat(16),
         "0200".into(),
         "03".repeat(16),
         "04".repeat(16),
         "010500000000000000020600000000000000".into(),
+        "07".into(),
+        "08".repeat(16),
     ]
     .concat();
     let cases = [

@@ -10,6 +10,7 @@ use nethical_audit::body;
 use nethical_governance::command::{
     ActorKeys, CommandV1, CostV1, DecideV1, EvaluationV1, HeaderV1, RequestKey, ReviewV1, VerdictWord,
 };
+use nethical_governance::hold::region_id;
 use nethical_governance::policy::{AgentFacts, Bundle, evaluate_action};
 use nethical_protocol::action::Action;
 use nethical_protocol::error::{Code, Problem};
@@ -59,6 +60,7 @@ impl Builder {
         let command_id = lead.shared().command_id();
         let (body, body_commitment) = body::seal(&tenant.keys, TENANT_KEY_ID, &command_id, &plaintext);
         let (request, digest) = request_key(tenant, action);
+        let region = if action.region.is_empty() { lead.shared().region() } else { &action.region };
         let log = lead.machine().lock().log();
         let decide = DecideV1 {
             request,
@@ -66,11 +68,7 @@ impl Builder {
             session: self.id(tenant, "session", &action.session),
             cohort: self.id(tenant, "cohort", &action.cohort),
             tool: self.id(tenant, "tool", &action.name),
-            region: self.id(
-                tenant,
-                "region",
-                if action.region.is_empty() { lead.shared().region() } else { &action.region },
-            ),
+            region: self.id(tenant, "region", region),
             resource: resource_id(tenant, action),
             kind: action.kind,
             costs: self.costs(tenant, action),
@@ -79,6 +77,7 @@ impl Builder {
             agent_version,
             evaluation,
             body_commitment,
+            region_in_zone: region_id(region),
             review: ReviewV1 { digest, named: named_in(log, action), lifted, ttl_s: ttl(ttl_s) },
         };
         Ok((CommandV1 { header: HeaderV1::Decide(decide), body }, pair))

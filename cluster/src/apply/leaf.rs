@@ -7,7 +7,7 @@ use nethical_governance::command::{CommandV1, DecideV1, HeaderV1, HoldOrderV1};
 use nethical_governance::ledger::LapsedV1;
 use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, ReviewedV1, SettledV1};
 use nethical_protocol::control::HoldEffect;
-use nethical_protocol::ids::{ControlRevision, LogId};
+use nethical_protocol::ids::{ControlRevision, KeyedId, LogId};
 use sha2::{Digest, Sha256};
 
 /// Where and when a leaf stands.
@@ -35,11 +35,12 @@ pub fn leaf_of(place: Place, command: &CommandV1, outcome: &OutcomeV1) -> Option
             let event = LeafEvent::Control { from_rev: place.control_before.0, to_rev: revision.0 };
             (event, plain_commitment(&command.body))
         }
-        (HeaderV1::PlaceHoldOrder(order), OutcomeV1::HoldChanged { status, epoch }) => {
-            (LeafEvent::HoldPlaced(hold(order, *status as u8, *epoch)), order.body_commitment)
+        (HeaderV1::PlaceHoldOrder(order), OutcomeV1::HoldChanged { status, epoch, missing }) => {
+            let placed = HoldLeaf { approver: KeyedId::NONE, ..hold(order, *status as u8, *epoch, *missing) };
+            (LeafEvent::HoldPlaced(placed), order.body_commitment)
         }
-        (HeaderV1::LiftHoldOrder(order), OutcomeV1::HoldChanged { status, epoch }) => {
-            (LeafEvent::HoldLifted(hold(order, *status as u8, *epoch)), order.body_commitment)
+        (HeaderV1::LiftHoldOrder(order), OutcomeV1::HoldChanged { status, epoch, missing }) => {
+            (LeafEvent::HoldLifted(hold(order, *status as u8, *epoch, *missing)), order.body_commitment)
         }
         (HeaderV1::SettleReservation(_), OutcomeV1::Settled(settled)) => (ended(settled), plain_commitment(&[])),
         (HeaderV1::DecideApproval(word), OutcomeV1::Reviewed(now)) => (reviewed(now), word.body_commitment),
@@ -159,7 +160,7 @@ fn reviewed(from: &ReviewedV1) -> LeafEvent {
     })
 }
 
-fn hold(order: &HoldOrderV1, status: u8, epoch: u64) -> HoldLeaf {
+fn hold(order: &HoldOrderV1, status: u8, epoch: u64, missing: u8) -> HoldLeaf {
     HoldLeaf {
         request: order.request.id,
         slot: order.actor.slot.0,
@@ -169,5 +170,7 @@ fn hold(order: &HoldOrderV1, status: u8, epoch: u64) -> HoldLeaf {
         ttl_ns: order.ttl_ns,
         status,
         epoch,
+        missing,
+        approver: order.approver,
     }
 }

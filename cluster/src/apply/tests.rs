@@ -57,6 +57,7 @@ fn decide(ledger: &Ledger, amount: u64, ttl_s: u32) -> HeaderV1 {
         evaluation: EvaluationV1::default(),
         body_commitment: [0; 32],
         review: ReviewV1::default(),
+        region_in_zone: KeyedId::NONE,
     })
 }
 

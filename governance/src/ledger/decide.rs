@@ -22,7 +22,7 @@ use super::expire::{SWEPT_PER_DECISION, Timer};
 use super::review::Review;
 use crate::agent::{AgentEntry, AgentKey};
 use crate::command::DecideV1;
-use crate::hold::verdict_of;
+use crate::hold::{Held, verdict_of};
 use crate::outcome::{DecidedV1, OutcomeV1, ReasonV1, RiskTier, Stale};
 use crate::quota::{Judgement, Subject};
 use crate::risk::Assessment;
@@ -109,7 +109,7 @@ impl Ledger {
             sometimes!(true, "a hold on an agent was enforced");
             say(verdict_of(hold.effect), ReasonV1::AgentHold);
         }
-        self.holds.matching(decide.actor.tenant, decide.cohort, decide.tool, |id, verdict| {
+        self.holds.matching(held_of(decide), |id, verdict| {
             sometimes!(true, "a hold on a tenant or the zone was enforced");
             say(verdict, ReasonV1::Hold(id));
         });
@@ -148,6 +148,9 @@ impl Ledger {
             agent.risk.learn(self.now_ns, assessment);
         }
         sometimes!(verdict == Verdict::Terminate, "an agent was terminated");
+        if verdict == Verdict::Terminate {
+            self.releases.remove(&key);
+        }
         if verdict == Verdict::Terminate
             && let Some(hold) = agent.terminate()
         {
@@ -155,6 +158,11 @@ impl Ledger {
         }
         self.agents.insert(key, *agent);
     }
+}
+
+fn held_of(decide: &DecideV1) -> Held {
+    let DecideV1 { actor, cohort, tool, session, region_in_zone, .. } = decide;
+    Held { tenant: actor.tenant, cohort: *cohort, tool: *tool, session: *session, region: *region_in_zone }
 }
 
 fn subject_of(decide: &DecideV1) -> Subject {

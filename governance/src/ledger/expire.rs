@@ -50,6 +50,7 @@ impl Ledger {
                 Timer::Reservation(key) => self.expire_reservation(key),
                 Timer::Approval(key) => self.lapse_approval(key, due_ns),
                 Timer::Agent(key) => {
+                    self.releases.remove(&key);
                     if let Some(agent) = self.agents.get_mut(&key) {
                         agent.release();
                         agent.last_ns = due_ns;
@@ -88,6 +89,7 @@ impl Ledger {
     pub fn release_all(&mut self) {
         self.timers.retain(|(_, timer)| matches!(timer, Timer::Reservation(_) | Timer::Approval(_)));
         self.holds = ZoneHolds::default();
+        self.releases.clear();
         for agent in self.agents.values_mut() {
             agent.release();
         }

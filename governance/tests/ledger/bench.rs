@@ -111,6 +111,7 @@ impl Bench {
             reserve_ttl_s: 0,
             evaluation: EvaluationV1::default(),
             body_commitment: [0; 32],
+            region_in_zone: KeyedId::NONE,
             review: ReviewV1 { digest: id("the action"), ttl_s: 3_600, ..ReviewV1::default() },
         }
     }
@@ -130,7 +131,16 @@ impl Bench {
 
     pub fn order(&self, agent: &str, effect: HoldEffect, ttl_ns: u64) -> HoldOrderV1 {
         let request = request("", "", self.now_ns / 1_000_000);
-        HoldOrderV1 { request, actor: actor("t", agent), effect, ttl_ns, body_commitment: [0; 32] }
+        HoldOrderV1 {
+            request,
+            actor: actor("t", agent),
+            effect,
+            ttl_ns,
+            body_commitment: [0; 32],
+            approvers: 0,
+            names: vec![],
+            approver: KeyedId::NONE,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use nethical_governance::command::{
     CostV1, DecideV1, DetectionV1, HeaderV1, HoldOrderV1, LeaseTakeV1, RequestKey, SettleV1, VerdictWord,
 };
 use nethical_governance::dedup::DedupBounds;
+use nethical_governance::hold::region_id;
 use nethical_governance::ledger::{Applied, Lapsed, LapsedV1, Ledger};
 use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, ReviewedV1, SettledV1};
 use nethical_governance::quota::lease::{LeaseAskV1, LeaseKey, slot_of_lease};
@@ -163,6 +164,7 @@ impl Script {
         decide.session = id(words.key("session").unwrap_or(""));
         decide.cohort = id(words.key("cohort").unwrap_or(""));
         decide.tool = id(words.key("tool").unwrap_or("search"));
+        decide.region_in_zone = region_id(words.key("region").unwrap_or(""));
         decide.costs.clear();
         for (unit, amount) in [("requests", "1"), ("tokens", "")] {
             let amount = words.key(unit).unwrap_or(amount);
@@ -235,6 +237,9 @@ impl Script {
         let ttl_ns = nanoseconds(words.key("ttl").unwrap_or("0s"))?;
         let mut order = self.bench.order(agent, effect(words.key("effect"))?, ttl_ns);
         order.request = self.request(words)?;
+        order.approvers = words.key("approvers").unwrap_or("0").parse()?;
+        order.names = words.key("names").map_or_else(Vec::new, |names| names.split(',').map(id).collect());
+        order.approver = id(words.key("by").unwrap_or(""));
         Ok(self.apply(header(order)))
     }
 
@@ -286,6 +291,8 @@ fn fact(name: &str, words: &mut Words<'_>) -> Result<ControlFact, Failure> {
             cohort: id(words.key("cohort").unwrap_or("")),
             tool: id(words.key("tool").unwrap_or("")),
             effect: effect(words.key("effect"))?,
+            session: id(words.key("session").unwrap_or("")),
+            region: region_id(words.key("region").unwrap_or("")),
             until_ns: words.key("until").map_or(Ok(0), |text| nanoseconds(text).map(|ns| START_NS + ns))?,
         }),
         "unhold" => ControlFact::HoldLifted(ControlRevision(words.next()?.parse()?)),
@@ -391,7 +398,10 @@ fn show(applied: &Applied) -> String {
         OutcomeV1::FromFuture => "from the future".to_owned(),
         OutcomeV1::Stale(why) => format!("stale: {why:?}"),
         OutcomeV1::UnknownTenant => "unknown tenant".to_owned(),
-        OutcomeV1::HoldChanged { status, epoch } => format!("{} epoch={epoch}", status.as_str()),
+        OutcomeV1::HoldChanged { status, epoch, missing: 0 } => format!("{} epoch={epoch}", status.as_str()),
+        OutcomeV1::HoldChanged { status, epoch, missing } => {
+            format!("{} epoch={epoch}, {missing} words are missing", status.as_str())
+        }
         OutcomeV1::ControlApplied { revision } => format!("revision {revision}"),
         OutcomeV1::NoEffect => "no effect".to_owned(),
         OutcomeV1::LeaseShort(ask) => format!(

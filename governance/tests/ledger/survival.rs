@@ -46,7 +46,11 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
                 (what % 2 == 0).then(|| bench.ledger.leaf_count().saturating_sub(u64::from(what % 8)));
             HeaderV1::Decide(decide)
         }
-        200..=214 => HeaderV1::PlaceHoldOrder(bench.order(agent, effect, u64::from(much % 8) * SECOND_NS)),
+        200..=214 => {
+            let mut order = bench.order(agent, effect, u64::from(much % 8) * SECOND_NS);
+            order.approvers = how % 3;
+            HeaderV1::PlaceHoldOrder(order)
+        }
         215..=219 => {
             // Some decision of the last few leaves, which mostly reserved something.
             let decision = bench.ledger.leaf_count().saturating_sub(1 + u64::from(much % 12));
@@ -58,7 +62,11 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
             let decision = bench.ledger.leaf_count().saturating_sub(1 + u64::from(much % 8));
             HeaderV1::DecideApproval(bench.word(decision, how % 4 > 0, agent))
         }
-        222..=224 => HeaderV1::LiftHoldOrder(bench.order(agent, effect, 0)),
+        222..=224 => {
+            let mut order = bench.order(agent, effect, 0);
+            order.approver = id(["ann", "ben"][usize::from(how % 2)]);
+            HeaderV1::LiftHoldOrder(order)
+        }
         225..=249 => {
             let number = LimitNumber(u32::from(who % 6));
             let fact = match how % 6 {
@@ -70,6 +78,8 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
                     cohort: KeyedId::NONE,
                     tool: id(["", "search", "mail"][usize::from(who % 3)]),
                     effect,
+                    session: id(["", "s1", "s2"][usize::from(who / 3 % 3)]),
+                    region: KeyedId::NONE,
                     until_ns: bench.now_ns + u64::from(much) * 1_000_000,
                 }),
                 3 => ControlFact::HoldLifted(ControlRevision(from.saturating_sub(u64::from(who)))),
@@ -270,4 +280,4 @@ fn the_digest_of_a_known_history_is_pinned() {
     assert_eq!(hex::encode(bench.ledger.digest()), PINNED_DIGEST);
 }
 
-const PINNED_DIGEST: &str = "46236b140f20087ad6613dc9b481db0cee0302d31a041d4735c274b5afc04962";
+const PINNED_DIGEST: &str = "6358642cdbd45f8e089e19bce3f29ebd9aaf8da88e885302cb4484303c947751";

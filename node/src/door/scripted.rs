@@ -79,7 +79,7 @@ impl Scripted {
     }
 
     fn hold(&self, hold: HoldSpec) -> HoldView {
-        HoldView { hold, ack: self.ack(), decision_id: Some(decision("x").decision_id) }
+        HoldView { hold, ack: self.ack(), missing: 0, decision_id: Some(decision("x").decision_id) }
     }
 }
 

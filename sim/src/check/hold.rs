@@ -54,6 +54,8 @@ fn in_log(log: &Log) -> Vec<String> {
     for leaf in &log.leaves {
         match &leaf.event {
             LeafEvent::HoldPlaced(hold) => drop(held.insert((hold.tenant, hold.agent))),
+            // One of several words that are needed lifts nothing.
+            LeafEvent::HoldLifted(hold) if hold.missing > 0 => {}
             LeafEvent::HoldLifted(hold) => drop(held.remove(&(hold.tenant, hold.agent))),
             LeafEvent::Decision(decision)
                 if decision.verdict < 2 && held.contains(&(decision.tenant, decision.agent)) =>
