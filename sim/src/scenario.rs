@@ -10,6 +10,7 @@ use crate::plan::Plan;
 use crate::run::Report;
 use crate::watch::Violation;
 
+mod approval;
 mod clock;
 mod control;
 mod crash;
@@ -150,6 +151,7 @@ pub fn all() -> &'static [Scenario] {
             control::SCENARIOS,
             load::SCENARIOS,
             lease::SCENARIOS,
+            approval::SCENARIOS,
         ];
         themes.concat()
     });

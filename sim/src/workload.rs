@@ -25,6 +25,8 @@ use crate::plan::{Order, OrderKind, WorkSpec};
 use crate::trace::Field;
 use crate::world::Fleet;
 
+pub mod approvals;
+
 /// The tenant whose agents live in all partitions.
 pub const SPREAD: &str = "spread-works";
 /// The tenant whose agents live in one partition.
@@ -218,11 +220,25 @@ impl Stage {
             })
             .await?;
         }
+        if self.work.approvals > 0 {
+            let text = self.policy(false);
+            self.administer(dice, move |governor| {
+                let text = text.clone();
+                async move { governor.put_policy(text).await.and_then(in_force) }
+            })
+            .await?;
+        }
         let specs = [Some(self.pace(self.work.pace)), Some(purse(self.work.purse)), self.work.fleet.map(fleet)];
         for spec in specs.into_iter().flatten() {
             self.put_limit(dice, spec).await?;
         }
         Ok(())
+    }
+
+    /// The policy of this run, or its stricter form.
+    fn policy(&self, strict: bool) -> String {
+        let asks = if self.work.approvals > 0 { approvals::ASKS } else { "" };
+        format!("{}{asks}{}", default_bundle_text(), if strict { STRICTER } else { "" })
     }
 
     fn pace(&self, (rate, burst): (u64, u64)) -> LimitSpec {
@@ -276,12 +292,27 @@ impl Stage {
                 let spec = HoldSpec { ttl_s, ..hold(HoldScope::Tenant { tenant: SPREAD.to_owned() }) };
                 return self.hold(spec, String::new(), for_ms, &mut dice).await;
             }
+            OrderKind::Guarded { agent, for_ms } => {
+                let scope = HoldScope::Agent { tenant: SPREAD.to_owned(), agent: agent_name(agent) };
+                let spec = HoldSpec { approvers: 2, ..hold(scope) };
+                return self.hold(spec, agent_name(agent), for_ms, &mut dice).await;
+            }
+            OrderKind::HoldSession { for_ms, approvers } => {
+                let scope = HoldScope::Session { tenant: SPREAD.to_owned(), session: approvals::SESSION.to_owned() };
+                let spec = HoldSpec { approvers, ..hold(scope) };
+                return self.hold(spec, format!("session {}", approvals::SESSION), for_ms, &mut dice).await;
+            }
+            OrderKind::HoldRegion { for_ms, approvers } => {
+                let scope = HoldScope::Region { tenant: String::new(), region: approvals::REGION.to_owned() };
+                let spec = HoldSpec { approvers, ..hold(scope) };
+                return self.hold(spec, format!("region {}", approvals::REGION), for_ms, &mut dice).await;
+            }
             OrderKind::Pace { rate, burst } => {
                 ("limit", format!("pace {rate}/s, {burst}"), self.put_limit(&mut dice, self.pace((rate, burst))).await)
             }
             OrderKind::Purse { cap } => ("limit", format!("purse {cap}"), self.put_limit(&mut dice, purse(cap)).await),
             OrderKind::Policy { strict } => {
-                let text = format!("{}{}", default_bundle_text(), if strict { STRICTER } else { "" });
+                let text = self.policy(strict);
                 let put = self.administer(&mut dice, move |governor| {
                     let text = text.clone();
                     async move { governor.put_policy(text).await.and_then(in_force) }
@@ -294,7 +325,8 @@ impl Stage {
         self.fleet.event(None, kind, &[("what", Field::Text(&words))]);
     }
 
-    /// Places a hold-order, and releases it after a while unless it lapses by itself. `agent` is empty for all.
+    /// Places a hold-order, and releases it after a while unless it lapses by itself. `agent` is empty for the tenant, and
+    /// says `session` or `region` before the name of such a part.
     async fn hold(self, spec: HoldSpec, agent: String, for_ms: u64, dice: &mut ChaCha12Rng) {
         let begun = self.now();
         let (place, lift) = (spec.clone(), spec.clone());
@@ -310,14 +342,24 @@ impl Stage {
             return;
         }
         self.fleet.clock().sleep(Duration::from_millis(for_ms)).await;
-        self.history.release_called(number, self.now());
-        let lifted = self.administer(dice, move |governor| {
-            let spec = lift.clone();
-            async move { governor.lift_hold(spec).await }
-        });
-        let lifted = lifted.await;
-        self.note_hold("release", &agent, &lifted);
-        self.history.ordered(lifted.is_ok());
+        // Of several people the last one releases; the first one says it twice, which must not count for two.
+        let people: &[&str] = if spec.is_guarded() { &["ann", "ann", "ben"] } else { &[""] };
+        for (at, approver) in people.iter().enumerate() {
+            if at + 1 == people.len() {
+                self.history.release_called(number, self.now());
+            }
+            let lift = HoldSpec { approver: (*approver).to_owned(), ..lift.clone() };
+            let lifted = self.administer(dice, move |governor| {
+                let spec = lift.clone();
+                async move { governor.lift_hold(spec).await }
+            });
+            let lifted = lifted.await;
+            self.note_hold("release", &agent, &lifted);
+            self.history.ordered(lifted.is_ok());
+            if at + 1 < people.len() {
+                self.fleet.clock().sleep(Duration::from_millis(1_500)).await;
+            }
+        }
     }
 
     fn note_hold(&self, kind: &'static str, agent: &str, answer: &Result<HoldView, Problem>) {

@@ -9,7 +9,7 @@ use nethical_audit::leaf::LeafEvent;
 use nethical_protocol::ids::KeyedId;
 
 use super::{Findings, Log};
-use crate::history::Quarantine;
+use crate::history::{Operation, Quarantine};
 use crate::workload::SPREAD;
 
 /// Allowed actions of held agents.
@@ -36,16 +36,28 @@ fn in_real_time(findings: &Findings<'_>, quarantine: &Quarantine, all: &[Quarant
     if is_disputed {
         return Vec::new();
     }
-    let held = findings.operations.iter().filter(|(_, operation)| {
-        let is_held = quarantine.agent.is_empty() || operation.agent == quarantine.agent;
-        operation.tenant == SPREAD && is_held && operation.invoked >= placed
-    });
+    let held = findings
+        .operations
+        .iter()
+        .filter(|(_, operation)| is_held(&quarantine.agent, operation) && operation.invoked >= placed);
     held.filter_map(|(request, operation)| {
         let (told, answered) = (operation.told.as_ref()?, operation.answered?);
         let wrongly = told.verdict.is_allowed() && answered <= until;
         wrongly.then(|| format!("{request} of {} was allowed as {} during a hold", operation.agent, told.id))
     })
     .collect()
+}
+
+/// True where an action falls under a hold: on its tenant, its agent, its session or its region. Regions are the zone's.
+fn is_held(what: &str, operation: &Operation) -> bool {
+    if let Some(region) = what.strip_prefix("region ") {
+        return operation.region == region;
+    }
+    let part = match what.strip_prefix("session ") {
+        Some(session) => operation.session == session,
+        None => what.is_empty() || operation.agent == what,
+    };
+    operation.tenant == SPREAD && part
 }
 
 fn in_log(log: &Log) -> Vec<String> {
