@@ -158,3 +158,73 @@ fn record(key: &ApprovalKey, known: &Approval) -> ApprovalV1 {
         end_leaf: known.end_leaf,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nethical_audit::keys::TenantKeys;
+    use nethical_protocol::action::{Action, ActionKind};
+    use nethical_protocol::control::TenantSpec;
+    use nethical_protocol::ids::KeyedId;
+
+    use super::*;
+    use crate::actor::command::request_key;
+
+    fn action() -> Action {
+        Action {
+            request_id: "r".into(),
+            client_chosen: true,
+            issued_at_ms: 1,
+            tenant: "t".into(),
+            agent: "a".into(),
+            session: "s".into(),
+            cohort: String::new(),
+            region: String::new(),
+            kind: ActionKind::ToolCall,
+            name: "wire".into(),
+            resource_type: "account".into(),
+            resource_id: "7".into(),
+            args_json: r#"{"amount":5}"#.into(),
+            context_json: "{}".into(),
+            cost: Vec::new(),
+            explain: false,
+            approval: String::new(),
+        }
+    }
+
+    #[test]
+    fn naming_an_approval_makes_another_request_of_the_same_action() {
+        let spec = TenantSpec { tenant: "t".into(), placement: Default::default() };
+        let tenant = Tenant { spec, keys: TenantKeys::new(&[7; 32]), id: KeyedId([1; 16]) };
+        let (asked, digest) = request_key(&tenant, &action());
+        let claim = |approval: &str| Action { approval: approval.into(), request_id: "r2".into(), ..action() };
+        let (claimed, same) = request_key(&tenant, &claim("2.1.5"));
+        assert_eq!(digest, same, "the approval is no part of what is approved");
+        assert_ne!(asked.content, claimed.content);
+        assert_ne!(claimed.content, request_key(&tenant, &claim("2.1.6")).0.content);
+        let others = [
+            Action { args_json: r#"{"amount":6}"#.into(), ..action() },
+            Action { name: "wires".into(), ..action() },
+            Action { resource_id: "8".into(), ..action() },
+            Action { session: String::new(), ..action() },
+            Action { context_json: r#"{"a":1}"#.into(), ..action() },
+            Action { kind: ActionKind::Message, ..action() },
+        ];
+        for other in others {
+            assert_ne!(request_key(&tenant, &other).1, digest, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_comes_too_late_is_told_from_one_that_contradicts() {
+        let log = LogId { group: GroupId(2), era: 1 };
+        let leaf = |state: ApprovalState| {
+            let (tenant, agent, digest, approver) = Default::default();
+            let decided = ApprovalLeaf { slot: 0, tenant, agent, decision: 3, state: state as u8, digest, approver };
+            LeafV1 { event: LeafEvent::ApprovalDecided(decided), ..crate::apply::leaf::era_opened(log) }
+        };
+        assert_eq!(decided_otherwise(&leaf(ApprovalState::Expired)).code, Code::ApprovalExpired);
+        for state in [ApprovalState::Approved, ApprovalState::Denied] {
+            assert_eq!(decided_otherwise(&leaf(state)).code, Code::ApprovalConflict);
+        }
+    }
+}

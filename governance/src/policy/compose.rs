@@ -35,3 +35,37 @@ pub(super) fn compose<'a>(mut matched: Vec<&'a RuleText>, permitted: bool, defau
     let reasons = matched.iter().map(|rule| rule.sentence().into()).collect();
     PolicyResult { verdict, rules, obligations: obligations.into_iter().collect(), reasons, lifted, approval_ttl_s }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(id: &str, verdict: Verdict, obligations: &[&str], approval_ttl_s: u32) -> RuleText {
+        let obligations = obligations.iter().map(|text| (*text).into()).collect();
+        RuleText { id: id.into(), reason: "".into(), obligations, verdict, approval_ttl_s }
+    }
+
+    #[test]
+    fn what_is_escalated_comes_to_what_the_milder_rules_say_and_lives_as_long_as_the_strictest_says() {
+        let deny = RuleText::default_deny();
+        let allow = rule("allow", Verdict::Allow, &[], 0);
+        let (ask, soon) = (rule("ask", Verdict::Escalate, &[], 900), rule("soon", Verdict::Escalate, &[], 60));
+        let restrict = rule("restrict", Verdict::Restrict, &[], 0);
+        let notify = rule("notify", Verdict::Escalate, &["notify"], 0);
+        let hour = APPROVAL_TTL_S_DEFAULT as u32;
+        for (matched, lifted, ttl_s) in [
+            (vec![&allow, &ask], Verdict::Allow, 900),
+            (vec![&allow, &ask, &soon], Verdict::Allow, 60),
+            (vec![&allow, &ask, &restrict], Verdict::Restrict, 900),
+            (vec![&allow, &notify], Verdict::Restrict, hour),
+        ] {
+            let result = compose(matched, true, &deny);
+            assert_eq!((result.verdict, result.lifted, result.approval_ttl_s), (Verdict::Escalate, lifted, ttl_s));
+        }
+        assert_eq!(
+            compose(vec![&ask], false, &deny).verdict,
+            Verdict::Block,
+            "nobody can approve what nothing permits"
+        );
+    }
+}
