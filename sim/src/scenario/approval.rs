@@ -74,9 +74,11 @@ pub const SCENARIOS: &[Scenario] = &[
             let all: Vec<u64> = (1..=5).collect();
             asking(Draft::five(seed), 3, 3_600)
                 .order(8_200, OrderKind::HoldSession { for_ms: 4_000, approvers: 2 })
-                .order(9_000, OrderKind::Guarded { agent: 1, for_ms: 5_000 })
+                .work(|work| work.clients = 12)
+                .order(9_000, OrderKind::Guarded { agent: 1, for_ms: 8_000 })
+                .order(9_500, OrderKind::Guarded { agent: 2, for_ms: 8_000 })
                 .order(12_000, OrderKind::HoldRegion { for_ms: 4_000, approvers: 2 })
-                .at(8_000, 14_000, Fault::Loss { from: all.clone(), to: all, permille: 100 })
+                .at(8_000, 14_000, Fault::Loss { from: all.clone(), to: all, permille: 60 })
                 .at(8_000, 14_000, Fault::Duplicate { permille: 200 })
                 .each(3, 10_000, 4_000, 600, |turn| Fault::Power { nodes: vec![turn + 1] })
                 .done()
