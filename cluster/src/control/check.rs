@@ -358,7 +358,7 @@ mod tests {
         let scope = HoldScope::Region { tenant: String::new(), region: "eu-west-1".into() };
         let names: Vec<String> = ["ann", "ben", "cy"].map(str::to_owned).into();
         let order = HoldSpec { approvers: 2, approver_names: names, ..HoldSpec::new(scope) };
-        let mut lift = |state: &mut ControlState, who: &str| {
+        let lift = |state: &mut ControlState, who: &str| {
             change(state, AskV1::LiftHold(HoldSpec { approver: who.into(), ..HoldSpec::new(order.scope.clone()) }))
         };
         assert_eq!(change(&mut state, AskV1::PlaceHold(order.clone())), Changed::Revision(ControlRevision(1)));
