@@ -162,3 +162,27 @@ pub fn subject(agent: &str) -> Subject {
         region: KeyedId::NONE,
     }
 }
+
+/// Nanoseconds from `5s`, `250ms` and the like.
+pub fn nanoseconds(text: &str) -> Result<u64, Box<dyn std::error::Error>> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or("a time needs a unit")?;
+    let unit_ns = match &text[digits..] {
+        "ns" => 1,
+        "ms" => 1_000_000,
+        "s" => SECOND_NS,
+        "m" => 60 * SECOND_NS,
+        "h" => 3_600 * SECOND_NS,
+        "d" => 86_400 * SECOND_NS,
+        unit => return Err(format!("no such unit of time: {unit}").into()),
+    };
+    Ok(text[..digits].parse::<u64>()? * unit_ns)
+}
+
+/// The same the other way.
+pub fn duration(ns: u64) -> String {
+    match ns {
+        _ if ns.is_multiple_of(SECOND_NS) => format!("{}s", ns / SECOND_NS),
+        _ if ns.is_multiple_of(1_000_000) => format!("{}ms", ns / 1_000_000),
+        _ => format!("{ns}ns"),
+    }
+}

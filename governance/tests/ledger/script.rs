@@ -22,7 +22,9 @@ use nethical_protocol::control::{
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 
-use crate::bench::{Bench, SECOND_NS, START_NS, actor, command, control, entry, id, limit, request, subject};
+use crate::bench::{
+    Bench, SECOND_NS, START_NS, actor, command, control, duration, entry, id, limit, nanoseconds, request, subject,
+};
 
 type Failure = Box<dyn Error>;
 
@@ -362,28 +364,6 @@ fn effect(word: Option<&str>) -> Result<HoldEffect, Failure> {
         None | Some("block") => Ok(HoldEffect::Block),
         Some("restrict") => Ok(HoldEffect::Restrict),
         Some(other) => Err(format!("no such effect: {other}").into()),
-    }
-}
-
-fn nanoseconds(text: &str) -> Result<u64, Failure> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or("a time needs a unit")?;
-    let unit_ns = match &text[digits..] {
-        "ns" => 1,
-        "ms" => 1_000_000,
-        "s" => SECOND_NS,
-        "m" => 60 * SECOND_NS,
-        "h" => 3_600 * SECOND_NS,
-        "d" => 86_400 * SECOND_NS,
-        unit => return Err(format!("no such unit of time: {unit}").into()),
-    };
-    Ok(text[..digits].parse::<u64>()? * unit_ns)
-}
-
-fn duration(ns: u64) -> String {
-    match ns {
-        _ if ns.is_multiple_of(SECOND_NS) => format!("{}s", ns / SECOND_NS),
-        _ if ns.is_multiple_of(1_000_000) => format!("{}ms", ns / 1_000_000),
-        _ => format!("{ns}ns"),
     }
 }
 

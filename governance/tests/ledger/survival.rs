@@ -1,7 +1,7 @@
 //! Replay and snapshots: whichever way a replica comes to a position, it has the same ledger there; and no bytes, good
 //! or bad, bring it down.
 
-use nethical_governance::command::{CostV1, DetectionV1, EntryV1, HeaderV1, SettleV1};
+use nethical_governance::command::{CostV1, DetectionV1, EntryV1, HeaderV1, HoldOrderV1, SettleV1};
 use nethical_governance::ledger::{Applied, Ledger, UnknownApplyVersion};
 use nethical_governance::outcome::OutcomeV1;
 use nethical_governance::snapshot::SnapshotError;
@@ -47,9 +47,8 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
             HeaderV1::Decide(decide)
         }
         200..=214 => {
-            let mut order = bench.order(agent, effect, u64::from(much % 8) * SECOND_NS);
-            order.approvers = how % 3;
-            HeaderV1::PlaceHoldOrder(order)
+            let order = bench.order(agent, effect, u64::from(much % 8) * SECOND_NS);
+            HeaderV1::PlaceHoldOrder(HoldOrderV1 { approvers: how % 3, ..order })
         }
         215..=219 => {
             // Some decision of the last few leaves, which mostly reserved something.
@@ -63,9 +62,8 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
             HeaderV1::DecideApproval(bench.word(decision, how % 4 > 0, agent))
         }
         222..=224 => {
-            let mut order = bench.order(agent, effect, 0);
-            order.approver = id(["ann", "ben"][usize::from(how % 2)]);
-            HeaderV1::LiftHoldOrder(order)
+            let approver = id(["ann", "ben"][usize::from(how % 2)]);
+            HeaderV1::LiftHoldOrder(HoldOrderV1 { approver, ..bench.order(agent, effect, 0) })
         }
         225..=249 => {
             let number = LimitNumber(u32::from(who % 6));

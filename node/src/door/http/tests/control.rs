@@ -10,7 +10,6 @@ async fn every_control_route_makes_its_call() {
     let limit = json!({
         "id": "per-minute", "tenant": "t", "kind": "rate", "amount": 60, "period_s": 60, "burst": 10, "key": ["agent"]
     });
-    let hold = json!({ "scope": "cohort", "tenant": "t", "cohort": "c", "reason": "drill", "ttl_s": 60 });
     let cases = [
         (
             "PUT",
@@ -30,6 +29,39 @@ async fn every_control_route_makes_its_call() {
         ("DELETE", "/v1/limits/t/per%2Fminute", Value::Null, "remove_limit t per/minute"),
         ("GET", "/v1/limits/usage?tenant=t&agent=a", Value::Null, "limit_usage t a"),
         ("GET", "/v1/policy", Value::Null, "policy"),
+        ("GET", "/v1/agents/t/a%C3%A9", Value::Null, "agent t aé"),
+        (
+            "POST",
+            "/v1/agents/t/a/quarantine",
+            json!({ "reason": "odd", "ttl_s": 5, "effect": "restrict", "approvers": 2 }),
+            "place_hold HoldSpec { scope: Agent { tenant: \"t\", agent: \"a\" }, effect: Restrict, reason: \"odd\", ttl_s: 5, approvers: 2, approver_names: [], approver: \"\" }",
+        ),
+        (
+            "POST",
+            "/v1/agents/t/a/release",
+            json!({ "approver": "ann" }),
+            "lift_hold HoldSpec { scope: Agent { tenant: \"t\", agent: \"a\" }, effect: Block, reason: \"\", ttl_s: 0, approvers: 0, approver_names: [], approver: \"ann\" }",
+        ),
+        (
+            "GET",
+            "/v1/audit/entries?tenant=t&agent=a&limit=9999",
+            Value::Null,
+            "entries EntryQuery { group: None, tenant: Some(\"t\"), agent: Some(\"a\"), verdict: None, cursor: None, limit: Some(1000) }",
+        ),
+        ("GET", "/v1/audit/proof/2.1.42", Value::Null, "proof 2.1.42"),
+        ("GET", "/v1/audit/checkpoint/2", Value::Null, "checkpoint 2"),
+        ("GET", "/v1/audit/raw/3?from=7&count=999999", Value::Null, "raw_leaves 3 7 1024"),
+        ("GET", "/v1/audit/keys", Value::Null, "verifier_keys"),
+        ("GET", "/v1/status", Value::Null, "status"),
+    ];
+    expect_calls(&rig, &cases).await;
+}
+
+#[tokio::test]
+async fn every_hold_and_every_word_makes_its_call() {
+    let rig = rig(Scripted::deciding(vec![])).await;
+    let hold = json!({ "scope": "cohort", "tenant": "t", "cohort": "c", "reason": "drill", "ttl_s": 60 });
+    let cases = [
         (
             "POST",
             "/v1/holds",
@@ -65,30 +97,6 @@ async fn every_control_route_makes_its_call() {
             "decide_approval ApprovalWord { id: DecisionId { log: LogId { group: GroupId(2), era: 1 }, leaf_index: 42 }, approves: true, approver: \"ann\", reason: \"known\" }",
         ),
         ("POST", "/v1/approvals/2.1.42/deny", json!({ "approver": "ann" }), "decide_approval ApprovalWord"),
-        ("GET", "/v1/agents/t/a%C3%A9", Value::Null, "agent t aé"),
-        (
-            "POST",
-            "/v1/agents/t/a/quarantine",
-            json!({ "reason": "odd", "ttl_s": 5, "effect": "restrict", "approvers": 2 }),
-            "place_hold HoldSpec { scope: Agent { tenant: \"t\", agent: \"a\" }, effect: Restrict, reason: \"odd\", ttl_s: 5, approvers: 2, approver_names: [], approver: \"\" }",
-        ),
-        (
-            "POST",
-            "/v1/agents/t/a/release",
-            json!({ "approver": "ann" }),
-            "lift_hold HoldSpec { scope: Agent { tenant: \"t\", agent: \"a\" }, effect: Block, reason: \"\", ttl_s: 0, approvers: 0, approver_names: [], approver: \"ann\" }",
-        ),
-        (
-            "GET",
-            "/v1/audit/entries?tenant=t&agent=a&limit=9999",
-            Value::Null,
-            "entries EntryQuery { group: None, tenant: Some(\"t\"), agent: Some(\"a\"), verdict: None, cursor: None, limit: Some(1000) }",
-        ),
-        ("GET", "/v1/audit/proof/2.1.42", Value::Null, "proof 2.1.42"),
-        ("GET", "/v1/audit/checkpoint/2", Value::Null, "checkpoint 2"),
-        ("GET", "/v1/audit/raw/3?from=7&count=999999", Value::Null, "raw_leaves 3 7 1024"),
-        ("GET", "/v1/audit/keys", Value::Null, "verifier_keys"),
-        ("GET", "/v1/status", Value::Null, "status"),
     ];
     expect_calls(&rig, &cases).await;
 }
