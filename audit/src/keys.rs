@@ -70,13 +70,18 @@ impl TenantKeys {
     /// Tells two requests under one request id apart: HMAC over the parts, each with its length in front, cut to 8
     /// bytes. The caller passes every field whose change makes another request, always in the same order.
     pub fn content_mac(&self, parts: &[&[u8]]) -> [u8; 8] {
+        *self.content_digest(parts).0.first_chunk().expect("a digest has 16 bytes")
+    }
+
+    /// As [`TenantKeys::content_mac`], cut to 16 bytes: what a person's approval of exactly this content is bound to.
+    pub fn content_digest(&self, parts: &[&[u8]]) -> KeyedId {
         let mut mac = self.mac_for(CONTENT_PURPOSE);
         for part in parts {
             mac.update(&(part.len() as u64).to_le_bytes());
             mac.update(part);
         }
         let tag = mac.sign();
-        *tag.as_ref().first_chunk().expect("an HMAC-SHA-256 tag has 32 bytes")
+        KeyedId(*tag.as_ref().first_chunk().expect("an HMAC-SHA-256 tag has 32 bytes"))
     }
 
     /// 32 bytes for one purpose and one context: HKDF-Expand with info = purpose ‖ context.

@@ -53,6 +53,8 @@ pub enum LeafEvent {
     },
     /// A reservation was settled, or expired.
     ReservationEnded(Box<ReservationLeaf>),
+    /// An approval was given or refused, or expired.
+    ApprovalDecided(ApprovalLeaf),
     /// A denial was repeated, and its repeats were answered from memory.
     DenialsRepeated(RepeatsLeaf),
 }
@@ -143,6 +145,15 @@ pub mod reason {
     pub const RISK_TIER: u8 = 7;
     /// Number: 0.
     pub const RESERVATIONS_FULL: u8 = 8;
+    /// Number: the log time at which the approval that was opened expires.
+    pub const APPROVAL_OPENED: u8 = 16;
+    /// Number: 0.
+    pub const APPROVALS_FULL: u8 = 17;
+    /// Number: the leaf index of the approval that was used.
+    pub const APPROVED: u8 = 18;
+    /// First of those about an approval that does not count; number: its leaf index. In order: unknown, pending, denied,
+    /// expired, used, mismatch, void.
+    pub const UNAPPROVED: u8 = 20;
 }
 
 /// One limit in a decision.
@@ -179,6 +190,10 @@ pub struct HoldLeaf {
     pub status: u8,
     /// The agent's epoch afterwards.
     pub epoch: u64,
+    /// Approvers whose words the release still needs afterwards; 0 where it needs none.
+    pub missing: u8,
+    /// Who asked for the release, or none.
+    pub approver: KeyedId,
 }
 
 /// Repeats of a denial.
@@ -215,4 +230,23 @@ pub struct ReservationLeaf {
     pub costs: Vec<(KeyedId, u64, u64)>,
     /// The limits of whose counters it held something, with the units that their overrun policies leave uncharged.
     pub quota: Vec<(QuotaLeaf, u64)>,
+}
+
+/// What became of an approval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalLeaf {
+    /// The slot.
+    pub slot: u16,
+    /// The tenant.
+    pub tenant: KeyedId,
+    /// The agent.
+    pub agent: KeyedId,
+    /// Leaf index of the decision that escalated.
+    pub decision: u64,
+    /// 1 approved, 2 denied, 3 expired.
+    pub state: u8,
+    /// Keyed digest of the action.
+    pub digest: KeyedId,
+    /// Who decided; none where it expired.
+    pub approver: KeyedId,
 }

@@ -38,6 +38,8 @@ struct Line<'a> {
     request_id: Option<String>,
     #[serde(default)]
     issued_at_ms: Option<u64>,
+    #[serde(default)]
+    approval: Option<String>,
 }
 
 /// Reads one line. A line without `request_id` gives an action without one; the client gives it one when it is sent.
@@ -62,6 +64,7 @@ pub fn from_line(line: &str) -> Result<Action, LineError> {
         context_json: object(line.context),
         cost: Vec::new(),
         explain: false,
+        approval: line.approval.unwrap_or_default(),
     })
 }
 

@@ -49,7 +49,7 @@ struct ActionJson<'a> {
     resource: ResourceJson<'a>,
     context: &'a RawValue,
     cost: std::collections::BTreeMap<&'a str, CostJson>,
-    options: OptionsJson,
+    options: OptionsJson<'a>,
 }
 
 /// Charged at once, or reserved.
@@ -105,8 +105,10 @@ struct ResourceJson<'a> {
 }
 
 #[derive(Serialize)]
-struct OptionsJson {
+struct OptionsJson<'a> {
     explain: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    approval: &'a str,
 }
 
 #[derive(Deserialize)]
@@ -251,6 +253,6 @@ fn action_json(action: &Action) -> Result<ActionJson<'_>, serde_json::Error> {
         resource: ResourceJson { kind: &action.resource_type, id: &action.resource_id },
         context: serde_json::from_str(&action.context_json)?,
         cost: action.cost.iter().map(|cost| (cost.unit.as_str(), CostJson::of(cost))).collect(),
-        options: OptionsJson { explain: action.explain },
+        options: OptionsJson { explain: action.explain, approval: &action.approval },
     })
 }

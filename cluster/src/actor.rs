@@ -104,7 +104,7 @@ impl AgentState {
         if self.denials.is_empty() {
             return None;
         }
-        let request = command::request_key(&ask.tenant, &ask.action);
+        let (request, _) = command::request_key(&ask.tenant, &ask.action);
         let actor = command::actor_keys(&ask.tenant, &ask.action.agent);
         let found = self.denials.stands(&self.lead.machine().lock().ledger, &actor, &request, self.lead.now());
         let (of, wait) = found?;

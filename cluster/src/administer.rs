@@ -6,10 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use nethical_audit::body;
+use nethical_audit::leaf::{LeafEvent, LeafV1};
 use nethical_governance::command::{HeaderV1, HoldOrderV1, RequestKey};
 use nethical_governance::outcome::OutcomeV1;
 use nethical_governance::quota::Subject;
 use nethical_protocol::control::HoldScope;
+use nethical_protocol::decision::AgentStatus;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, GroupId, KeyedId, NodeId};
 
@@ -79,9 +81,34 @@ async fn hold_here(core: &Core, ask: HoldV1) -> HeldV1 {
         effect: ask.spec.effect,
         ttl_ns: ask.spec.ttl_s.saturating_mul(1_000_000_000),
         body_commitment,
+        approvers: ask.spec.approvers,
+        names: ask.spec.approver_names.iter().map(|name| tenant.keys.keyed_id("approver", name)).collect(),
+        approver: tenant.keys.keyed_id("approver", &ask.spec.approver),
     };
+    if let Err(problem) = check_release(&lead, &order, &ask) {
+        return HeldV1::Problem(problem);
+    }
     let header = if ask.lift { HeaderV1::LiftHoldOrder(order) } else { HeaderV1::PlaceHoldOrder(order) };
     held(core, &replica, &lead, header, sealed).await
+}
+
+/// Refuses orders that nobody could lift, and words that apply would not count.
+fn check_release(lead: &Lead, order: &HoldOrderV1, ask: &HoldV1) -> Result<(), Problem> {
+    ask.spec.check_release()?;
+    if !ask.lift {
+        return Ok(());
+    }
+    let machine = lead.machine().lock();
+    let Some(release) = machine.ledger.release_of(&order.actor) else { return Ok(()) };
+    let (needed, who) = (release.needed, &ask.spec.approver);
+    match release.counts(order.approver) {
+        true => Ok(()),
+        false if who.is_empty() => {
+            let detail = format!("approver is empty: the release needs the words of {needed} different approvers");
+            Err(Problem::new(Code::InvalidControl, detail))
+        }
+        false => Err(Problem::new(Code::InvalidControl, format!("{who:?} is not among the order's approvers"))),
+    }
 }
 
 async fn held(core: &Core, replica: &PartitionReplica, lead: &Lead, header: HeaderV1, sealed: Vec<u8>) -> HeldV1 {
@@ -92,13 +119,14 @@ async fn held(core: &Core, replica: &PartitionReplica, lead: &Lead, header: Head
     };
     let log = replica.machine.lock().log();
     match &entry.results[at].outcome {
-        OutcomeV1::HoldChanged { status, .. } => {
+        OutcomeV1::HoldChanged { status, missing, .. } => {
             let leaf_index = entry.results[at].record.as_ref().map_or(0, |record| record.leaf.leaf_index);
-            HeldV1::Done { decision_id: DecisionId { log, leaf_index }, status: *status }
+            HeldV1::Done { decision_id: DecisionId { log, leaf_index }, status: *status, missing: *missing }
         }
         OutcomeV1::Duplicate { leaf_index } => match core.leaf(log.group, *leaf_index).await {
             Ok((leaf, _)) => {
-                HeldV1::Done { decision_id: DecisionId { log, leaf_index: *leaf_index }, status: status_in(&leaf) }
+                let (status, missing) = told_in(&leaf);
+                HeldV1::Done { decision_id: DecisionId { log, leaf_index: *leaf_index }, status, missing }
             }
             Err(problem) => HeldV1::Problem(problem),
         },
@@ -110,13 +138,12 @@ async fn held(core: &Core, replica: &PartitionReplica, lead: &Lead, header: Head
     }
 }
 
-fn status_in(leaf: &nethical_audit::leaf::LeafV1) -> nethical_protocol::decision::AgentStatus {
-    use nethical_audit::leaf::LeafEvent;
-    let status = match &leaf.event {
-        LeafEvent::HoldPlaced(hold) | LeafEvent::HoldLifted(hold) => hold.status,
-        _ => 0,
+fn told_in(leaf: &LeafV1) -> (AgentStatus, u8) {
+    let (status, missing) = match &leaf.event {
+        LeafEvent::HoldPlaced(hold) | LeafEvent::HoldLifted(hold) => (hold.status, hold.missing),
+        _ => (0, 0),
     };
-    nethical_protocol::decision::AgentStatus::ALL[usize::from(status).min(3)]
+    (AgentStatus::ALL[usize::from(status).min(3)], missing)
 }
 
 /// Reports an agent's state, where this node leads its group and a quorum has confirmed that.

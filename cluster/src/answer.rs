@@ -8,12 +8,12 @@ use std::sync::Arc;
 use nethical_audit::leaf::codec::FLAG_CANARY;
 use nethical_audit::leaf::{DecisionLeaf, LeafV1, ReservationLeaf, reason};
 use nethical_governance::detect;
-use nethical_governance::outcome::{EndV1, RiskTier};
+use nethical_governance::outcome::{EndV1, RiskTier, Unapproved};
 use nethical_governance::policy::Bundle;
 use nethical_protocol::control::LimitMode;
 use nethical_protocol::decision::{
-    AgentStatus, AgentSummary, AuditPosition, Decision, Obligation, QuotaState, Reason, Reservation, Revision, Risk,
-    RiskFactor, SettledQuota, Settlement, Verdict, legacy_word,
+    AgentStatus, AgentSummary, ApprovalRef, AuditPosition, Decision, Obligation, QuotaState, Reason, Reservation,
+    Revision, Risk, RiskFactor, SettledQuota, Settlement, Verdict, legacy_word,
 };
 use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LimitNumber, LogId};
 
@@ -49,7 +49,7 @@ pub fn decision_of(
         verdict,
         allowed: verdict.is_allowed(),
         decision: legacy_word(verdict, status).to_owned(),
-        reasons: recorded.reasons.iter().map(|found| reason_words(view, recorded, *found)).collect(),
+        reasons: recorded.reasons.iter().filter_map(|found| reason_words(view, recorded, *found)).collect(),
         obligations: obligations(view, recorded),
         transform: None,
         risk: risk(recorded, wish.explain),
@@ -59,6 +59,7 @@ pub fn decision_of(
         reservation: (recorded.reserve_ttl_s > 0 && verdict.is_allowed()).then(|| Reservation {
             expires_at_ns: leaf.now_ns.saturating_add(u64::from(recorded.reserve_ttl_s).saturating_mul(1_000_000_000)),
         }),
+        approval: approval(log, leaf.leaf_index, recorded),
         revision: revision(view, recorded),
         decided_at_ns: leaf.now_ns,
         degraded: false,
@@ -129,7 +130,8 @@ fn risk(recorded: &DecisionLeaf, explain: bool) -> Risk {
     Risk { score: recorded.risk, tier, factors }
 }
 
-fn reason_words(view: &ControlView, recorded: &DecisionLeaf, (kind, number): (u8, u64)) -> Reason {
+/// A reason in words; none for what an answer says elsewhere.
+fn reason_words(view: &ControlView, recorded: &DecisionLeaf, (kind, number): (u8, u64)) -> Option<Reason> {
     let limit = || view.limit_name(LimitNumber(number as u32));
     let (code, detail) = match kind {
         reason::POLICY => ("policy", policy_words(view, recorded)),
@@ -149,9 +151,41 @@ fn reason_words(view: &ControlView, recorded: &DecisionLeaf, (kind, number): (u8
             let detail = "the agent or its group has as many live reservations as it may; settle or release some";
             ("reservations-full", detail.to_owned())
         }
+        reason::APPROVAL_OPENED => return None,
+        reason::APPROVALS_FULL => {
+            let detail = "the agent or its group has asked for as many approvals as it may; have some decided first";
+            ("approvals-full", detail.to_owned())
+        }
+        reason::APPROVED => ("approved", format!("the approval of leaf {number} lifted policy's escalation")),
+        kind if (reason::UNAPPROVED..).contains(&kind) => unapproved_words(kind - reason::UNAPPROVED, number),
         other => ("other", format!("reason {other}, number {number}")),
     };
-    Reason { code: code.to_owned(), detail }
+    Some(Reason { code: code.to_owned(), detail })
+}
+
+/// Why the approval that the action named does not count.
+fn unapproved_words(why: u8, named: u64) -> (&'static str, String) {
+    let (code, words) = match Unapproved::ALL[usize::from(why).min(6)] {
+        Unapproved::Unknown => ("approval-unknown", "is none of this agent's, or is forgotten"),
+        Unapproved::Pending => ("approval-pending", "waits for a person"),
+        Unapproved::Denied => ("approval-denied", "was denied"),
+        Unapproved::Expired => ("approval-expired", "has expired"),
+        Unapproved::Used => ("approval-used", "was used before"),
+        Unapproved::Mismatch => ("approval-mismatch", "is for another action"),
+        Unapproved::Void => ("approval-void", "was opened under another policy than the one in force"),
+    };
+    (code, format!("the approval of leaf {named} {words}"))
+}
+
+/// The approval that a decision, which stands at this leaf index, opened or used.
+fn approval(log: LogId, leaf_index: u64, recorded: &DecisionLeaf) -> Option<ApprovalRef> {
+    let found = |(kind, number): &(u8, u64)| match *kind {
+        reason::APPROVAL_OPENED => Some((leaf_index, "pending", Some(*number))),
+        reason::APPROVED => Some((*number, "used", None)),
+        _ => None,
+    };
+    let (leaf_index, state, expires_at_ns) = recorded.reasons.iter().find_map(found)?;
+    Some(ApprovalRef { id: DecisionId { log, leaf_index }, state: state.to_owned(), expires_at_ns })
 }
 
 fn policy_words(view: &ControlView, recorded: &DecisionLeaf) -> String {

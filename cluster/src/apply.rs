@@ -135,7 +135,7 @@ impl PartitionMachine {
     /// An expiry's leaf, which no command asked for.
     fn record_lapsed(&mut self, term: u64, control_before: ControlRevision, lapsed: &Lapsed) -> Result<(), Fault> {
         let place = self.place(lapsed.leaf_index, term, control_before)?;
-        let record = record_of(leaf::lapsed(place, &lapsed.settled), Bytes::new());
+        let record = record_of(leaf::lapsed(place, &lapsed.what), Bytes::new());
         self.keep(&record);
         self.check_stored()
     }

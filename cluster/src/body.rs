@@ -36,6 +36,19 @@ pub enum BodyV1 {
     },
     /// A hold-order with its reason.
     Hold(HoldSpec),
+    /// A person's word on an approval.
+    Word(WordsV1),
+}
+
+/// Who decided on an approval, and why.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct WordsV1 {
+    /// Approve, or deny.
+    pub approves: bool,
+    /// Who says so.
+    pub approver: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// What policy could see of an agent and its limits when its action was evaluated.
@@ -117,6 +130,7 @@ impl BodyV1 {
     pub fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Hold(spec) => serde_json::to_value(spec).unwrap_or_default(),
+            Self::Word(words) => serde_json::to_value(words).unwrap_or_default(),
             Self::Decision { action, shadow, detectors, redacted, .. } => serde_json::json!({
                 "request_id": action.request_id,
                 "tenant": action.tenant,
@@ -132,6 +146,7 @@ impl BodyV1 {
                 "cost": action.cost,
                 "detectors_version": detectors,
                 "redaction": redacted.map_or(Redaction::None, |redacted| redacted.policy).as_str(),
+                "approval": action.approval,
                 "shadow": shadow.as_ref().map(|shadow| serde_json::json!({
                     "digest": hex::encode(shadow.digest),
                     "verdict": shadow.verdict.as_str(),
@@ -165,6 +180,7 @@ mod tests {
             context_json: "{}".into(),
             cost: Vec::new(),
             explain: false,
+            approval: String::new(),
         };
         let bands = vec![("daily".to_owned(), Band::Low)];
         let seen = SeenV1 { status: AgentStatus::Restricted, tier: RiskTier::High, epoch: 7, bands };

@@ -61,6 +61,8 @@ pub enum EventV1 {
     HoldLifted {
         /// The revision that placed it.
         id: ControlRevision,
+        /// Who asked last; empty for nobody in particular.
+        approver: String,
     },
     /// A bundle is kept, and not in force.
     BundleStored {
@@ -93,6 +95,13 @@ pub enum EventV1 {
     },
     /// The bundle in force decides for all agents again.
     CanaryEnded,
+    /// Somebody asked for the release of a hold-order that needs more words.
+    HoldVoiced {
+        /// The revision that placed it.
+        id: ControlRevision,
+        /// Who.
+        approver: String,
+    },
 }
 
 impl EventV1 {

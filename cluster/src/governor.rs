@@ -22,7 +22,7 @@ use crate::decide::Decider;
 use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
-use crate::{administer, bundles, inspect, replay, rules, settle};
+use crate::{administer, approvals, bundles, inspect, replay, rules, settle};
 
 /// How long a question to another node may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
@@ -103,16 +103,22 @@ impl NodeGovernor {
         let (core, local) = (self.core.clone(), ask.clone());
         let here = move |_| administer::on_hold(core.clone(), local.clone()).boxed();
         let read = |bytes: &[u8]| match HeldV1::from_bytes(bytes).ok()? {
-            HeldV1::Done { decision_id, .. } => Some(Ok(Ok(decision_id))),
+            HeldV1::Done { decision_id, missing, .. } => Some(Ok(Ok((decision_id, missing)))),
             // The tenant is on its way into the group: ask again.
             HeldV1::Problem(problem) if problem.code == Code::NotReady => Some(Err(None)),
             HeldV1::Problem(problem) => Some(Ok(Err(problem))),
             HeldV1::NotLeader(hint) => Some(Err(hint)),
         };
-        let decision_id = self.ask_leader(group, KIND_HOLD, ask.to_bytes(), here, read).await??;
+        let (decision_id, missing) = self.ask_leader(group, KIND_HOLD, ask.to_bytes(), here, read).await??;
         // One entry in the agent's own group: in force from there on.
         let ack = ControlAck { revision: ControlRevision(0), state: AckState::Acknowledged, awaiting: Vec::new() };
-        Ok(HoldView { hold: spec, ack, decision_id: Some(decision_id) })
+        Ok(HoldView { hold: spec, ack, missing, decision_id: Some(decision_id) })
+    }
+
+    /// Words that the release of a scope still needs, as this node knows; 0 where one word does or nothing is held.
+    fn missing(&self, spec: &HoldSpec) -> u8 {
+        let missing = self.core.shared.view().missing(&spec.scope, self.core.shared.world.clock.wall_ns());
+        if missing == 1 && !spec.is_guarded() && spec.approver.is_empty() { 0 } else { missing }
     }
 
     /// In an open zone, a hold on an agent of a tenant nobody has named yet creates the tenant.
@@ -193,6 +199,18 @@ impl Governor for NodeGovernor {
 
     fn settle(&self, decision: DecisionId, outcome: ActionOutcome) -> Answer<'_, Settlement> {
         self.settle_at_leader(SettleAskV1 { decision, outcome }).boxed()
+    }
+
+    fn approvals(&self, query: ApprovalQuery) -> Answer<'_, ApprovalList> {
+        approvals::list(self.core.clone(), query).boxed()
+    }
+
+    fn approval(&self, id: DecisionId) -> Answer<'_, ApprovalView> {
+        approvals::one(self.core.clone(), id).boxed()
+    }
+
+    fn decide_approval(&self, word: ApprovalWord) -> Answer<'_, ApprovalView> {
+        approvals::decide(self.core.clone(), word).boxed()
     }
 
     fn put_tenant(&self, spec: TenantSpec) -> Answer<'_, ControlAck> {
@@ -298,7 +316,8 @@ impl Governor for NodeGovernor {
                 return self.hold_agent(spec, false).await;
             }
             let ack = self.change(ChangeRulesV1::PlaceHold(spec.clone())).await?;
-            Ok(HoldView { hold: spec, ack, decision_id: None })
+            let missing = self.missing(&spec);
+            Ok(HoldView { hold: spec, ack, missing, decision_id: None })
         }
         .boxed()
     }
@@ -311,13 +330,16 @@ impl Governor for NodeGovernor {
             // One call lifts one order; a scope that was held twice is lifted until nothing changes any more.
             let mut ack = self.change(ChangeRulesV1::LiftHold(spec.clone())).await?;
             for _ in 0..nethical_protocol::limits::HOLDS_MAX {
-                let next = self.change(ChangeRulesV1::LiftHold(spec.clone())).await?;
-                if next.revision == ack.revision {
-                    break;
+                match self.change(ChangeRulesV1::LiftHold(spec.clone())).await {
+                    Ok(next) if next.revision == ack.revision => break,
+                    Ok(next) => ack = next,
+                    // Another order of the scope does not take this word; the count says that it is in force.
+                    Err(problem) if problem.code == Code::InvalidControl => break,
+                    Err(problem) => return Err(problem),
                 }
-                ack = next;
             }
-            Ok(HoldView { hold: spec, ack, decision_id: None })
+            let missing = self.missing(&spec);
+            Ok(HoldView { hold: spec, ack, missing, decision_id: None })
         }
         .boxed()
     }

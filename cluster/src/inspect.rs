@@ -10,7 +10,7 @@ use nethical_audit::body;
 use nethical_audit::leaf::{LeafEvent, LeafV1};
 use nethical_audit::note::Signer;
 use nethical_audit::tree::leaf_hash;
-use nethical_protocol::decision::Verdict;
+use nethical_protocol::decision::{Decision, Verdict};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, GroupId, KeyedId, LogId};
 
@@ -70,6 +70,7 @@ impl Filter {
             LeafEvent::HoldPlaced(hold) | LeafEvent::HoldLifted(hold) => (hold.tenant, hold.agent, None),
             LeafEvent::ReservationEnded(ended) => (ended.tenant, ended.agent, None),
             LeafEvent::DenialsRepeated(repeats) => (repeats.tenant, repeats.agent, None),
+            LeafEvent::ApprovalDecided(decided) => (decided.tenant, decided.agent, None),
             _ => (KeyedId::NONE, KeyedId::NONE, None),
         };
         self.tenant.is_none_or(|wanted| wanted == tenant)
@@ -171,11 +172,41 @@ fn id_of(leaf: &LeafV1) -> DecisionId {
     DecisionId { log: LogId { group: GroupId(leaf.group), era: leaf.era }, leaf_index: leaf.leaf_index }
 }
 
+/// What stands at one place of the trail: the decision as it was answered, where it is one, and the body, where this node
+/// can open it.
+pub async fn recorded(core: &Core, id: DecisionId) -> Result<(Option<Decision>, Option<BodyV1>), Problem> {
+    let found = core.leaves(id.log.group, id.leaf_index, 1).await?;
+    let absent = || Problem::new(Code::NotReady, format!("the record {id} is on its way here")).retry_after_ms(200);
+    let (bytes, sealed) = found.records.first().ok_or_else(absent)?;
+    let leaf = LeafV1::decode(bytes).map_err(broken)?;
+    let (_, decision, body) = words_of(core, &core.shared.view(), &leaf, &leaf_hash(bytes), sealed);
+    Ok((decision, body))
+}
+
 fn entry_view(core: &Core, view: &ControlView, leaf: &LeafV1, bytes: &[u8], sealed: &[u8]) -> EntryView {
     let hash = leaf_hash(bytes);
+    let (kind, decision, body) = words_of(core, view, leaf, &hash, sealed);
+    EntryView {
+        decision_id: id_of(leaf),
+        kind: kind.to_owned(),
+        at_ns: leaf.now_ns,
+        leaf_hash: hex::encode(hash),
+        decision,
+        body: body.map(|body| body.to_json()),
+    }
+}
+
+/// A leaf's kind, its decision where it is one, and its body where this node holds the key.
+fn words_of(
+    core: &Core,
+    view: &ControlView,
+    leaf: &LeafV1,
+    hash: &[u8; 32],
+    sealed: &[u8],
+) -> (&'static str, Option<Decision>, Option<BodyV1>) {
     let owner = |id: KeyedId| view.tenants().find(|tenant| tenant.id == id).cloned();
     let open = |tenant: Option<Arc<Tenant>>| opened(tenant, sealed);
-    let (kind, decision, body) = match &leaf.event {
+    match &leaf.event {
         LeafEvent::Decision(found) => {
             let body = open(owner(found.tenant));
             let request_id = match &body {
@@ -183,7 +214,7 @@ fn entry_view(core: &Core, view: &ControlView, leaf: &LeafV1, bytes: &[u8], seal
                 _ => String::new(),
             };
             let wish = Wish { explain: true, replayed: false };
-            let decision = decision_of(&core.shared.options.cluster, view, &request_id, leaf, &hash, found, wish);
+            let decision = decision_of(&core.shared.options.cluster, view, &request_id, leaf, hash, found, wish);
             ("decision", Some(decision), body)
         }
         LeafEvent::Control { .. } => ("control", None, None),
@@ -192,14 +223,7 @@ fn entry_view(core: &Core, view: &ControlView, leaf: &LeafV1, bytes: &[u8], seal
         LeafEvent::EraOpened { .. } => ("era-opened", None, None),
         LeafEvent::ReservationEnded(_) => ("reservation-ended", None, None),
         LeafEvent::DenialsRepeated(_) => ("denials-repeated", None, None),
-    };
-    EntryView {
-        decision_id: id_of(leaf),
-        kind: kind.to_owned(),
-        at_ns: leaf.now_ns,
-        leaf_hash: hex::encode(hash),
-        decision,
-        body: body.map(|body| body.to_json()),
+        LeafEvent::ApprovalDecided(decided) => ("approval-decided", None, open(owner(decided.tenant))),
     }
 }
 

@@ -18,6 +18,7 @@ pub mod replicate;
 // What stands around them.
 pub mod administer;
 pub mod api;
+pub mod approvals;
 pub mod body;
 pub mod bundles;
 pub mod canary;
@@ -35,6 +36,7 @@ pub mod redact;
 pub mod repeats;
 pub mod replay;
 pub mod replica;
+pub mod review;
 pub mod rules;
 pub mod service;
 pub mod settle;

@@ -106,6 +106,7 @@ mod tests {
             context_json: "{}".into(),
             cost: Vec::new(),
             explain: false,
+            approval: String::new(),
         };
         let detectors = Detectors::new();
         assert_eq!(stored(&detectors, &tenant(Redaction::None), &action), (action.clone(), None));

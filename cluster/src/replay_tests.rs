@@ -46,6 +46,7 @@ fn action() -> Action {
         context_json: "{}".into(),
         cost: Vec::new(),
         explain: false,
+        approval: String::new(),
     }
 }
 
@@ -120,12 +121,7 @@ fn a_body_that_cannot_be_used_is_said_for_each_decision() {
     let (_, other) = recorded(&tenant, evaluation(Verdict::Block, vec![]), SeenV1::default(), 2);
     let mut changed = sealed.clone();
     changed[40] ^= 1;
-    let hold = BodyV1::Hold(nethical_protocol::control::HoldSpec {
-        scope: nethical_protocol::control::HoldScope::All,
-        effect: Default::default(),
-        reason: String::new(),
-        ttl_s: 0,
-    });
+    let hold = BodyV1::Hold(nethical_protocol::control::HoldSpec::new(nethical_protocol::control::HoldScope::All));
     for body in [&[][..], &changed, &other, &body::plain(&hold.to_bytes()).0, &sealed[..20]] {
         assert!(page.see(&leaf, body, 10));
     }

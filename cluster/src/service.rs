@@ -20,6 +20,7 @@ use crate::local::{all, decide_here};
 use crate::message::*;
 use crate::node::Core;
 use crate::replicate::codec;
+use crate::review;
 use crate::rules;
 use crate::settle;
 use crate::world::{Lane, Service};
@@ -54,6 +55,8 @@ impl Service for NodeService {
             KIND_JOIN => JoinV1::from_bytes(&body).ok().map(|ask| administer::on_join(core, ask).boxed()),
             KIND_HOLD => HoldV1::from_bytes(&body).ok().map(|ask| administer::on_hold(core, ask).boxed()),
             KIND_SETTLE => SettleAskV1::from_bytes(&body).ok().map(|ask| settle::on_settle(core, ask).boxed()),
+            KIND_WORD => WordAskV1::from_bytes(&body).ok().map(|ask| review::on_word(core, ask).boxed()),
+            KIND_APPROVALS => ApprovalsAskV1::from_bytes(&body).ok().map(|ask| review::on_approvals(core, ask).boxed()),
             KIND_AGENT => AskAgentV1::from_bytes(&body).ok().map(|ask| administer::on_agent(core, ask).boxed()),
             KIND_LEASE => LeaseQuestionV1::from_bytes(&body).ok().map(|ask| lease::on_lease(core, ask).boxed()),
             KIND_RECALL => RecallV1::from_bytes(&body).ok().map(|ask| lease::on_recall(core, ask).boxed()),

@@ -66,6 +66,8 @@ pub enum HeaderV1 {
     SettleReservation(SettleV1),
     /// Write down how often a denial was repeated from memory.
     NoteRepeats(RepeatsV1),
+    /// A person's word on an approval.
+    DecideApproval(WordV1),
 }
 
 /// Repeats of a denial that were answered from memory.
@@ -151,6 +153,38 @@ pub struct DecideV1 {
     /// What the actor found.
     pub evaluation: EvaluationV1,
     /// SHA-256(salt ‖ plaintext body).
+    pub body_commitment: [u8; 32],
+    /// What a person is asked where policy escalates, or has answered.
+    pub review: ReviewV1,
+    /// The region, under an id that is the same in all tenants (`hold::region_id`): hold-orders on regions go by it.
+    pub region_in_zone: KeyedId,
+}
+
+/// The part of a decision that is about approvals.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ReviewV1 {
+    /// Keyed digest of the exact action, the approval that it names left out. Without one nothing can be approved.
+    pub digest: KeyedId,
+    /// Leaf index of the approval that the action claims; 0, which never is one, for an approval of another log.
+    pub named: Option<u64>,
+    /// What policy's verdict is once its escalation is lifted: allow, or restrict where something obliges.
+    pub lifted: VerdictWord,
+    /// Seconds of log time that an approval opened by this decision lives.
+    pub ttl_s: u32,
+}
+
+/// A person's word on an approval.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct WordV1 {
+    /// The slot of the agent that asked.
+    pub slot: Slot,
+    /// Leaf index of the decision that escalated.
+    pub decision: u64,
+    /// Approve, or deny.
+    pub approves: bool,
+    /// Who decides, under the tenant's key.
+    pub approver: KeyedId,
+    /// SHA-256(salt ‖ plaintext body); the body holds who and why.
     pub body_commitment: [u8; 32],
 }
 
@@ -264,4 +298,10 @@ pub struct HoldOrderV1 {
     pub ttl_ns: u64,
     /// SHA-256(salt ‖ plaintext body); the body holds the reason.
     pub body_commitment: [u8; 32],
+    /// How many different approvers must ask for the release; 0 and 1 for anybody's one word. Ignored when lifting.
+    pub approvers: u8,
+    /// The only ones whose words count; empty for anybody. Ignored when lifting.
+    pub names: Vec<KeyedId>,
+    /// Who asks for the release, or none. Ignored when placing.
+    pub approver: KeyedId,
 }

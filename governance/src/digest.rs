@@ -10,12 +10,14 @@ use nethical_protocol::ids::{KeyedId, Slot};
 use sha2::{Digest, Sha256};
 
 use crate::agent::{AgentEntry, AgentKey};
+use crate::approval::{Approval, ApprovalKey};
 use crate::dedup::{Dedup, Record};
 use crate::ledger::Ledger;
 use crate::quota::bucket::Bucket;
 use crate::quota::lease::{Account, CountersV1, LeaseKey, Share};
 use crate::quota::table::Limit;
 use crate::quota::{BucketKey, Quota};
+use crate::release::Release;
 use crate::reservation::{Reservation, ReservationKey};
 
 impl Ledger {
@@ -35,6 +37,8 @@ impl Ledger {
             section(self.quota.leases.shares.iter(), |out, (lease, share)| out.share(lease, share)),
             section(self.quota.leases.accounts.iter(), |out, (place, account)| out.account(place, account)),
             section(self.reservations.iter(), |out, (key, held)| out.reservation(key, held)),
+            section(self.approvals.iter(), |out, (key, known)| out.approval(key, known)),
+            section(self.releases.iter(), |out, (key, release)| out.release(key, release)),
         ] {
             whole.update(section);
         }
@@ -161,8 +165,9 @@ impl Canonical {
     }
 
     fn zone_hold(&mut self, fact: &HoldFact) {
-        let HoldFact { id, tenant, cohort, tool, effect, until_ns } = fact;
+        let HoldFact { id, tenant, cohort, tool, effect, until_ns, session, region } = fact;
         self.u64(id.0).id(*tenant).id(*cohort).id(*tool).byte(effect_byte(*effect)).u64(*until_ns);
+        self.id(*session).id(*region);
     }
 
     fn agent_key(&mut self, key: &AgentKey) -> &mut Self {
@@ -229,6 +234,20 @@ impl Canonical {
         self.u64(holds.len() as u64);
         for hold in holds {
             self.bucket_key(&hold.key).id(hold.unit).u64(hold.changed.0).u64(hold.amount);
+        }
+    }
+
+    fn approval(&mut self, key: &ApprovalKey, known: &Approval) {
+        let Approval { agent, digest, policy_rev, at_ns, until_ns, state, word_leaf, end_leaf } = known;
+        self.u64(key.leaf_index).agent_key(agent).id(*digest).u64(policy_rev.0).u64(*at_ns).u64(*until_ns);
+        self.byte(*state as u8).u64(*word_leaf).u64(*end_leaf);
+    }
+
+    fn release(&mut self, key: &AgentKey, release: &Release) {
+        let Release { needed, names, voices } = release;
+        self.agent_key(key).byte(*needed).u64(names.len() as u64).u64(voices.len() as u64);
+        for id in names.iter().chain(voices) {
+            self.id(*id);
         }
     }
 

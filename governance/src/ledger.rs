@@ -14,15 +14,17 @@ use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 use nethical_protocol::{probe, sometimes};
 
 use crate::agent::{AgentEntry, AgentFacts, AgentKey};
+use crate::approval::Approvals;
 use crate::canary::Canary;
 use crate::command::{APPLY_VERSION, ActorKeys, CommandV1, CostV1, EntryV1, HeaderV1, RequestKey};
 use crate::dedup::{Dedup, DedupBounds};
 use crate::hold::ZoneHolds;
-use crate::outcome::{OutcomeV1, QuotaV1, SettledV1, Stale};
+use crate::outcome::{OutcomeV1, QuotaV1, ReviewedV1, SettledV1, Stale};
 use crate::quota::band::Band;
 use crate::quota::lease::{LeaseKey, Share};
 use crate::quota::table::Limit;
 use crate::quota::{Quota, Subject};
+use crate::release::Release;
 use crate::reservation::Reservations;
 
 mod alone;
@@ -32,6 +34,7 @@ mod expire;
 mod lease;
 mod orders;
 mod reserve;
+mod review;
 
 pub use alone::decide_alone;
 use expire::Timer;
@@ -71,13 +74,22 @@ pub struct Applied {
     pub leaf_index: Option<u64>,
 }
 
-/// A reservation that expired: it makes a leaf that no command asked for.
+/// What expired: it makes a leaf that no command asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lapsed {
     /// The leaf that must record it.
     pub leaf_index: u64,
-    /// How it ended.
-    pub settled: SettledV1,
+    /// What it was, and how it ended.
+    pub what: LapsedV1,
+}
+
+/// Sorts of things whose expiry makes a leaf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LapsedV1 {
+    /// A reservation.
+    Reservation(SettledV1),
+    /// An approval.
+    Approval(ReviewedV1),
 }
 
 /// An entry follows rules that this release does not have. The replica must stop: the others know them.
@@ -103,9 +115,13 @@ pub struct Ledger {
     pub(crate) swept_to: Option<AgentKey>,
     pub(crate) dedup: Dedup,
     pub(crate) reservations: Reservations,
+    pub(crate) approvals: Approvals,
+    /// What the release of held agents needs, where one word does not do.
+    pub(crate) releases: BTreeMap<AgentKey, Release>,
     /// What expired since somebody asked; not part of the state.
     lapsed: Vec<Lapsed>,
-    /// What is due when. Follows from the hold-orders in `agents` and `holds` and from `reservations`, so it is as bounded as they are.
+    /// What is due when. Follows from the hold-orders in `agents` and `holds`, from `reservations` and from `approvals`, so it is as
+    /// bounded as they are.
     timers: BTreeSet<(u64, Timer)>,
     /// Nothing was applied since a snapshot was restored. Read by the planted bug `double-apply` alone.
     pub is_behind_snapshot: bool,
@@ -132,6 +148,8 @@ impl Ledger {
             swept_to: None,
             dedup: Dedup::new(bounds),
             reservations: Reservations::default(),
+            approvals: Approvals::default(),
+            releases: BTreeMap::new(),
             lapsed: Vec::new(),
             timers: BTreeSet::new(),
             is_behind_snapshot: false,
@@ -179,6 +197,7 @@ impl Ledger {
             HeaderV1::LeaseReturn(lease) => self.return_lease(lease),
             HeaderV1::SettleReservation(settle) => self.settle_reservation(settle),
             HeaderV1::NoteRepeats(repeats) => self.note_repeats(repeats),
+            HeaderV1::DecideApproval(word) => self.decide_approval(word),
         };
         let leaf_index = outcome.makes_leaf().then(|| {
             let leaf_index = self.next_leaf;
@@ -224,6 +243,11 @@ impl Ledger {
     /// What a command about this agent must carry as `agent_version`.
     pub fn agent_version(&self, actor: &ActorKeys) -> [u8; 8] {
         self.agents.get(&AgentKey::from(*actor)).copied().unwrap_or_default().version()
+    }
+
+    /// What an agent's release needs, where one word does not do.
+    pub fn release_of(&self, actor: &ActorKeys) -> Option<&Release> {
+        self.releases.get(&AgentKey::from(*actor))
     }
 
     /// What may be read of an agent; a new agent's facts where nothing is known.
@@ -293,6 +317,7 @@ fn request_of(header: &HeaderV1) -> Option<(&RequestKey, &ActorKeys)> {
         | HeaderV1::LeaseTake(_)
         | HeaderV1::LeaseReturn(_)
         | HeaderV1::SettleReservation(_)
-        | HeaderV1::NoteRepeats(_) => None,
+        | HeaderV1::NoteRepeats(_)
+        | HeaderV1::DecideApproval(_) => None,
     }
 }

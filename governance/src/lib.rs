@@ -7,6 +7,7 @@
 //! Nothing here performs an effect.
 
 pub mod agent;
+pub mod approval;
 pub mod canary;
 pub mod command;
 pub mod dedup;
@@ -19,6 +20,7 @@ pub mod outcome;
 pub mod policy;
 pub mod quota;
 pub mod redact;
+pub mod release;
 pub mod reservation;
 pub mod risk;
 pub mod snapshot;

@@ -4,6 +4,7 @@ use nethical_protocol::control::LimitMode;
 use nethical_protocol::decision::{AgentStatus, Verdict};
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
 
+use crate::approval::ApprovalState;
 use crate::quota::lease::{CountersV1, LeaseAskV1};
 
 /// The outcome of one command.
@@ -38,6 +39,8 @@ pub enum OutcomeV1 {
         status: AgentStatus,
         /// The agent's epoch afterwards.
         epoch: u64,
+        /// Approvers whose words a release still needs; 0 where nothing is held, or one word does.
+        missing: u8,
     },
     /// Control facts took effect: makes a leaf.
     ControlApplied {
@@ -70,6 +73,10 @@ pub enum OutcomeV1 {
     RepeatsNoted,
     /// There is no such reservation, or it ended so long ago that nobody remembers how. Makes no leaf.
     NoReservation,
+    /// An approval was given or refused: makes a leaf.
+    Reviewed(ReviewedV1),
+    /// There is no such approval, or it ended so long ago that nobody remembers it. Makes no leaf.
+    NoApproval,
 }
 
 impl OutcomeV1 {
@@ -82,6 +89,7 @@ impl OutcomeV1 {
                 | Self::ControlApplied { .. }
                 | Self::Settled(_)
                 | Self::RepeatsNoted
+                | Self::Reviewed(_)
         )
     }
 }
@@ -144,6 +152,66 @@ pub enum ReasonV1 {
     RiskTier(RiskTier),
     /// The agent or the group has as many live reservations as it may, or the action would hold too many counters.
     ReservationsFull,
+    /// The escalation opened an approval, which expires at this log time.
+    ApprovalOpened(u64),
+    /// The agent or the group has asked for as many approvals as it may.
+    ApprovalsFull,
+    /// The escalation was lifted by the approval with this leaf index.
+    Approved(u64),
+    /// The approval with this leaf index does not count.
+    Unapproved(Unapproved, u64),
+}
+
+/// Why an approval that an action names does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[repr(u8)]
+pub enum Unapproved {
+    /// There is none, not for this agent, or it is forgotten.
+    Unknown = 0,
+    /// Nobody has decided yet.
+    Pending = 1,
+    /// It was denied.
+    Denied = 2,
+    /// Its time is over.
+    Expired = 3,
+    /// It was used before.
+    Used = 4,
+    /// It is for another action.
+    Mismatch = 5,
+    /// The policy has changed since.
+    Void = 6,
+}
+
+impl Unapproved {
+    /// All of them; the position is the number in leaves.
+    pub const ALL: [Unapproved; 7] = [
+        Unapproved::Unknown,
+        Unapproved::Pending,
+        Unapproved::Denied,
+        Unapproved::Expired,
+        Unapproved::Used,
+        Unapproved::Mismatch,
+        Unapproved::Void,
+    ];
+}
+
+/// What became of an approval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ReviewedV1 {
+    /// Approved, denied or expired.
+    pub state: ApprovalState,
+    /// Leaf index of the decision that escalated.
+    pub decision: u64,
+    /// The slot of its agent.
+    pub slot: Slot,
+    /// The tenant.
+    pub tenant: KeyedId,
+    /// The agent.
+    pub agent: KeyedId,
+    /// Keyed digest of the action.
+    pub digest: KeyedId,
+    /// Who decided; none where it expired.
+    pub approver: KeyedId,
 }
 
 /// How a reservation ended.

@@ -4,7 +4,8 @@
 //! - A `permit` gives `allow`, or `restrict` under `@verdict("restrict")`. Without a permit the action is blocked.
 //! - A `forbid` gives `block`, or what its `@verdict` says: `restrict`, `escalate`, `block` or `terminate`.
 //! - Of all rules that match, the most severe verdict wins: a forbid that only restricts does not take away a permit.
-//! - `@id` names the rule (leaves carry its hash), `@reason` says why, `@obligation("a, b")` what the caller must do.
+//! - `@id` names the rule (leaves carry its hash), `@reason` says why, `@obligation("a, b")` what the caller must do,
+//!   `@approval_ttl("900")` how many seconds a person has to approve what the rule escalates.
 //! - A forbid that cannot be evaluated (a number overflows) counts as matching; such a permit does not.
 //!
 //! Cedar reports only the policies that determine its own answer, so permits and forbids are kept in separate sets and
@@ -136,6 +137,11 @@ pub struct PolicyResult {
     pub obligations: Vec<Arc<str>>,
     /// Those rules in words, most severe first.
     pub reasons: Vec<Arc<str>>,
+    /// What an escalation comes to once a person has approved it: allow, or restrict where a rule that matched restricts
+    /// or obliges.
+    pub lifted: Verdict,
+    /// Seconds that an approval of it lives: the least that a rule that matched says.
+    pub approval_ttl_s: u32,
 }
 
 /// A bundle that was checked and is ready to evaluate. Made once per revision, shared by all actors.

@@ -35,6 +35,8 @@ use crate::quota::table::Limit;
 use crate::reservation::{Hold, Reservation, ReservationKey};
 use crate::risk::{RECENT_MAX, RiskProfile};
 
+mod people;
+
 const MAGIC: [u8; 4] = *b"NTHS";
 const VERSION: u16 = 1;
 const HEADER_BYTES: usize = 24;
@@ -90,6 +92,8 @@ struct SnapshotV1 {
     accounts: Vec<AccountV1>,
     shares_forgotten_ns: u64,
     reservations: Vec<ReservationV1>,
+    approvals: Vec<people::ApprovalV1>,
+    releases: Vec<people::ReleaseV1>,
 }
 
 /// (lease, counters, until, refused until, enough at).
@@ -220,6 +224,8 @@ impl Ledger {
             accounts: self.quota.leases.accounts.iter().map(account_record).collect(),
             shares_forgotten_ns: self.quota.leases.forgotten_ns,
             reservations: self.reservations.iter().map(|(key, held)| reservation_record(key, held)).collect(),
+            approvals: self.approvals.iter().map(people::approval_record).collect(),
+            releases: self.releases.iter().map(people::release_record).collect(),
         }
     }
 
@@ -240,6 +246,8 @@ impl Ledger {
             record.shares.len(),
             record.accounts.len(),
             record.reservations.len(),
+            record.approvals.len(),
+            record.releases.len(),
         ];
         ledger.now_ns = record.now_ns;
         ledger.next_leaf = record.next_leaf;
@@ -264,6 +272,11 @@ impl Ledger {
             let (key, held) = reservation_of(reservation)?;
             ledger.reservations.insert(key, held);
         }
+        for approval in record.approvals {
+            let (key, known) = people::approval_of(approval)?;
+            ledger.approvals.insert(key, known);
+        }
+        ledger.releases = record.releases.into_iter().map(people::release_of).collect::<Result<_, _>>()?;
         ledger.rearm_all();
         let restored = [
             ledger.tenants.len(),
@@ -275,6 +288,8 @@ impl Ledger {
             ledger.quota.leases.shares.len(),
             ledger.quota.leases.accounts.len(),
             ledger.reservations.len(),
+            ledger.approvals.len(),
+            ledger.releases.len(),
         ];
         if restored == counts { Ok(ledger) } else { Err(contents("a key occurs twice")) }
     }

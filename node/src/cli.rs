@@ -7,12 +7,14 @@ use clap::{Args, Parser, Subcommand};
 use crate::output::Format;
 
 pub mod agent;
+pub mod approval;
 pub mod audit;
 pub mod config;
 pub mod demo;
 pub mod detect;
 pub mod dev;
 pub mod generator;
+pub mod hold;
 pub mod http;
 pub mod journal;
 pub mod limit;
@@ -61,6 +63,12 @@ enum Command {
     /// Look at agents, quarantine and release them.
     #[command(subcommand)]
     Agent(agent::AgentCommand),
+    /// Stop tenants, sessions, regions or everything, and let them go on.
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
+    /// List, approve and deny what policy escalates.
+    #[command(subcommand)]
+    Approval(approval::ApprovalCommand),
     /// Create and list tenants.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
@@ -95,6 +103,8 @@ impl Cli {
             Command::Load(args) => block_on(load::run(args, format)),
             Command::Status(args) => block_on(status::run(args, format)),
             Command::Agent(command) => block_on(agent::run(command, format)),
+            Command::Hold(command) => block_on(hold::run(command, format)),
+            Command::Approval(command) => block_on(approval::run(command, format)),
             Command::Tenant(command) => block_on(tenant::run(command, format)),
             Command::Limit(command) => block_on(limit::run(command, format)),
             Command::Policy(command) => block_on(policy::run(command, format)),

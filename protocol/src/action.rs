@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Problem};
+use crate::ids::DecisionId;
 use crate::limits;
 
 macro_rules! kinds {
@@ -109,6 +110,8 @@ pub struct Action {
     pub cost: Vec<Cost>,
     /// Answer with risk factors and the rules that matched.
     pub explain: bool,
+    /// The decision id of the approval that the action claims; empty for none. Not part of what was approved.
+    pub approval: String,
 }
 
 impl Action {
@@ -126,6 +129,7 @@ impl Action {
             &self.resource_id,
             &self.args_json,
             &self.context_json,
+            &self.approval,
         ]
         .iter()
         .map(|text| text.len())
@@ -164,6 +168,10 @@ impl Action {
             return Err(Problem::new(Code::MalformedRequest, "a cost unit is empty or too long"));
         }
         self.check_reserved()?;
+        if !self.approval.is_empty() {
+            let named = self.approval.parse::<DecisionId>();
+            named.map_err(|error| Problem::new(Code::MalformedRequest, format!("approval: {error}")))?;
+        }
         let bytes = self.text_bytes();
         if bytes > limits::ACTION_BYTES_MAX {
             let detail = format!("the action has {bytes} bytes; at most {} are accepted", limits::ACTION_BYTES_MAX);

@@ -3,9 +3,13 @@
 //! *Specs* are what people write: names in clear, kept in the control group. *Facts* are what `ApplyControl` entries
 //! carry into partition groups: keyed ids and numbers only (ARCHITECTURE 2, 4).
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Code, Problem};
 use crate::ids::{ControlRevision, KeyedId, LimitNumber};
+use crate::limits::{HOLD_APPROVER_NAMES_MAX, HOLD_APPROVERS_MAX, NAME_BYTES_MAX};
 
 /// Whether a tenant's agents live in one partition or in all.
 #[derive(
@@ -322,6 +326,21 @@ pub enum HoldScope {
     },
     /// Everything in the zone: the kill switch.
     All,
+    /// One session of a tenant's agents, as they name it.
+    Session {
+        /// The tenant.
+        tenant: String,
+        /// The session.
+        session: String,
+    },
+    /// Everything in a region: of the region that an action names, or else of the node that leads its agent's group.
+    Region {
+        /// The tenant; empty for all.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        tenant: String,
+        /// The region.
+        region: String,
+    },
 }
 
 /// What happens to actions under a hold-order.
@@ -362,6 +381,59 @@ pub struct HoldSpec {
     /// Seconds of log time until it lapses by itself; 0 for never.
     #[serde(default)]
     pub ttl_s: u64,
+    /// How many different approvers must ask for its release; 0 and 1 for anybody's one word.
+    #[serde(default, skip_serializing_if = "HoldSpec::is_zero")]
+    pub approvers: u8,
+    /// The only ones whose words count; empty for anybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approver_names: Vec<String>,
+    /// Who asks, where it is released.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub approver: String,
+}
+
+impl HoldSpec {
+    /// An order on this scope that blocks until somebody lifts it.
+    pub fn new(scope: HoldScope) -> Self {
+        let (effect, reason, ttl_s, approvers, approver_names, approver) = Default::default();
+        Self { scope, effect, reason, ttl_s, approvers, approver_names, approver }
+    }
+
+    /// True where one word does not lift it.
+    pub fn is_guarded(&self) -> bool {
+        self.approvers > 1
+    }
+
+    /// Refuses an order that nobody could ever lift, or that names more than may be kept.
+    ///
+    /// # Errors
+    /// `invalid-control`, with the field.
+    pub fn check_release(&self) -> Result<(), Problem> {
+        let refuse = |detail: String| Err(Problem::new(Code::InvalidControl, detail));
+        let names: BTreeSet<&String> = self.approver_names.iter().collect();
+        if usize::from(self.approvers) > HOLD_APPROVERS_MAX || names.len() > HOLD_APPROVER_NAMES_MAX {
+            let most = format!("at most {HOLD_APPROVERS_MAX} approvers of {HOLD_APPROVER_NAMES_MAX} names");
+            return refuse(format!("approvers: {most} may be asked for"));
+        }
+        if names.len() != self.approver_names.len() || names.iter().any(|name| !fits(name)) {
+            return refuse(format!("approver_names: each once, of 1 to {NAME_BYTES_MAX} bytes"));
+        }
+        if !names.is_empty() && names.len() < usize::from(self.approvers) {
+            return refuse(format!("approvers: {} words of {} names could never be said", self.approvers, names.len()));
+        }
+        if self.approver.len() > NAME_BYTES_MAX {
+            return refuse(format!("approver: at most {NAME_BYTES_MAX} bytes"));
+        }
+        Ok(())
+    }
+
+    fn is_zero(count: &u8) -> bool {
+        *count == 0
+    }
+}
+
+fn fits(name: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len())
 }
 
 /// A tenant as partitions know it.
@@ -420,6 +492,10 @@ pub struct HoldFact {
     pub effect: HoldEffect,
     /// Log time after which it lapses, nanoseconds since 1970; 0 for never.
     pub until_ns: u64,
+    /// Which session, or none for all.
+    pub session: KeyedId,
+    /// Which region (see the ledger's `hold::region_id`), or none for all.
+    pub region: KeyedId,
 }
 
 /// One fact of a control revision. Partitions apply them in order of revision, each once.

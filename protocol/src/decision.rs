@@ -108,7 +108,7 @@ impl AgentStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Reason {
     /// `policy`, `hold-order`, `quota-exceeded`, `agent-state`, `risk`, `cost-above-cap`,
-    /// `reservations-full` …
+    /// `reservations-full`, `approved`, `approval-used`, `approvals-full` …
     pub code: String,
     /// The rule, limit or hold-order, and what it says.
     pub detail: String,
@@ -218,6 +218,18 @@ pub const RESET_NEVER_S: u64 = u64::MAX.div_ceil(1_000_000_000);
 pub struct Reservation {
     /// Log time at which it expires, nanoseconds since 1970.
     pub expires_at_ns: u64,
+}
+
+/// The approval that a decision opened or used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ApprovalRef {
+    /// Its id: that of the decision that escalated. Name it as `options.approval` once it is approved.
+    pub id: DecisionId,
+    /// `pending` where this decision opened it, `used` where this decision used it.
+    pub state: String,
+    /// Log time at which it expires, nanoseconds since 1970; absent where it was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_ns: Option<u64>,
 }
 
 /// What a client says of an action that it reserved for.
@@ -333,6 +345,9 @@ pub struct Decision {
     /// What the decision holds; absent where it reserved nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<Reservation>,
+    /// The approval that the decision opened or used; absent for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalRef>,
     /// The rules in force.
     pub revision: Revision,
     /// Log time of the decision, nanoseconds since 1970.

@@ -127,6 +127,10 @@ codes! {
     PolicyStoreFull = "policy-store-full", Refused, 422, "Remove a bundle that nobody needs: `nethical policy list`, then `nethical policy remove DIGEST`.";
     /// The action repeats a denial that still stands, and was answered from memory.
     DenialRepeated = "denial-repeated", Refused, 429, "Stop asking for the same thing; come back after Retry-After, or have the limit raised.";
+    /// The approval was decided the other way.
+    ApprovalConflict = "approval-conflict", Refused, 409, "The first word stands; its record is in the audit trail.";
+    /// The approval expired before anybody decided.
+    ApprovalExpired = "approval-expired", Refused, 409, "Have the agent ask again; decide sooner, or let the rule give more time with @approval_ttl.";
 }
 
 impl std::fmt::Display for Code {

@@ -83,8 +83,28 @@ pub const RESERVATIONS_PER_AGENT_MAX: usize = 64;
 pub const RESERVATIONS_PER_GROUP_MAX: usize = 16_384;
 /// How long a reservation may live.
 pub const RESERVATION_TTL_S_MAX: u64 = 3_600;
+/// Approvals of one agent that wait for a person at once; more would only be waved through.
+pub const APPROVALS_PENDING_PER_AGENT_MAX: usize = 16;
+/// Approvals that one agent may open in an hour of log time.
+pub const APPROVALS_PER_AGENT_HOUR_MAX: usize = 64;
+/// Approvals that one group remembers, ended ones among them (about 250 B each, so 4 MB at the bound).
+pub const APPROVALS_PER_GROUP_MAX: usize = 16_384;
+/// How long an approval lives where no rule says otherwise …
+pub const APPROVAL_TTL_S_DEFAULT: u64 = 3_600;
+/// … and at most.
+pub const APPROVAL_TTL_S_MAX: u64 = 86_400;
+/// How long an approval is remembered after its time, so that whoever comes late is told why.
+pub const APPROVAL_KEPT_S: u64 = 3_600;
+/// The reason that is sealed with a word on an approval.
+pub const REASON_BYTES_MAX: usize = 1_024;
+/// Approvals in one page of a list.
+pub const APPROVALS_PAGE_MAX: usize = 200;
 /// Hold-orders in force per zone.
 pub const HOLDS_MAX: usize = 4_096;
+/// Different approvers that a hold-order may need for its release …
+pub const HOLD_APPROVERS_MAX: usize = 8;
+/// … of so many names, if it names any (16 B each where an agent is held).
+pub const HOLD_APPROVER_NAMES_MAX: usize = 16;
 /// Tenants per zone in this release.
 pub const TENANTS_MAX: usize = 10_000;
 /// A policy bundle's text.
@@ -129,6 +149,9 @@ pub const SEAL_LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const _: () = {
     // The bundle in force, the one before, the canary, the shadow and a new one always have room.
     assert!(POLICY_BUNDLES_MAX >= 5 && POLICY_STORE_BYTES_MAX >= 5 * POLICY_BYTES_MAX);
+    // An agent's approvals of the last hour are all remembered.
+    assert!(APPROVAL_KEPT_S >= 3_600 && APPROVAL_TTL_S_DEFAULT <= APPROVAL_TTL_S_MAX);
+    assert!(APPROVALS_PENDING_PER_AGENT_MAX <= APPROVALS_PER_AGENT_HOUR_MAX);
     assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
     assert!(BODY_BYTES_MAX < FRAME_BYTES_MAX);
     assert!(ACTION_BYTES_MAX < BODY_BYTES_DEFAULT);

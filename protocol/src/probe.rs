@@ -34,6 +34,8 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("vote-lost-on-recycling", "A log segment does not begin with the groups' votes, so that recycling loses them."),
     ("replay-charges-twice", "A repeated request is answered from its record and charged once more."),
     ("requests-not-in-snapshot", "A ledger's snapshot leaves out which requests were executed."),
+    ("approval-used-twice", "An approval that was used lifts the escalation of another action again."),
+    ("approval-digest-ignored", "An approval counts for any action of its agent, not for the one it was given for."),
 ];
 
 /// What production code reports as it claims it to be, bugs or none: the name, its facts in order. The node is the
@@ -72,6 +74,7 @@ pub const KNOBS: &[(&str, &str)] = &[
     ("seal.sync-ms", "time between two syncs of audit segments"),
     ("seal.lag-bytes", "bytes that the sealer may lag before the door sheds"),
     ("propose.fill-commands", "commands that make an entry worth sending while another is in flight"),
+    ("approval.ttl-s", "the longest that an approval lives, seconds of log time; a rule may say less"),
     ("propose.entry-bytes", "bytes of an entry; one command may still be larger"),
 ];
 
@@ -123,7 +126,10 @@ pub const SOMETIMES: &[&str] = &[
     "a start found rot in the log",
     "a start missed the log's end",
     "a verdict was withheld because contact to the control group was lost",
+    "an agent asked for too many approvals",
     "an agent was terminated",
+    "an approval expired",
+    "an approval was used",
     "an audit segment was closed",
     "an audit segment's torn tail was cut",
     "an entry held several commands",

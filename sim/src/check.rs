@@ -14,6 +14,7 @@ use crate::watch::Violation;
 
 pub mod acknowledged;
 pub mod admission;
+pub mod approval;
 pub mod evaluation;
 pub mod hold;
 pub mod linearizable;
@@ -87,7 +88,7 @@ pub struct Recorded<'a> {
 type Check = fn(&Findings<'_>) -> Vec<String>;
 
 /// All of them, in the order in which they run.
-pub const CHECKS: [(&str, Check); 13] = [
+pub const CHECKS: [(&str, Check); 14] = [
     ("replicas", replicas::check),
     ("once", once::check),
     ("acknowledged", acknowledged::check),
@@ -97,6 +98,7 @@ pub const CHECKS: [(&str, Check); 13] = [
     ("reservation", reservation::check),
     ("retry", retry::check),
     ("hold", hold::check),
+    ("approval", approval::check),
     ("evaluation", evaluation::check),
     ("log-time", log_time::check),
     ("linearizable", linearizable::check),

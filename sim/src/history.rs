@@ -49,6 +49,12 @@ pub struct Operation {
     pub tenant: String,
     /// The agent.
     pub agent: String,
+    /// The session that it names.
+    pub session: String,
+    /// The region that it names.
+    pub region: String,
+    /// What it asks for in all that a person would approve.
+    pub content: String,
     /// Credits asked for.
     pub credits: u64,
     /// Millionths of a dollar asked for.
@@ -79,7 +85,7 @@ pub struct Said {
 /// A hold-order, as its administrator saw it.
 #[derive(Debug, Clone)]
 pub struct Quarantine {
-    /// The agent; empty for the whole tenant.
+    /// The agent; empty for the whole tenant, or `session` or `region` with the name of such a part.
     pub agent: String,
     /// Where it lapses by itself: not before this.
     pub lapses: Option<Duration>,
@@ -104,6 +110,7 @@ struct Inner {
     failed_orders: u64,
     contradictions: Vec<String>,
     replays: u64,
+    words: Vec<(DecisionId, bool)>,
 }
 
 impl History {
@@ -113,6 +120,9 @@ impl History {
         let operation = inner.operations.entry(action.request_id.clone()).or_insert_with(|| Operation {
             tenant: action.tenant.clone(),
             agent: action.agent.clone(),
+            session: action.session.clone(),
+            region: action.region.clone(),
+            content: format!("{} {}/{} {}", action.name, action.resource_type, action.resource_id, action.args_json),
             credits: action.cost.iter().filter(|cost| cost.unit == CREDITS).map(|cost| cost.amount).sum(),
             coins: action.cost.iter().filter(|cost| cost.unit == COINS).map(|cost| cost.amount).sum(),
             tokens: action.cost.iter().find(|cost| cost.ttl_s > 0).map_or((0, 0), |cost| (cost.amount, cost.ttl_s)),
@@ -178,6 +188,35 @@ impl History {
     /// True where a request has had its decision.
     pub fn is_told(&self, request_id: &str) -> bool {
         self.inner.lock().operations.get(request_id).is_some_and(|operation| operation.told.is_some())
+    }
+
+    /// The approval that a request opened, where it was escalated.
+    pub fn escalated(&self, request_id: &str) -> Option<DecisionId> {
+        let inner = self.inner.lock();
+        let told = inner.operations.get(request_id)?.told.as_ref()?;
+        (told.verdict == Verdict::Escalate).then_some(told.id)
+    }
+
+    /// True where a request was allowed.
+    pub fn is_allowed(&self, request_id: &str) -> bool {
+        let inner = self.inner.lock();
+        let told = inner.operations.get(request_id).and_then(|operation| operation.told.as_ref());
+        told.is_some_and(|told| told.verdict.is_allowed())
+    }
+
+    /// A person's word on an approval was acknowledged.
+    pub fn worded(&self, id: DecisionId, approves: bool) {
+        self.inner.lock().words.push((id, approves));
+    }
+
+    /// All words that were acknowledged.
+    pub fn words(&self) -> Vec<(DecisionId, bool)> {
+        self.inner.lock().words.clone()
+    }
+
+    /// Something was answered that contradicts what was asked.
+    pub fn contradicted(&self, what: String) {
+        self.inner.lock().contradictions.push(what);
     }
 
     /// A refusal came back that another attempt would not change.

@@ -157,6 +157,9 @@ pub struct WorkSpec {
     /// Of a thousand requests, how many carry some kilobytes.
     #[serde(default)]
     pub large_permille: u32,
+    /// Agents that do what a person must approve, at the same time; two people decide.
+    #[serde(default, skip_serializing_if = "WorkSpec::asks_nobody")]
+    pub approvals: u32,
     /// What administrators do.
     pub orders: Vec<Order>,
 }
@@ -264,6 +267,27 @@ pub enum OrderKind {
     Canary {
         /// Agents of a hundred; 0 ends it.
         percent: u8,
+    },
+    /// Block an agent of the spread tenant, whose release needs two people.
+    Guarded {
+        /// The agent's number.
+        agent: u32,
+        /// How long until the first of them asks for the release, milliseconds.
+        for_ms: u64,
+    },
+    /// Block the session of the agents that ask for approvals.
+    HoldSession {
+        /// How long until somebody asks for the release, milliseconds.
+        for_ms: u64,
+        /// How many must; 0 for anybody, or 2.
+        approvers: u8,
+    },
+    /// Block the region of the agents that ask for approvals, for all tenants.
+    HoldRegion {
+        /// How long until somebody asks for the release, milliseconds.
+        for_ms: u64,
+        /// How many must; 0 for anybody, or 2.
+        approvers: u8,
     },
 }
 
@@ -377,8 +401,13 @@ impl FleetSpec {
 }
 
 impl WorkSpec {
+    fn asks_nobody(askers: &u32) -> bool {
+        *askers == 0
+    }
+
     fn check(&self, length_ms: u64) -> anyhow::Result<()> {
         ensure!((1..=200).contains(&self.clients), "{} clients; 1 to 200 are possible", self.clients);
+        ensure!(self.approvals <= 50, "{} agents ask for approvals; 50 are possible", self.approvals);
         ensure!((1..=100).contains(&self.batch_max), "batch_max is {}; 1 to 100 are possible", self.batch_max);
         ensure!(
             self.pause_ms.0 <= self.pause_ms.1,
@@ -393,7 +422,7 @@ impl WorkSpec {
         for Order { at_ms, order } in &self.orders {
             ensure!(*at_ms < length_ms, "an order at {at_ms} ms is after the end of the run");
             match order {
-                OrderKind::Quarantine { agent, .. } => {
+                OrderKind::Quarantine { agent, .. } | OrderKind::Guarded { agent, .. } => {
                     ensure!(*agent < self.spread_agents, "there is no agent {agent} to quarantine");
                 }
                 OrderKind::Pace { rate, burst } => {
@@ -405,6 +434,9 @@ impl WorkSpec {
                 }
                 OrderKind::Canary { percent } => {
                     ensure!(*percent <= 100, "an order sets a canary of {percent} percent");
+                }
+                OrderKind::HoldSession { approvers, .. } | OrderKind::HoldRegion { approvers, .. } => {
+                    ensure!([0, 2].contains(approvers), "{approvers} people release; 0 and 2 are possible");
                 }
                 OrderKind::Policy { .. } | OrderKind::Stop { .. } => {}
             }

@@ -178,6 +178,12 @@ impl Run {
         let until = plan.length() - WORK_ENDS_BEFORE;
         let clients = (0..plan.work.clients).map(|number| self.outside.spawn(self.stage.clone().client(number, until)));
         let mut tasks: Vec<_> = clients.collect();
+        for number in 0..plan.work.approvals {
+            tasks.push(self.outside.spawn(self.stage.clone().asker(number, until)));
+        }
+        for number in 0..plan.work.approvals.min(2) {
+            tasks.push(self.outside.spawn(self.stage.clone().approver(number, until)));
+        }
         for (number, order) in plan.work.orders.iter().enumerate() {
             tasks.push(self.outside.spawn(self.stage.clone().order(number, order.clone())));
         }

@@ -10,6 +10,7 @@ use crate::plan::Plan;
 use crate::run::Report;
 use crate::watch::Violation;
 
+mod approval;
 mod clock;
 mod complaint;
 mod control;
@@ -152,6 +153,7 @@ pub fn all() -> &'static [Scenario] {
             load::SCENARIOS,
             lease::SCENARIOS,
             complaint::SCENARIOS,
+            approval::SCENARIOS,
         ];
         themes.concat()
     });

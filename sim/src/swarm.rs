@@ -16,6 +16,7 @@ use crate::plan::{
     CALM, FORMAT, FleetSpec, HouseSpec, Net, Order, OrderKind, Plan, Runtime, SECONDS_MIN, SharedSpec, WorkSpec,
 };
 
+mod people;
 /// Before that the fleet founds its groups, and only the network is harmed.
 const FOUNDED_BY_MS: u64 = 6_000;
 /// Around a fault that costs a replica its memory no other machine dies: who knows what it had acknowledged must live.
@@ -152,14 +153,15 @@ pub fn draw_within(seed: u64, seconds: u64, shape: &Shape) -> Plan {
     let mut dice = dice::fork(seed, "plan");
     let length_ms = seconds.max(SECONDS_MIN) * 1_000;
     let fleet = draw_fleet(&mut dice, shape);
-    let work = draw_work(&mut dice, length_ms, shape);
-    let knobs = draw_knobs(&mut dice);
+    let mut work = draw_work(&mut dice, length_ms, shape);
+    let mut knobs = draw_knobs(&mut dice);
     let mut drawing =
         Drawing { dice, victim: 0, late: 0, length_ms, regions: fleet.regions.clone(), faults: Vec::new() };
     (drawing.victim, drawing.late) = (drawing.node(), drawing.node());
     drawing.draw(shape.faults_per_10_s.unwrap_or(FAULTS_PER_10_S));
     let faults = drawing.finish();
     let (net, runtime) = (shape.net, shape.runtime);
+    people::draw(&mut work, &mut knobs, seed, length_ms);
     Plan { format: FORMAT.to_owned(), seed, net, runtime, length_ms, fleet, work, knobs, planted: None, faults }
 }
 
@@ -226,6 +228,7 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
         again_permille: dice.random_range(20..150),
         suspicious_permille: dice.random_range(0..100),
         large_permille: dice.random_range(0..200),
+        approvals: 0,
         orders,
     }
 }

@@ -13,8 +13,7 @@ use nethical_cluster::world::Clock;
 use nethical_governance::policy::{default_bundle_text, digest_of};
 use nethical_protocol::action::{Action, ActionKind, Cost};
 use nethical_protocol::control::{
-    AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, KeyPart, LimitKind, LimitMode, LimitSpec, Placement,
-    TenantSpec,
+    AckState, ControlAck, HoldScope, HoldSpec, KeyPart, LimitKind, LimitMode, LimitSpec, Placement, TenantSpec,
 };
 use nethical_protocol::decision::{Decision, ItemAnswer};
 use nethical_protocol::error::{Class, Code, Problem};
@@ -26,6 +25,7 @@ use crate::plan::{Order, OrderKind, WorkSpec};
 use crate::trace::Field;
 use crate::world::Fleet;
 
+pub mod approvals;
 pub mod settle;
 pub mod shared;
 
@@ -221,6 +221,7 @@ impl Stage {
             context_json: "{}".to_owned(),
             cost,
             explain: false,
+            approval: String::new(),
         }
     }
 
@@ -252,11 +253,24 @@ impl Stage {
             })
             .await?;
         }
+        if self.work.approvals > 0 {
+            let text = self.policy(false);
+            self.administer(dice, move |governor| {
+                let text = text.clone();
+                async move { governor.put_policy(text).await.and_then(in_force) }
+            })
+            .await?;
+        }
         let own = [self.pace(self.work.pace), purse(self.work.purse)];
         for spec in own.into_iter().chain(shared::limits(&self.work)).chain(shared::house(&self.work.house)) {
             self.put_limit(dice, spec).await?;
         }
         Ok(())
+    }
+
+    /// The policy of this run, or its stricter form.
+    fn policy(&self, strict: bool) -> String {
+        bundle_of(&self.work, strict)
     }
 
     fn pace(&self, (rate, burst): (u64, u64)) -> LimitSpec {
@@ -310,12 +324,27 @@ impl Stage {
                 let spec = HoldSpec { ttl_s, ..hold(HoldScope::Tenant { tenant: SPREAD.to_owned() }) };
                 return self.hold(spec, String::new(), for_ms, &mut dice).await;
             }
+            OrderKind::Guarded { agent, for_ms } => {
+                let scope = HoldScope::Agent { tenant: SPREAD.to_owned(), agent: agent_name(agent) };
+                let spec = HoldSpec { approvers: 2, ..hold(scope) };
+                return self.hold(spec, agent_name(agent), for_ms, &mut dice).await;
+            }
+            OrderKind::HoldSession { for_ms, approvers } => {
+                let scope = HoldScope::Session { tenant: SPREAD.to_owned(), session: approvals::SESSION.to_owned() };
+                let spec = HoldSpec { approvers, ..hold(scope) };
+                return self.hold(spec, format!("session {}", approvals::SESSION), for_ms, &mut dice).await;
+            }
+            OrderKind::HoldRegion { for_ms, approvers } => {
+                let scope = HoldScope::Region { tenant: String::new(), region: approvals::REGION.to_owned() };
+                let spec = HoldSpec { approvers, ..hold(scope) };
+                return self.hold(spec, format!("region {}", approvals::REGION), for_ms, &mut dice).await;
+            }
             OrderKind::Pace { rate, burst } => {
                 ("limit", format!("pace {rate}/s, {burst}"), self.put_limit(&mut dice, self.pace((rate, burst))).await)
             }
             OrderKind::Purse { cap } => ("limit", format!("purse {cap}"), self.put_limit(&mut dice, purse(cap)).await),
             OrderKind::Policy { strict } => {
-                let text = if strict { stricter_bundle() } else { default_bundle_text().to_owned() };
+                let text = self.policy(strict);
                 let put = self.administer(&mut dice, move |governor| {
                     let text = text.clone();
                     async move { governor.put_policy(text).await.and_then(in_force) }
@@ -323,7 +352,8 @@ impl Stage {
                 ("policy", format!("strict: {strict}"), put.await)
             }
             OrderKind::Canary { percent } => {
-                let set = self.administer(&mut dice, move |governor| set_canary(governor, percent));
+                let stricter = self.policy(true);
+                let set = self.administer(&mut dice, move |governor| set_canary(governor, stricter.clone(), percent));
                 ("canary", format!("{percent} %"), set.await)
             }
         };
@@ -332,7 +362,8 @@ impl Stage {
         self.fleet.event(None, kind, &[("what", Field::Text(&words))]);
     }
 
-    /// Places a hold-order, and releases it after a while unless it lapses by itself. `agent` is empty for all.
+    /// Places a hold-order, and releases it after a while unless it lapses by itself. `agent` is empty for the tenant, and
+    /// says `session` or `region` before the name of such a part.
     async fn hold(self, spec: HoldSpec, agent: String, for_ms: u64, dice: &mut ChaCha12Rng) {
         let begun = self.now();
         let (place, lift) = (spec.clone(), spec.clone());
@@ -348,14 +379,24 @@ impl Stage {
             return;
         }
         self.fleet.clock().sleep(Duration::from_millis(for_ms)).await;
-        self.history.release_called(number, self.now());
-        let lifted = self.administer(dice, move |governor| {
-            let spec = lift.clone();
-            async move { governor.lift_hold(spec).await }
-        });
-        let lifted = lifted.await;
-        self.note_hold("release", &agent, &lifted);
-        self.history.ordered(lifted.is_ok());
+        // Of several people the last one releases; the first one says it twice, which must not count for two.
+        let people: &[&str] = if spec.is_guarded() { &["ann", "ann", "ben"] } else { &[""] };
+        for (at, approver) in people.iter().enumerate() {
+            if at + 1 == people.len() {
+                self.history.release_called(number, self.now());
+            }
+            let lift = HoldSpec { approver: (*approver).to_owned(), ..lift.clone() };
+            let lifted = self.administer(dice, move |governor| {
+                let spec = lift.clone();
+                async move { governor.lift_hold(spec).await }
+            });
+            let lifted = lifted.await;
+            self.note_hold("release", &agent, &lifted);
+            self.history.ordered(lifted.is_ok());
+            if at + 1 < people.len() {
+                self.fleet.clock().sleep(Duration::from_millis(1_500)).await;
+            }
+        }
     }
 
     fn note_hold(&self, kind: &'static str, agent: &str, answer: &Result<HoldView, Problem>) {
@@ -380,10 +421,15 @@ impl Stage {
 
 /// Lets the stricter policy decide for so many agents of a hundred, or ends that. What is so already is not asked for
 /// again: a second rollback would change more than the canary.
-async fn set_canary(governor: nethical_cluster::governor::NodeGovernor, percent: u8) -> Result<(), Problem> {
+async fn set_canary(
+    governor: nethical_cluster::governor::NodeGovernor,
+    stricter: String,
+    percent: u8,
+) -> Result<(), Problem> {
     if percent > 0 {
-        governor.store_policy(stricter_bundle()).await.and_then(|stored| in_force(stored.ack))?;
-        return governor.canary_policy(digest_of(&stricter_bundle()), percent).await.and_then(in_force);
+        let digest = digest_of(&stricter);
+        governor.store_policy(stricter).await.and_then(|stored| in_force(stored.ack))?;
+        return governor.canary_policy(digest, percent).await.and_then(in_force);
     }
     match governor.policy().await?.canary {
         Some(_) => governor.rollback_policy().await.and_then(in_force),
@@ -391,9 +437,10 @@ async fn set_canary(governor: nethical_cluster::governor::NodeGovernor, percent:
     }
 }
 
-/// The policy that a canary tries, and that some orders put in force for all.
-pub fn stricter_bundle() -> String {
-    format!("{}{STRICTER}", default_bundle_text())
+/// The policy of a run, or its stricter form, which a canary tries and some orders put in force for all.
+pub fn bundle_of(work: &WorkSpec, strict: bool) -> String {
+    let asks = if work.approvals > 0 { approvals::ASKS } else { "" };
+    format!("{}{asks}{}", default_bundle_text(), if strict { STRICTER } else { "" })
 }
 
 /// The name of an agent.
@@ -402,7 +449,7 @@ pub fn agent_name(number: u32) -> String {
 }
 
 fn hold(scope: HoldScope) -> HoldSpec {
-    HoldSpec { scope, effect: HoldEffect::Block, reason: "the drill of this run".to_owned(), ttl_s: 0 }
+    HoldSpec { reason: "the drill of this run".to_owned(), ..HoldSpec::new(scope) }
 }
 
 fn purse(cap: u64) -> LimitSpec {

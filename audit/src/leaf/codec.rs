@@ -7,7 +7,7 @@
 use nethical_protocol::ids::KeyedId;
 use nethical_protocol::limits::{COSTS_PER_ACTION_MAX, LEAF_BYTES_MAX, LIMITS_MATCHING_MAX, REASONS_MAX};
 
-use super::{DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, RepeatsLeaf, ReservationLeaf};
+use super::{ApprovalLeaf, DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, RepeatsLeaf, ReservationLeaf};
 use crate::reader::Reader;
 use crate::tree;
 
@@ -113,6 +113,7 @@ impl LeafV1 {
                 out.extend_from_slice(old_root);
             }
             LeafEvent::ReservationEnded(ended) => put_ended(&mut out, ended),
+            LeafEvent::ApprovalDecided(decided) => put_approval(&mut out, decided),
             LeafEvent::DenialsRepeated(repeats) => put_repeats(&mut out, repeats),
         }
         assert!(out.len() <= LEAF_BYTES_MAX, "the const assertion above bounds every leaf");
@@ -130,7 +131,7 @@ impl LeafV1 {
             return Err(LeafError::Version(version));
         }
         let kind = reader.u8().ok_or(LeafError::Truncated)?;
-        if !matches!(kind, 1..=6 | 8) {
+        if !(1..=8).contains(&kind) {
             return Err(LeafError::Kind(kind));
         }
         let leaf = read_fields(&mut reader, kind).ok_or(LeafError::Truncated)??;
@@ -156,6 +157,7 @@ impl LeafV1 {
             }
             LeafEvent::HoldPlaced(hold) | LeafEvent::HoldLifted(hold) => check_hold(hold),
             LeafEvent::ReservationEnded(ended) => check_ended(ended),
+            LeafEvent::ApprovalDecided(decided) => check_approval(decided),
             LeafEvent::Control { .. } | LeafEvent::EraOpened { .. } | LeafEvent::DenialsRepeated(_) => Ok(()),
         }
     }
@@ -171,6 +173,7 @@ impl LeafEvent {
             Self::HoldLifted(_) => 4,
             Self::EraOpened { .. } => 5,
             Self::ReservationEnded(_) => 6,
+            Self::ApprovalDecided(_) => 7,
             Self::DenialsRepeated(_) => 8,
         }
     }
@@ -223,6 +226,10 @@ fn check_ended(ended: &ReservationLeaf) -> Result<(), LeafError> {
         _ if ended.quota.iter().any(|(quota, _)| quota.flags >= 6) => Err(LeafError::Range("quota flags")),
         _ => Ok(()),
     }
+}
+
+fn check_approval(decided: &ApprovalLeaf) -> Result<(), LeafError> {
+    if (1..=3).contains(&decided.state) { Ok(()) } else { Err(LeafError::Range("state")) }
 }
 
 fn check_hold(hold: &HoldLeaf) -> Result<(), LeafError> {
@@ -333,6 +340,17 @@ fn put_repeats(out: &mut Vec<u8>, repeats: &RepeatsLeaf) {
     out.extend_from_slice(&repeats.count.to_le_bytes());
 }
 
+fn put_approval(out: &mut Vec<u8>, decided: &ApprovalLeaf) {
+    check_approval(decided).expect("apply makes leaves of these three states only");
+    out.extend_from_slice(&decided.slot.to_le_bytes());
+    out.extend_from_slice(&decided.tenant.0);
+    out.extend_from_slice(&decided.agent.0);
+    out.extend_from_slice(&decided.decision.to_le_bytes());
+    out.push(decided.state);
+    out.extend_from_slice(&decided.digest.0);
+    out.extend_from_slice(&decided.approver.0);
+}
+
 fn put_hold(out: &mut Vec<u8>, hold: &HoldLeaf) {
     check_hold(hold).expect("apply takes effect and status from enums");
     out.extend_from_slice(&hold.request.0);
@@ -343,6 +361,8 @@ fn put_hold(out: &mut Vec<u8>, hold: &HoldLeaf) {
     out.extend_from_slice(&hold.ttl_ns.to_le_bytes());
     out.push(hold.status);
     out.extend_from_slice(&hold.epoch.to_le_bytes());
+    out.push(hold.missing);
+    out.extend_from_slice(&hold.approver.0);
 }
 
 /// `None` where the bytes end too early; the inner error where they say something impossible.
@@ -359,6 +379,7 @@ fn read_fields(reader: &mut Reader<'_>, kind: u8) -> Option<Result<LeafV1, LeafE
         3 => LeafEvent::HoldPlaced(read_hold(reader)?),
         4 => LeafEvent::HoldLifted(read_hold(reader)?),
         6 => LeafEvent::ReservationEnded(Box::new(read_ended(reader)?)),
+        7 => LeafEvent::ApprovalDecided(read_approval(reader)?),
         8 => LeafEvent::DenialsRepeated(read_repeats(reader)?),
         _ => LeafEvent::EraOpened { old_size: reader.u64()?, old_root: reader.array()? },
     };
@@ -367,6 +388,18 @@ fn read_fields(reader: &mut Reader<'_>, kind: u8) -> Option<Result<LeafV1, LeafE
 
 fn read_id(reader: &mut Reader<'_>) -> Option<KeyedId> {
     reader.array().map(KeyedId)
+}
+
+fn read_approval(reader: &mut Reader<'_>) -> Option<ApprovalLeaf> {
+    Some(ApprovalLeaf {
+        slot: reader.u16()?,
+        tenant: read_id(reader)?,
+        agent: read_id(reader)?,
+        decision: reader.u64()?,
+        state: reader.u8()?,
+        digest: read_id(reader)?,
+        approver: read_id(reader)?,
+    })
 }
 
 fn read_decision(reader: &mut Reader<'_>) -> Option<Result<DecisionLeaf, LeafError>> {
@@ -452,6 +485,8 @@ fn read_hold(reader: &mut Reader<'_>) -> Option<HoldLeaf> {
         ttl_ns: reader.u64()?,
         status: reader.u8()?,
         epoch: reader.u64()?,
+        missing: reader.u8()?,
+        approver: read_id(reader)?,
     })
 }
 

@@ -136,6 +136,26 @@ fn ended_hex() -> String {
     .concat()
 }
 
+fn approval() -> ApprovalLeaf {
+    ApprovalLeaf { slot: 0x0102, tenant: id(3), agent: id(4), decision: 5, state: 2, digest: id(6), approver: id(7) }
+}
+
+/// The same bytes, written by hand from FORMATS.md.
+fn approval_hex() -> String {
+    let ids = |byte: &str| byte.repeat(16);
+    ["0201", &ids("03"), &ids("04"), "0500000000000000", "02", &ids("06"), &ids("07")].concat()
+}
+
+#[test]
+fn an_approval_that_is_still_pending_or_was_used_has_no_leaf_of_its_own() {
+    let leaf = LeafV1 { event: LeafEvent::ApprovalDecided(approval()), ..sample() };
+    for (state, fits) in [(0, false), (1, true), (3, true), (4, false)] {
+        let mut bytes = leaf.encode();
+        bytes[HEAD_BYTES + 42] = state;
+        assert_eq!(LeafV1::decode(&bytes).is_ok(), fits, "state {state}");
+    }
+}
+
 #[test]
 fn the_fullest_end_of_a_reservation_fits_and_ends_that_do_not_exist_are_refused() {
     let mut fullest = ended();
@@ -180,14 +200,26 @@ fn the_bytes_of_a_decision_are_pinned() {
 fn the_bytes_of_the_other_kinds_are_pinned() {
     let head = |kind: &str| format!("01{kind}0200000001000000{}{}", "00".repeat(24), "00".repeat(32));
     let leaf = |event| LeafV1 { group: 2, era: 1, leaf_index: 0, now_ns: 0, term: 0, body_commitment: [0; 32], event };
-    let hold =
-        || HoldLeaf { request: id(1), slot: 2, tenant: id(3), agent: id(4), effect: 1, ttl_ns: 5, status: 2, epoch: 6 };
+    let hold = || HoldLeaf {
+        request: id(1),
+        slot: 2,
+        tenant: id(3),
+        agent: id(4),
+        effect: 1,
+        ttl_ns: 5,
+        status: 2,
+        epoch: 6,
+        missing: 7,
+        approver: id(8),
+    };
     let hold_hex = [
         "01".repeat(16),
         "0200".into(),
         "03".repeat(16),
         "04".repeat(16),
         "010500000000000000020600000000000000".into(),
+        "07".into(),
+        "08".repeat(16),
     ]
     .concat();
     let cases = [
@@ -200,6 +232,7 @@ fn the_bytes_of_the_other_kinds_are_pinned() {
             "0900000000000000".to_owned() + &"05".repeat(32),
         ),
         (LeafEvent::ReservationEnded(Box::new(ended())), "06", ended_hex()),
+        (LeafEvent::ApprovalDecided(approval()), "07", approval_hex()),
         (
             LeafEvent::DenialsRepeated(RepeatsLeaf { slot: 2, tenant: id(3), agent: id(4), decision: 5, count: 6 }),
             "08",
@@ -254,7 +287,7 @@ fn versions_kinds_cuts_and_trailing_bytes_are_refused() {
     assert_eq!(LeafV1::decode(&[0; LEAF_BYTES_MAX + 1]), Err(LeafError::TooLong));
     assert_eq!(changed(0, 2), Err(LeafError::Version(2)));
     assert_eq!(changed(1, 0), Err(LeafError::Kind(0)));
-    assert_eq!(changed(1, 7), Err(LeafError::Kind(7)));
+    assert_eq!(changed(1, 8), Err(LeafError::Kind(8)));
     assert_eq!(changed(HEAD_BYTES + 32, 2), Err(LeafError::Range("client_chosen")));
 }
 
@@ -335,7 +368,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..1100), kind in 1u8..6) {
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..1100), kind in 1u8..8) {
         let mut bytes = bytes;
         if bytes.len() > 2 {
             bytes[0] = VERSION;

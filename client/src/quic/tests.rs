@@ -74,6 +74,7 @@ fn action(agent: &str, request_id: &str) -> Action {
         context_json: "{}".into(),
         cost: Vec::new(),
         explain: false,
+        approval: String::new(),
     }
 }
 

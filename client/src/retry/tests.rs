@@ -58,6 +58,7 @@ fn decision(request_id: &str) -> Decision {
         },
         decided_at_ns: 1,
         reservation: None,
+        approval: None,
         degraded: false,
         replayed: false,
         audit: AuditPosition { log: "dev/p/2/1".into(), leaf_index: 1, leaf_hash: String::new() },

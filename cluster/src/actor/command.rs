@@ -8,17 +8,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use nethical_audit::body;
-use nethical_governance::command::{ActorKeys, CommandV1, CostV1, DecideV1, EvaluationV1, HeaderV1, RequestKey};
+use nethical_governance::command::{
+    ActorKeys, CommandV1, CostV1, DecideV1, EvaluationV1, HeaderV1, RequestKey, ReviewV1, VerdictWord,
+};
 use nethical_governance::detect::DETECTORS_VERSION;
+use nethical_governance::hold::region_id;
 use nethical_governance::ledger::PolicyInForce;
 use nethical_governance::policy::{AgentFacts, Bundle, evaluate_action};
 use nethical_governance::quota::Subject;
 use nethical_governance::quota::band::Band;
 use nethical_protocol::action::Action;
-use nethical_protocol::buggify;
 use nethical_protocol::error::{Code, Problem};
-use nethical_protocol::ids::KeyedId;
+use nethical_protocol::ids::{DecisionId, KeyedId, LogId};
+use nethical_protocol::limits::APPROVAL_TTL_S_MAX;
 use nethical_protocol::slot::slot_of;
+use nethical_protocol::{buggify, probe};
 
 use super::Ask;
 use crate::body::{BodyV1, RedactedV1, SeenV1, ShadowV1};
@@ -72,6 +76,7 @@ impl Builder {
             &seen.bands_for(&bundle),
         );
         count_memo(evaluated.remembered);
+        let (lifted, ttl_s) = (VerdictWord(evaluated.lifted), evaluated.approval_ttl_s);
         let evaluation = evaluated.evaluation;
         let cast = |named: &Arc<Bundle>| shadow::cast(named, action, &evaluation, facts, &seen.bands_for(named));
         let shadow = candidate.map(cast);
@@ -79,8 +84,11 @@ impl Builder {
         let plaintext = sealed_words(redact::stored(detectors, tenant, action), &evaluation, seen, shadow);
         let command_id = lead.shared().command_id();
         let (body, body_commitment) = body::seal(&tenant.keys, TENANT_KEY_ID, &command_id, &plaintext);
+        let (request, digest) = request_key(tenant, action);
+        let region = if action.region.is_empty() { lead.shared().region() } else { &action.region };
+        let log = lead.machine().lock().log();
         let decide = DecideV1 {
-            request: request_key(tenant, action),
+            request,
             actor,
             session: subject.session,
             cohort: subject.cohort,
@@ -95,6 +103,8 @@ impl Builder {
             agent_version,
             evaluation,
             body_commitment,
+            region_in_zone: region_id(region),
+            review: ReviewV1 { digest, named: named_in(log, action), lifted, ttl_s: ttl(ttl_s) },
         };
         Ok((CommandV1 { header: HeaderV1::Decide(decide), body }, counted))
     }
@@ -215,8 +225,21 @@ fn policy_in_force(lead: &Lead, actor: &ActorKeys) -> Result<(PolicyInForce, Arc
     Ok((in_force, bundle.ok_or_else(|| missing("the bundle in force is not on this node yet"))?))
 }
 
-/// The idempotency key: the id under the tenant key, and a MAC over everything whose change makes another request.
-pub fn request_key(tenant: &Tenant, action: &Action) -> RequestKey {
+/// The leaf index of the approval that an action claims; 0, which never is one, where it names one of another log.
+fn named_in(log: LogId, action: &Action) -> Option<u64> {
+    let named: DecisionId = action.approval.parse().ok()?;
+    Some(if named.log == log { named.leaf_index } else { 0 })
+}
+
+/// How long an approval lives, which a simulator may shorten.
+fn ttl(seconds: u32) -> u32 {
+    let longest = probe::knob("approval.ttl-s", APPROVAL_TTL_S_MAX);
+    seconds.min(u32::try_from(longest).unwrap_or(u32::MAX))
+}
+
+/// The idempotency key: the id under the tenant key, and a MAC over everything whose change makes another request. And
+/// the digest of the same without the approval that it names, which is what a person approves.
+pub fn request_key(tenant: &Tenant, action: &Action) -> (RequestKey, KeyedId) {
     let kind = [action.kind as u8];
     let costs: Vec<u8> = action
         .cost
@@ -244,12 +267,18 @@ pub fn request_key(tenant: &Tenant, action: &Action) -> RequestKey {
         action.context_json.as_bytes(),
         &costs,
     ];
-    RequestKey {
+    let digest = tenant.keys.content_digest(&parts);
+    let content = match action.approval.is_empty() {
+        true => *digest.0.first_chunk().expect("a digest has 16 bytes"),
+        false => tenant.keys.content_mac(&[&digest.0, action.approval.as_bytes()]),
+    };
+    let request = RequestKey {
         id: tenant.keys.keyed_id("request", &action.request_id),
-        content: tenant.keys.content_mac(&parts),
+        content,
         issued_at_ms: action.issued_at_ms,
         client_chosen: action.client_chosen,
-    }
+    };
+    (request, digest)
 }
 
 fn resource_id(tenant: &Tenant, action: &Action) -> KeyedId {

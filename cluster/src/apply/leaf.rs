@@ -2,12 +2,13 @@
 
 use nethical_audit::leaf::codec::FLAG_CANARY;
 use nethical_audit::leaf::{
-    DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, RepeatsLeaf, ReservationLeaf, reason,
+    ApprovalLeaf, DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, RepeatsLeaf, ReservationLeaf, reason,
 };
 use nethical_governance::command::{ActorKeys, CommandV1, DecideV1, HeaderV1, HoldOrderV1, RepeatsV1};
-use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, SettledV1};
+use nethical_governance::ledger::LapsedV1;
+use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, ReviewedV1, SettledV1};
 use nethical_protocol::control::HoldEffect;
-use nethical_protocol::ids::{ControlRevision, LogId};
+use nethical_protocol::ids::{ControlRevision, KeyedId, LogId};
 use sha2::{Digest, Sha256};
 
 /// Where and when a leaf stands.
@@ -35,24 +36,30 @@ pub fn leaf_of(place: Place, command: &CommandV1, outcome: &OutcomeV1) -> Option
             let event = LeafEvent::Control { from_rev: place.control_before.0, to_rev: revision.0 };
             (event, plain_commitment(&command.body))
         }
-        (HeaderV1::PlaceHoldOrder(order), OutcomeV1::HoldChanged { status, epoch }) => {
-            (LeafEvent::HoldPlaced(hold(order, *status as u8, *epoch)), order.body_commitment)
+        (HeaderV1::PlaceHoldOrder(order), OutcomeV1::HoldChanged { status, epoch, missing }) => {
+            let placed = HoldLeaf { approver: KeyedId::NONE, ..hold(order, *status as u8, *epoch, *missing) };
+            (LeafEvent::HoldPlaced(placed), order.body_commitment)
         }
-        (HeaderV1::LiftHoldOrder(order), OutcomeV1::HoldChanged { status, epoch }) => {
-            (LeafEvent::HoldLifted(hold(order, *status as u8, *epoch)), order.body_commitment)
+        (HeaderV1::LiftHoldOrder(order), OutcomeV1::HoldChanged { status, epoch, missing }) => {
+            (LeafEvent::HoldLifted(hold(order, *status as u8, *epoch, *missing)), order.body_commitment)
         }
         (HeaderV1::SettleReservation(_), OutcomeV1::Settled(settled)) => (ended(settled), plain_commitment(&[])),
         (HeaderV1::NoteRepeats(repeats), OutcomeV1::RepeatsNoted) => (repeated(repeats), plain_commitment(&[])),
+        (HeaderV1::DecideApproval(word), OutcomeV1::Reviewed(now)) => (reviewed(now), word.body_commitment),
         _ => return None,
     };
     let Place { log, leaf_index, now_ns, term, .. } = place;
     Some(LeafV1 { group: log.group.0, era: log.era, leaf_index, now_ns, term, body_commitment, event })
 }
 
-/// The leaf of a reservation that expired.
-pub fn lapsed(place: Place, settled: &SettledV1) -> LeafV1 {
+/// The leaf of what expired.
+pub fn lapsed(place: Place, what: &LapsedV1) -> LeafV1 {
     let Place { log, leaf_index, now_ns, term, .. } = place;
-    let (event, body_commitment) = (ended(settled), plain_commitment(&[]));
+    let event = match what {
+        LapsedV1::Reservation(settled) => ended(settled),
+        LapsedV1::Approval(now) => reviewed(now),
+    };
+    let body_commitment = plain_commitment(&[]);
     LeafV1 { group: log.group.0, era: log.era, leaf_index, now_ns, term, body_commitment, event }
 }
 
@@ -122,6 +129,10 @@ fn reason_number(from: &ReasonV1) -> (u8, u64) {
         ReasonV1::CostAboveCap(limit) => (reason::COST_ABOVE_CAP, u64::from(limit.0)),
         ReasonV1::RiskTier(tier) => (reason::RISK_TIER, *tier as u64),
         ReasonV1::ReservationsFull => (reason::RESERVATIONS_FULL, 0),
+        ReasonV1::ApprovalOpened(until_ns) => (reason::APPROVAL_OPENED, *until_ns),
+        ReasonV1::ApprovalsFull => (reason::APPROVALS_FULL, 0),
+        ReasonV1::Approved(leaf_index) => (reason::APPROVED, *leaf_index),
+        ReasonV1::Unapproved(why, named) => (reason::UNAPPROVED + *why as u8, *named),
     }
 }
 
@@ -148,7 +159,19 @@ fn repeated(repeats: &RepeatsV1) -> LeafEvent {
     LeafEvent::DenialsRepeated(RepeatsLeaf { slot: slot.0, tenant, agent, decision, count })
 }
 
-fn hold(order: &HoldOrderV1, status: u8, epoch: u64) -> HoldLeaf {
+fn reviewed(from: &ReviewedV1) -> LeafEvent {
+    LeafEvent::ApprovalDecided(ApprovalLeaf {
+        slot: from.slot.0,
+        tenant: from.tenant,
+        agent: from.agent,
+        decision: from.decision,
+        state: from.state as u8,
+        digest: from.digest,
+        approver: from.approver,
+    })
+}
+
+fn hold(order: &HoldOrderV1, status: u8, epoch: u64, missing: u8) -> HoldLeaf {
     HoldLeaf {
         request: order.request.id,
         slot: order.actor.slot.0,
@@ -158,5 +181,7 @@ fn hold(order: &HoldOrderV1, status: u8, epoch: u64) -> HoldLeaf {
         ttl_ns: order.ttl_ns,
         status,
         epoch,
+        missing,
+        approver: order.approver,
     }
 }

@@ -57,6 +57,8 @@ fn decide(ledger: &Ledger, amount: u64, ttl_s: u32) -> HeaderV1 {
         agent_version: ledger.agent_version(&actor),
         evaluation: EvaluationV1::default(),
         body_commitment: [0; 32],
+        review: ReviewV1::default(),
+        region_in_zone: KeyedId::NONE,
     })
 }
 

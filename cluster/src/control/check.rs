@@ -1,6 +1,6 @@
 //! Whether a change fits the zone's rules as they stand: pure, and the same on every replica.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nethical_governance::detect;
 use nethical_governance::quota::bucket::Meter;
@@ -76,15 +76,26 @@ fn limits(state: &ControlState) -> BTreeMap<(&str, &str), (LimitNumber, &LimitSp
     found
 }
 
+/// A hold-order in force, and who has asked for its release.
+struct Held<'a> {
+    spec: &'a HoldSpec,
+    voices: BTreeSet<&'a str>,
+}
+
 /// The hold-orders in force, by the revision that placed them.
-fn holds(state: &ControlState) -> BTreeMap<ControlRevision, &HoldSpec> {
+fn holds(state: &ControlState) -> BTreeMap<ControlRevision, Held<'_>> {
     let mut found = BTreeMap::new();
     for event in state.events() {
         match &event.event {
             EventV1::Hold { spec, until_ns } if *until_ns == 0 || *until_ns > state.now_ns() => {
-                found.insert(event.revision, spec);
+                found.insert(event.revision, Held { spec, voices: BTreeSet::new() });
             }
-            EventV1::HoldLifted { id } => {
+            EventV1::HoldVoiced { id, approver } => {
+                if let Some(held) = found.get_mut(id) {
+                    held.voices.insert(approver.as_str());
+                }
+            }
+            EventV1::HoldLifted { id, .. } => {
                 found.remove(id);
             }
             _ => {}
@@ -236,7 +247,16 @@ fn place_hold(state: &ControlState, spec: &HoldSpec) -> Result<Option<EventV1>, 
         }
         HoldScope::Tenant { tenant } => Some(tenant),
         HoldScope::All => None,
+        HoldScope::Session { tenant, session } => {
+            check_name("the session's name", session)?;
+            Some(tenant)
+        }
+        HoldScope::Region { tenant, region } => {
+            check_name("the region's name", region)?;
+            Some(tenant).filter(|tenant| !tenant.is_empty())
+        }
     };
+    spec.check_release()?;
     if let Some(tenant) = tenant.filter(|tenant| !tenants(state).contains_key(tenant.as_str())) {
         return Err(Problem::new(Code::UnknownTenant, format!("there is no tenant {tenant:?}")));
     }
@@ -244,10 +264,7 @@ fn place_hold(state: &ControlState, spec: &HoldSpec) -> Result<Option<EventV1>, 
     if in_force.len() >= HOLDS_MAX {
         return Err(invalid(format!("a zone has at most {HOLDS_MAX} hold-orders in force")));
     }
-    if in_force
-        .values()
-        .any(|held| held.scope == spec.scope && held.effect == spec.effect && held.ttl_s == 0 && spec.ttl_s == 0)
-    {
+    if in_force.values().any(|held| is_same(held.spec, spec) && held.voices.is_empty()) {
         return Ok(None);
     }
     let until_ns = match spec.ttl_s {
@@ -255,14 +272,46 @@ fn place_hold(state: &ControlState, spec: &HoldSpec) -> Result<Option<EventV1>, 
         seconds => state.now_ns().saturating_add(seconds.saturating_mul(1_000_000_000)),
     };
     // The reason is personal text; it is not kept in state.
-    let spec = HoldSpec { reason: String::new(), ..spec.clone() };
+    let spec = HoldSpec { reason: String::new(), approver: String::new(), ..spec.clone() };
     Ok(Some(EventV1::Hold { spec, until_ns }))
 }
 
 fn lift_hold(state: &ControlState, spec: &HoldSpec) -> Result<Option<EventV1>, Problem> {
-    // One revision lifts one order; a scope held twice is lifted by two calls, which the caller makes until unchanged.
-    let held = holds(state).into_iter().find(|(_, held)| held.scope == spec.scope);
-    Ok(held.map(|(id, _)| EventV1::HoldLifted { id }))
+    // One revision is about one order; a scope held twice is lifted by two calls, which the caller makes until unchanged.
+    let mut refused = None;
+    for (id, held) in holds(state).into_iter().filter(|(_, held)| held.spec.scope == spec.scope) {
+        match voice(id, &held, &spec.approver) {
+            Ok(None) => {}
+            Ok(event) => return Ok(event),
+            Err(problem) => refused = Some(problem),
+        }
+    }
+    refused.map_or(Ok(None), Err)
+}
+
+/// What a word for the release of an order amounts to; `None` where the same was said before.
+fn voice(id: ControlRevision, held: &Held<'_>, approver: &str) -> Result<Option<EventV1>, Problem> {
+    let lifted = || Ok(Some(EventV1::HoldLifted { id, approver: approver.to_owned() }));
+    if !held.spec.is_guarded() {
+        return lifted();
+    }
+    check_name("approver", approver)?;
+    let names = &held.spec.approver_names;
+    if !names.is_empty() && !names.iter().any(|name| name == approver) {
+        return Err(invalid(format!("{approver:?} is not among the approvers of hold-order {id}")));
+    }
+    match held.voices.contains(approver) {
+        true => Ok(None),
+        false if held.voices.len() + 1 >= usize::from(held.spec.approvers) => lifted(),
+        false => Ok(Some(EventV1::HoldVoiced { id, approver: approver.to_owned() })),
+    }
+}
+
+/// True where the one order would stop what the other stops, as long, and be released in the same way.
+fn is_same(held: &HoldSpec, spec: &HoldSpec) -> bool {
+    let release = |spec: &HoldSpec| (spec.approvers.max(1), spec.approver_names.clone());
+    let lasts = held.ttl_s == 0 && spec.ttl_s == 0;
+    lasts && held.scope == spec.scope && held.effect == spec.effect && release(held) == release(spec)
 }
 
 #[cfg(test)]
@@ -382,6 +431,33 @@ mod tests {
         }
         assert_eq!(put(LimitKind::Lifetime { cap: 1 << 48 }), Changed::Revision(ControlRevision(2)));
         assert_eq!(put(LimitKind::Rolling { cap: 1, window_s: 1 }), Changed::Revision(ControlRevision(3)));
+    }
+
+    #[test]
+    fn a_guarded_order_needs_different_words_of_those_it_names_and_each_is_a_revision() {
+        let mut state = ControlState::default();
+        let scope = HoldScope::Region { tenant: String::new(), region: "eu-west-1".into() };
+        let names: Vec<String> = ["ann", "ben", "cy"].map(str::to_owned).into();
+        let order = HoldSpec { approvers: 2, approver_names: names, ..HoldSpec::new(scope) };
+        let lift = |state: &mut ControlState, who: &str| {
+            change(state, AskV1::LiftHold(HoldSpec { approver: who.into(), ..HoldSpec::new(order.scope.clone()) }))
+        };
+        assert_eq!(change(&mut state, AskV1::PlaceHold(order.clone())), Changed::Revision(ControlRevision(1)));
+        assert_eq!(change(&mut state, AskV1::PlaceHold(order.clone())), Changed::Unchanged(ControlRevision(1)));
+        for nobody in ["", "eve"] {
+            assert!(matches!(lift(&mut state, nobody), Changed::Refused(_)), "{nobody:?}");
+        }
+        assert_eq!(lift(&mut state, "ann"), Changed::Revision(ControlRevision(2)));
+        assert_eq!(
+            lift(&mut state, "ann"),
+            Changed::Unchanged(ControlRevision(2)),
+            "a second word of hers is no other"
+        );
+        assert_eq!(lift(&mut state, "cy"), Changed::Revision(ControlRevision(3)));
+        assert!(matches!(&state.events()[2].event, EventV1::HoldLifted { approver, .. } if approver == "cy"));
+        assert_eq!(lift(&mut state, "ben"), Changed::Unchanged(ControlRevision(3)), "nothing is held any more");
+        let never = HoldSpec { approvers: 4, ..order.clone() };
+        assert!(matches!(change(&mut state, AskV1::PlaceHold(never)), Changed::Refused(_)), "three names, four words");
     }
 
     #[test]

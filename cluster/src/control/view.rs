@@ -2,11 +2,12 @@
 //!
 //! A view only ever moves forward. Doors and actors read an `Arc` of it; partitions' apply never does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use nethical_audit::keys::{self, Keyring, TenantKeys};
 use nethical_governance::detect::{self, DetectorSet};
+use nethical_governance::hold::region_id;
 use nethical_governance::policy::Bundle;
 use nethical_protocol::control::{
     ControlFact, EVERY_TENANT, HoldFact, HoldScope, HoldSpec, LimitFact, LimitSpec, Redaction, RevisedFact, TenantFact,
@@ -53,7 +54,8 @@ pub struct ControlView {
     names: BTreeMap<LimitNumber, String>,
     /// Of limits in force, by tenant and id.
     numbers: BTreeMap<String, BTreeMap<String, LimitNumber>>,
-    holds: BTreeMap<ControlRevision, HoldSpec>,
+    /// With the time at which they lapse, and who has asked for their release.
+    holds: BTreeMap<ControlRevision, (HoldSpec, u64, BTreeSet<String>)>,
     policy_rev: ControlRevision,
     /// Such as were in force, by the revision that made it so.
     bundles: BTreeMap<ControlRevision, InForce>,
@@ -116,10 +118,15 @@ impl ControlView {
                 self.store.fold(event);
                 self.cast_shadow(prepared);
             }
-            EventV1::Hold { spec, .. } => {
-                self.holds.insert(event.revision, spec.clone());
+            EventV1::Hold { spec, until_ns } => {
+                self.holds.insert(event.revision, (spec.clone(), *until_ns, BTreeSet::new()));
             }
-            EventV1::HoldLifted { id } => {
+            EventV1::HoldVoiced { id, approver } => {
+                if let Some((_, _, voices)) = self.holds.get_mut(id) {
+                    voices.insert(approver.clone());
+                }
+            }
+            EventV1::HoldLifted { id, .. } => {
                 self.holds.remove(id);
             }
         }
@@ -217,6 +224,17 @@ impl ControlView {
         self.shadow.as_ref()
     }
 
+    /// How many words the release of a scope still needs at a time: of the order that needs most. An order that needs one
+    /// word counts as well.
+    pub fn missing(&self, scope: &HoldScope, now_ns: u64) -> u8 {
+        let in_force = self
+            .holds
+            .values()
+            .filter(|(held, until_ns, _)| held.scope == *scope && (*until_ns == 0 || *until_ns > now_ns));
+        let missing = in_force.map(|(held, _, voices)| usize::from(held.approvers.max(1)).saturating_sub(voices.len()));
+        missing.max().unwrap_or(0) as u8
+    }
+
     /// What partitions are told, after a revision, at most `count` facts.
     pub fn facts_after(&self, revision: ControlRevision, count: usize) -> Vec<RevisedFact> {
         self.facts.iter().skip(revision.0 as usize).take(count).cloned().collect()
@@ -246,31 +264,48 @@ impl ControlView {
             EventV1::CanarySet { digest, percent } => ControlFact::PolicyCanary { digest: *digest, percent: *percent },
             EventV1::CanaryEnded => ControlFact::PolicyCanaryEnded,
             EventV1::Hold { spec, until_ns } => self.hold_fact(event.revision, spec, *until_ns),
-            EventV1::HoldLifted { id } => ControlFact::HoldLifted(*id),
+            EventV1::HoldLifted { id, .. } => ControlFact::HoldLifted(*id),
+            EventV1::HoldVoiced { .. } => ControlFact::Nothing,
         };
         RevisedFact { revision: event.revision, fact }
     }
 
     fn hold_fact(&self, id: ControlRevision, spec: &HoldSpec, until_ns: u64) -> ControlFact {
-        let named = |tenant: &str| self.tenant(tenant).cloned();
-        let none = KeyedId::NONE;
-        let (tenant, cohort, tool) = match &spec.scope {
-            HoldScope::All => (none, none, none),
-            HoldScope::Tenant { tenant } => match named(tenant) {
-                Some(tenant) => (tenant.id, none, none),
-                None => return ControlFact::Nothing,
-            },
-            HoldScope::Cohort { tenant, cohort } => match named(tenant) {
-                Some(tenant) => (tenant.id, tenant.keys.keyed_id("cohort", cohort), none),
-                None => return ControlFact::Nothing,
-            },
-            HoldScope::Tool { tenant, tool } => match named(tenant) {
-                Some(tenant) => (tenant.id, none, tenant.keys.keyed_id("tool", tool)),
-                None => return ControlFact::Nothing,
-            },
-            HoldScope::Agent { .. } => return ControlFact::Nothing,
+        let all = HoldFact {
+            id,
+            tenant: KeyedId::NONE,
+            cohort: KeyedId::NONE,
+            tool: KeyedId::NONE,
+            effect: spec.effect,
+            until_ns,
+            session: KeyedId::NONE,
+            region: KeyedId::NONE,
         };
-        ControlFact::Hold(HoldFact { id, tenant, cohort, tool, effect: spec.effect, until_ns })
+        let tenant = match &spec.scope {
+            HoldScope::All => return ControlFact::Hold(all),
+            HoldScope::Agent { .. } => return ControlFact::Nothing,
+            HoldScope::Region { tenant, region } if tenant.is_empty() => {
+                return ControlFact::Hold(HoldFact { region: region_id(region), ..all });
+            }
+            HoldScope::Tenant { tenant }
+            | HoldScope::Cohort { tenant, .. }
+            | HoldScope::Tool { tenant, .. }
+            | HoldScope::Session { tenant, .. }
+            | HoldScope::Region { tenant, .. } => tenant,
+        };
+        let Some(tenant) = self.tenant(tenant) else { return ControlFact::Nothing };
+        let of_tenant = HoldFact { tenant: tenant.id, ..all };
+        ControlFact::Hold(match &spec.scope {
+            HoldScope::Cohort { cohort, .. } => {
+                HoldFact { cohort: tenant.keys.keyed_id("cohort", cohort), ..of_tenant }
+            }
+            HoldScope::Tool { tool, .. } => HoldFact { tool: tenant.keys.keyed_id("tool", tool), ..of_tenant },
+            HoldScope::Session { session, .. } => {
+                HoldFact { session: tenant.keys.keyed_id("session", session), ..of_tenant }
+            }
+            HoldScope::Region { region, .. } => HoldFact { region: region_id(region), ..of_tenant },
+            _ => of_tenant,
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use nethical_protocol::ids::{ControlRevision, KeyedId, Slot};
 
 use super::Ledger;
 use crate::agent::{AgentEntry, AgentKey};
-use crate::command::{ActorKeys, ApplyControlV1, CommandV1, DecideV1, EvaluationV1, HeaderV1, RequestKey};
+use crate::command::{ActorKeys, ApplyControlV1, CommandV1, DecideV1, EvaluationV1, HeaderV1, RequestKey, ReviewV1};
 use crate::outcome::{DecidedV1, OutcomeV1};
 use crate::risk::RiskProfile;
 
@@ -61,6 +61,8 @@ fn command(evaluation: EvaluationV1, kind: ActionKind, actor: ActorKeys, agent_v
         agent_version,
         evaluation,
         body_commitment: [0; 32],
+        region_in_zone: KeyedId::NONE,
+        review: ReviewV1 { digest: SOMEBODY, ..ReviewV1::default() },
     }
 }
 

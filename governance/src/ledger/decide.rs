@@ -1,4 +1,5 @@
 //! `Decide`: the final verdict on an action, `max(policy, status, holds, limits, risk tier)`, at one log position.
+//! Policy's escalation may be lifted there by an approval (see `review`).
 //!
 //! Order of checks, and why it is this one:
 //! 1. *Term*, for the whole entry: a proposer of another term may not speak at all.
@@ -18,9 +19,10 @@ use nethical_protocol::{probe, sometimes};
 
 use super::Ledger;
 use super::expire::{SWEPT_PER_DECISION, Timer};
+use super::review::Review;
 use crate::agent::{AgentEntry, AgentKey};
 use crate::command::{DecideV1, RepeatsV1};
-use crate::hold::verdict_of;
+use crate::hold::{Held, verdict_of};
 use crate::outcome::{DecidedV1, OutcomeV1, ReasonV1, RiskTier, Stale};
 use crate::quota::{Judgement, Subject};
 use crate::risk::Assessment;
@@ -62,7 +64,8 @@ impl Ledger {
         let judgement = self.quota.judge(&subject_of(decide), &decide.costs, self.now_ns);
         let holds = judgement.holds();
         let is_full = decide.reserves() && !self.may_reserve(decide, &holds);
-        let (verdict, reasons) = self.compose(decide, &agent, &assessment, &judgement, is_full);
+        let review = self.review(decide);
+        let (verdict, reasons) = self.compose(decide, &agent, &assessment, &judgement, review, is_full);
         // What is refused for another reason needs no share.
         if let Some((lease, need)) = judgement.short().filter(|_| verdict.is_allowed()) {
             return self.lease_short(lease, need);
@@ -73,6 +76,7 @@ impl Ledger {
         if verdict.is_allowed() && decide.reserves() {
             self.reserve(decide, holds);
         }
+        self.carry_review(decide, review, verdict);
         self.sweep_agents(SWEPT_PER_DECISION);
         OutcomeV1::Decided(DecidedV1 {
             verdict,
@@ -105,6 +109,7 @@ impl Ledger {
         agent: &AgentEntry,
         assessment: &Assessment,
         judgement: &Judgement,
+        review: Review,
         reservations_full: bool,
     ) -> (Verdict, Vec<ReasonV1>) {
         let mut said: Vec<(Reverse<Verdict>, ReasonV1)> = Vec::new();
@@ -113,13 +118,14 @@ impl Ledger {
                 said.push((Reverse(verdict), reason));
             }
         };
-        say(decide.evaluation.verdict.0, ReasonV1::Policy(decide.evaluation.verdict.0));
+        let (by_policy, review_says) = review.verdict(decide);
+        say(by_policy, ReasonV1::Policy(decide.evaluation.verdict.0));
         say(agent.status_verdict(), ReasonV1::AgentState(agent.status));
         if let Some(hold) = agent.hold {
             sometimes!(true, "a hold on an agent was enforced");
             say(verdict_of(hold.effect), ReasonV1::AgentHold);
         }
-        self.holds.matching(decide.actor.tenant, decide.cohort, decide.tool, |id, verdict| {
+        self.holds.matching(held_of(decide), |id, verdict| {
             sometimes!(true, "a hold on a tenant or the zone was enforced");
             say(verdict, ReasonV1::Hold(id));
         });
@@ -134,7 +140,14 @@ impl Ledger {
         }
         said.sort_unstable();
         let verdict = said.first().map_or(Verdict::Allow, |(Reverse(verdict), _)| *verdict);
-        (verdict, said.into_iter().take(REASONS_MAX).map(|(_, reason)| reason).collect())
+        // What became of an approval stands last and is never cut; one that is not opened or used after all is not spoken of.
+        let review_says = review_says.filter(|_| match review {
+            Review::Open(_) => verdict == Verdict::Escalate,
+            Review::Approved(_) => verdict.is_allowed(),
+            _ => true,
+        });
+        let most = REASONS_MAX - usize::from(review_says.is_some());
+        (verdict, said.into_iter().take(most).map(|(_, reason)| reason).chain(review_says).collect())
     }
 
     /// Counts the action, teaches the profile, ends the agent where policy said so, and stores the entry.
@@ -151,6 +164,9 @@ impl Ledger {
             agent.risk.learn(self.now_ns, assessment);
         }
         sometimes!(verdict == Verdict::Terminate, "an agent was terminated");
+        if verdict == Verdict::Terminate {
+            self.releases.remove(&key);
+        }
         if verdict == Verdict::Terminate
             && let Some(hold) = agent.terminate()
         {
@@ -158,6 +174,11 @@ impl Ledger {
         }
         self.agents.insert(key, *agent);
     }
+}
+
+fn held_of(decide: &DecideV1) -> Held {
+    let DecideV1 { actor, cohort, tool, session, region_in_zone, .. } = decide;
+    Held { tenant: actor.tenant, cohort: *cohort, tool: *tool, session: *session, region: *region_in_zone }
 }
 
 fn subject_of(decide: &DecideV1) -> Subject {

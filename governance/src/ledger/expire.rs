@@ -7,6 +7,7 @@ use nethical_protocol::sometimes;
 
 use super::Ledger;
 use crate::agent::AgentKey;
+use crate::approval::ApprovalKey;
 use crate::hold::ZoneHolds;
 use crate::outcome::OutcomeV1;
 use crate::reservation::ReservationKey;
@@ -25,6 +26,8 @@ pub(super) enum Timer {
     Zone(ControlRevision),
     /// A reservation.
     Reservation(ReservationKey),
+    /// An approval, which expires and later is forgotten.
+    Approval(ApprovalKey),
 }
 
 impl Ledger {
@@ -42,11 +45,13 @@ impl Ledger {
                 break;
             }
             self.timers.pop_first();
-            sometimes!(!matches!(timer, Timer::Reservation(_)), "a hold lapsed");
+            sometimes!(matches!(timer, Timer::Agent(_) | Timer::Zone(_)), "a hold lapsed");
             sometimes!(matches!(timer, Timer::Reservation(_)), "a reservation expired");
             match timer {
                 Timer::Reservation(key) => self.expire_reservation(key),
+                Timer::Approval(key) => self.lapse_approval(key, due_ns),
                 Timer::Agent(key) => {
+                    self.releases.remove(&key);
                     if let Some(agent) = self.agents.get_mut(&key) {
                         agent.release();
                         agent.last_ns = due_ns;
@@ -72,18 +77,20 @@ impl Ledger {
         self.timers.remove(&(until_ns, timer));
     }
 
-    /// Timers follow from hold-orders and reservations; after a restore they are armed again.
+    /// Timers follow from hold-orders, reservations and approvals; after a restore they are armed again.
     pub(crate) fn rearm_all(&mut self) {
         let agents = self.agents.iter().filter_map(|(key, agent)| Some((agent.hold?.until_ns, Timer::Agent(*key))));
         let zone = self.holds.iter().map(|fact| (fact.until_ns, Timer::Zone(fact.id)));
         let reserved = self.reservations.iter().map(|(key, held)| (held.until_ns, Timer::Reservation(*key)));
-        self.timers = agents.chain(zone).chain(reserved).filter(|(until_ns, _)| *until_ns != 0).collect();
+        let asked = self.approvals.iter().map(|(key, known)| (known.due_ns(self.now_ns), Timer::Approval(*key)));
+        self.timers = agents.chain(zone).chain(reserved).chain(asked).filter(|(until_ns, _)| *until_ns != 0).collect();
     }
 
     /// Ends every hold-order, as only the planted bug `quarantine-lost-at-failover` does.
     pub fn release_all(&mut self) {
-        self.timers.retain(|(_, timer)| matches!(timer, Timer::Reservation(_)));
+        self.timers.retain(|(_, timer)| matches!(timer, Timer::Reservation(_) | Timer::Approval(_)));
         self.holds = ZoneHolds::default();
+        self.releases.clear();
         for agent in self.agents.values_mut() {
             agent.release();
         }

@@ -10,7 +10,7 @@
 use nethical_protocol::limits::LIMITS_MATCHING_MAX;
 
 use super::expire::Timer;
-use super::{Lapsed, Ledger};
+use super::{Lapsed, LapsedV1, Ledger};
 use crate::agent::AgentKey;
 use crate::command::{DecideV1, SettleV1};
 use crate::outcome::{EndV1, OutcomeV1, SettledV1};
@@ -61,7 +61,7 @@ impl Ledger {
         self.dedup.remember(&key.request(EXPIRED, self.now_ms()), key.slot, leaf_index);
         let nothing = SettleV1::release(key.slot, key.leaf_index, EXPIRED);
         let settled = self.end(key, &reservation, EndV1::Expired, &nothing);
-        self.lapsed.push(Lapsed { leaf_index, settled });
+        self.lapsed.push(Lapsed { leaf_index, what: LapsedV1::Reservation(settled) });
     }
 
     fn end(&mut self, key: ReservationKey, ended: &Reservation, end: EndV1, settle: &SettleV1) -> SettledV1 {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use nethical_protocol::action::{Action, ActionKind};
-use nethical_protocol::decision::AgentStatus;
+use nethical_protocol::decision::{AgentStatus, Verdict};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
@@ -36,6 +36,10 @@ pub struct Evaluated {
     pub reasons: Vec<Arc<str>>,
     /// Policy's result was remembered from an action with the same facts.
     pub remembered: bool,
+    /// What an escalation comes to once a person has approved it.
+    pub lifted: Verdict,
+    /// Seconds that an approval of it lives.
+    pub approval_ttl_s: u32,
     /// Where detectors found something, for redaction before the body is sealed.
     pub findings: Findings,
 }
@@ -58,6 +62,8 @@ pub fn evaluate_action(
         obligations: result.obligations,
         reasons: result.reasons,
         remembered,
+        lifted: result.lifted,
+        approval_ttl_s: result.approval_ttl_s,
         findings,
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cedar_policy::{Effect, Policy};
 use nethical_protocol::decision::Verdict;
+use nethical_protocol::limits::APPROVAL_TTL_S_MAX;
 use sha2::{Digest, Sha256};
 
 /// The id under which a missing permit is reported. No policy may take it.
@@ -25,13 +26,15 @@ pub struct RuleText {
     pub obligations: Vec<Arc<str>>,
     /// `@verdict`, or what the effect stands for.
     pub verdict: Verdict,
+    /// `@approval_ttl`: seconds that an approval of what it escalates lives; 0 where it does not say.
+    pub approval_ttl_s: u32,
 }
 
 impl RuleText {
     /// The rule that speaks where no permit does.
     pub(super) fn default_deny() -> Self {
         let reason = "no policy permits this action".into();
-        Self { id: DEFAULT_DENY.into(), reason, obligations: Vec::new(), verdict: Verdict::Block }
+        Self { id: DEFAULT_DENY.into(), reason, obligations: Vec::new(), verdict: Verdict::Block, approval_ttl_s: 0 }
     }
 
     /// Reads a policy's annotations, and tells everything that is wrong with them.
@@ -54,7 +57,11 @@ impl RuleText {
             let message = "a permit with @obligation needs @verdict(\"restrict\")";
             note(Err(Fault::new("obligation", message, "allow obliges to nothing")));
         }
-        (Self { id: id.into(), reason: reason.into(), obligations, verdict }, faults)
+        let approval_ttl_s = read_approval_ttl(policy.annotation("approval_ttl"), verdict).unwrap_or_else(|fault| {
+            note(Err(fault));
+            0
+        });
+        (Self { id: id.into(), reason: reason.into(), obligations, verdict, approval_ttl_s }, faults)
     }
 
     /// What leaves call this rule: the first 8 bytes of SHA-256 of its id.
@@ -91,10 +98,9 @@ impl Fault {
 }
 
 fn unknown(key: &str) -> Option<Fault> {
-    let is_known = ["id", "verdict", "obligation", "reason"].contains(&key);
-    let fault =
-        || Fault::new(key, format!("unknown annotation @{key}"), "known are @id, @verdict, @obligation and @reason");
-    (!is_known).then(fault)
+    let is_known = ["id", "verdict", "obligation", "reason", "approval_ttl"].contains(&key);
+    let known = "known are @id, @verdict, @obligation, @reason and @approval_ttl";
+    (!is_known).then(|| Fault::new(key, format!("unknown annotation @{key}"), known))
 }
 
 fn check_id(id: &str) -> Result<(), Fault> {
@@ -125,6 +131,19 @@ fn read_verdict(policy: &Policy) -> Result<Verdict, Fault> {
         (Effect::Forbid, None) => Ok(Verdict::Block),
         (Effect::Forbid, Some("allow")) => Err(fault("allow", "forbid", of_forbid)),
         (Effect::Forbid, Some(word)) => Verdict::from_word(word).ok_or_else(|| fault(word, "forbid", of_forbid)),
+    }
+}
+
+fn read_approval_ttl(text: Option<&str>, verdict: Verdict) -> Result<u32, Fault> {
+    let Some(text) = text else { return Ok(0) };
+    let fault = |message: String, help: &str| Err(Fault::new("approval_ttl", message, help));
+    if verdict != Verdict::Escalate {
+        let message = "@approval_ttl needs @verdict(\"escalate\")".to_owned();
+        return fault(message, "only what is escalated can be approved");
+    }
+    match text.parse::<u32>() {
+        Ok(seconds) if (1..=APPROVAL_TTL_S_MAX).contains(&u64::from(seconds)) => Ok(seconds),
+        _ => fault(format!("@approval_ttl holds seconds, 1 to {APPROVAL_TTL_S_MAX}"), "write @approval_ttl(\"900\")"),
     }
 }
 

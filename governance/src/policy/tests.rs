@@ -49,6 +49,7 @@ pub(super) fn action(kind: ActionKind, name: &str, args_json: &str) -> Action {
         context_json: "{}".into(),
         cost: Vec::new(),
         explain: false,
+        approval: String::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use nethical_governance::command::{
     APPLY_VERSION, ActorKeys, ApplyControlV1, CommandV1, CostV1, DecideV1, EntryV1, EvaluationV1, HeaderV1,
-    HoldOrderV1, RequestKey,
+    HoldOrderV1, RequestKey, ReviewV1, WordV1,
 };
 use nethical_governance::ledger::{Applied, Ledger};
 use nethical_governance::outcome::{DecidedV1, OutcomeV1};
@@ -112,6 +112,8 @@ impl Bench {
             reserve_ttl_s: 0,
             evaluation: EvaluationV1::default(),
             body_commitment: [0; 32],
+            region_in_zone: KeyedId::NONE,
+            review: ReviewV1 { digest: id("the action"), ttl_s: 3_600, ..ReviewV1::default() },
         }
     }
 
@@ -122,9 +124,24 @@ impl Bench {
         }
     }
 
+    /// A person's word on an approval of tenant `t`.
+    pub fn word(&self, decision: u64, approves: bool, approver: &str) -> WordV1 {
+        let slot = actor("t", "a").slot;
+        WordV1 { slot, decision, approves, approver: id(approver), body_commitment: [0; 32] }
+    }
+
     pub fn order(&self, agent: &str, effect: HoldEffect, ttl_ns: u64) -> HoldOrderV1 {
         let request = request("", "", self.now_ns / 1_000_000);
-        HoldOrderV1 { request, actor: actor("t", agent), effect, ttl_ns, body_commitment: [0; 32] }
+        HoldOrderV1 {
+            request,
+            actor: actor("t", agent),
+            effect,
+            ttl_ns,
+            body_commitment: [0; 32],
+            approvers: 0,
+            names: vec![],
+            approver: KeyedId::NONE,
+        }
     }
 }
 
@@ -144,5 +161,29 @@ pub fn subject(agent: &str) -> Subject {
         cohort: KeyedId::NONE,
         tool: KeyedId::NONE,
         region: KeyedId::NONE,
+    }
+}
+
+/// Nanoseconds from `5s`, `250ms` and the like.
+pub fn nanoseconds(text: &str) -> Result<u64, Box<dyn std::error::Error>> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or("a time needs a unit")?;
+    let unit_ns = match &text[digits..] {
+        "ns" => 1,
+        "ms" => 1_000_000,
+        "s" => SECOND_NS,
+        "m" => 60 * SECOND_NS,
+        "h" => 3_600 * SECOND_NS,
+        "d" => 86_400 * SECOND_NS,
+        unit => return Err(format!("no such unit of time: {unit}").into()),
+    };
+    Ok(text[..digits].parse::<u64>()? * unit_ns)
+}
+
+/// The same the other way.
+pub fn duration(ns: u64) -> String {
+    match ns {
+        _ if ns.is_multiple_of(SECOND_NS) => format!("{}s", ns / SECOND_NS),
+        _ if ns.is_multiple_of(1_000_000) => format!("{}ms", ns / 1_000_000),
+        _ => format!("{ns}ns"),
     }
 }

@@ -7,12 +7,14 @@ use std::fmt::Write as _;
 
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use nethical_governance::agent::AgentFacts;
+use nethical_governance::approval::{Approval, ApprovalKey};
 use nethical_governance::command::{
     CostV1, DecideV1, DetectionV1, HeaderV1, HoldOrderV1, LeaseTakeV1, RequestKey, SettleV1, VerdictWord,
 };
 use nethical_governance::dedup::DedupBounds;
-use nethical_governance::ledger::{Applied, Lapsed, Ledger};
-use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, SettledV1};
+use nethical_governance::hold::region_id;
+use nethical_governance::ledger::{Applied, Lapsed, LapsedV1, Ledger};
+use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, ReviewedV1, SettledV1};
 use nethical_governance::quota::lease::{CountersV1, LeaseAskV1, LeaseKey, slot_of_lease};
 use nethical_protocol::control::{
     ControlFact, HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Overrun, Placement, TenantFact,
@@ -20,7 +22,9 @@ use nethical_protocol::control::{
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 
-use crate::bench::{Bench, SECOND_NS, START_NS, actor, command, control, entry, id, limit, request, subject};
+use crate::bench::{
+    Bench, SECOND_NS, START_NS, actor, command, control, duration, entry, id, limit, nanoseconds, request, subject,
+};
 
 type Failure = Box<dyn Error>;
 
@@ -65,6 +69,9 @@ impl Runner for Script {
             "tick" => self.apply(HeaderV1::Tick),
             "settle" => self.settle(&mut words, false)?,
             "release" => self.settle(&mut words, true)?,
+            "approve" => self.word(&mut words, true)?,
+            "deny" => self.word(&mut words, false)?,
+            "approvals" => self.approvals(),
             "control" => self.control(&mut words)?,
             "grant" | "take" | "return" => self.lease(&command.name, &mut words)?,
             "agent" => view(&self.bench.ledger.agent_view(&actor("t", words.next()?))),
@@ -94,7 +101,7 @@ impl Script {
         assert_eq!(twin.digest(), self.bench.ledger.digest());
         let lapsed = self.bench.ledger.take_lapsed();
         assert_eq!(twin.take_lapsed(), lapsed);
-        let show_lapsed = |lapsed: &Lapsed| format!("leaf {}: {}", lapsed.leaf_index, settled(&lapsed.settled));
+        let show_lapsed = |lapsed: &Lapsed| format!("leaf {}: {}", lapsed.leaf_index, show_what(&lapsed.what));
         lapsed.iter().map(show_lapsed).chain([show(&applied)]).collect()
     }
 
@@ -167,6 +174,7 @@ impl Script {
         decide.session = id(words.key("session").unwrap_or(""));
         decide.cohort = id(words.key("cohort").unwrap_or(""));
         decide.tool = id(words.key("tool").unwrap_or("search"));
+        decide.region_in_zone = region_id(words.key("region").unwrap_or(""));
         decide.costs.clear();
         for (unit, amount) in [("requests", "1"), ("tokens", "")] {
             let amount = words.key(unit).unwrap_or(amount);
@@ -189,6 +197,16 @@ impl Script {
         }
         if let Some(bundle) = words.key("by") {
             decide.by_canary = bundle == "canary";
+        }
+        if let Some(what) = words.key("action") {
+            decide.review.digest = id(what);
+        }
+        decide.review.named = words.key("approval").map(str::parse).transpose()?;
+        if let Some(word) = words.key("lifted") {
+            decide.review.lifted = VerdictWord(Verdict::from_word(word).ok_or("lifted=")?);
+        }
+        if let Some(ttl) = words.key("asks") {
+            decide.review.ttl_s = (nanoseconds(ttl)? / SECOND_NS) as u32;
         }
         if words.key("seen") == Some("new") {
             decide.agent_version = self.bench.ledger.agent_version(&actor("t", "nobody has this name"));
@@ -214,11 +232,27 @@ impl Script {
         Ok(self.apply(HeaderV1::SettleReservation(SettleV1 { slot, decision, content, is_release, used })))
     }
 
+    fn word(&mut self, words: &mut Words<'_>, approves: bool) -> Result<String, Failure> {
+        let word = self.bench.word(words.next()?.parse()?, approves, words.key("by").unwrap_or("ann"));
+        Ok(self.apply(HeaderV1::DecideApproval(word)))
+    }
+
+    fn approvals(&self) -> String {
+        let show = |(key, known): (ApprovalKey, Approval)| {
+            let until = duration(known.until_ns.saturating_sub(START_NS));
+            format!("approval {}: {} until {until}\n", key.leaf_index, known.state.as_str())
+        };
+        self.bench.ledger.approvals().map(show).collect()
+    }
+
     fn order(&mut self, words: &mut Words<'_>, header: fn(HoldOrderV1) -> HeaderV1) -> Result<String, Failure> {
         let agent = words.next()?;
         let ttl_ns = nanoseconds(words.key("ttl").unwrap_or("0s"))?;
         let mut order = self.bench.order(agent, effect(words.key("effect"))?, ttl_ns);
         order.request = self.request(words)?;
+        order.approvers = words.key("approvers").unwrap_or("0").parse()?;
+        order.names = words.key("names").map_or_else(Vec::new, |names| names.split(',').map(id).collect());
+        order.approver = id(words.key("by").unwrap_or(""));
         Ok(self.apply(header(order)))
     }
 
@@ -282,6 +316,8 @@ fn fact(name: &str, words: &mut Words<'_>) -> Result<ControlFact, Failure> {
             cohort: id(words.key("cohort").unwrap_or("")),
             tool: id(words.key("tool").unwrap_or("")),
             effect: effect(words.key("effect"))?,
+            session: id(words.key("session").unwrap_or("")),
+            region: region_id(words.key("region").unwrap_or("")),
             until_ns: words.key("until").map_or(Ok(0), |text| nanoseconds(text).map(|ns| START_NS + ns))?,
         }),
         "unhold" => ControlFact::HoldLifted(ControlRevision(words.next()?.parse()?)),
@@ -358,28 +394,6 @@ fn effect(word: Option<&str>) -> Result<HoldEffect, Failure> {
     }
 }
 
-fn nanoseconds(text: &str) -> Result<u64, Failure> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or("a time needs a unit")?;
-    let unit_ns = match &text[digits..] {
-        "ns" => 1,
-        "ms" => 1_000_000,
-        "s" => SECOND_NS,
-        "m" => 60 * SECOND_NS,
-        "h" => 3_600 * SECOND_NS,
-        "d" => 86_400 * SECOND_NS,
-        unit => return Err(format!("no such unit of time: {unit}").into()),
-    };
-    Ok(text[..digits].parse::<u64>()? * unit_ns)
-}
-
-fn duration(ns: u64) -> String {
-    match ns {
-        _ if ns.is_multiple_of(SECOND_NS) => format!("{}s", ns / SECOND_NS),
-        _ if ns.is_multiple_of(1_000_000) => format!("{}ms", ns / 1_000_000),
-        _ => format!("{ns}ns"),
-    }
-}
-
 fn show(applied: &Applied) -> String {
     let mut text = match &applied.outcome {
         OutcomeV1::Decided(decided) => decision(decided),
@@ -391,7 +405,10 @@ fn show(applied: &Applied) -> String {
         OutcomeV1::FromFuture => "from the future".to_owned(),
         OutcomeV1::Stale(why) => format!("stale: {why:?}"),
         OutcomeV1::UnknownTenant => "unknown tenant".to_owned(),
-        OutcomeV1::HoldChanged { status, epoch } => format!("{} epoch={epoch}", status.as_str()),
+        OutcomeV1::HoldChanged { status, epoch, missing: 0 } => format!("{} epoch={epoch}", status.as_str()),
+        OutcomeV1::HoldChanged { status, epoch, missing } => {
+            format!("{} epoch={epoch}, {missing} words are missing", status.as_str())
+        }
         OutcomeV1::ControlApplied { revision } => format!("revision {revision}"),
         OutcomeV1::NoEffect => "no effect".to_owned(),
         OutcomeV1::LeaseShort(ask) => format!(
@@ -412,6 +429,8 @@ fn show(applied: &Applied) -> String {
         OutcomeV1::Settled(outcome) => settled(outcome),
         OutcomeV1::RepeatsNoted => "repeats noted".to_owned(),
         OutcomeV1::NoReservation => "no such reservation".to_owned(),
+        OutcomeV1::Reviewed(outcome) => reviewed(outcome),
+        OutcomeV1::NoApproval => "no such approval".to_owned(),
     };
     if let Some(leaf_index) = applied.leaf_index {
         text = format!("leaf {leaf_index}: {text}");
@@ -458,6 +477,17 @@ fn settled(settled: &SettledV1) -> String {
     text
 }
 
+fn show_what(what: &LapsedV1) -> String {
+    match what {
+        LapsedV1::Reservation(ended) => settled(ended),
+        LapsedV1::Approval(ended) => reviewed(ended),
+    }
+}
+
+fn reviewed(reviewed: &ReviewedV1) -> String {
+    format!("approval {} {}\n", reviewed.decision, reviewed.state.as_str())
+}
+
 fn reason(reason: &ReasonV1) -> String {
     match reason {
         ReasonV1::Policy(_) => "policy".to_owned(),
@@ -467,6 +497,10 @@ fn reason(reason: &ReasonV1) -> String {
         ReasonV1::QuotaExceeded(number) => format!("limit {number} exceeded"),
         ReasonV1::CostAboveCap(number) => format!("cost above limit {number}"),
         ReasonV1::ReservationsFull => "too many reservations".to_owned(),
+        ReasonV1::ApprovalOpened(until_ns) => format!("approval until {}", duration(until_ns.saturating_sub(START_NS))),
+        ReasonV1::ApprovalsFull => "too many approvals".to_owned(),
+        ReasonV1::Approved(leaf_index) => format!("approval {leaf_index} used"),
+        ReasonV1::Unapproved(why, named) => format!("approval {named} {why:?}"),
         ReasonV1::RiskTier(tier) => format!("risk {}", tier.as_str()),
     }
 }

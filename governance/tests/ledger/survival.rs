@@ -1,7 +1,7 @@
 //! Replay and snapshots: whichever way a replica comes to a position, it has the same ledger there; and no bytes, good
 //! or bad, bring it down.
 
-use nethical_governance::command::{CostV1, DetectionV1, EntryV1, HeaderV1, SettleV1};
+use nethical_governance::command::{CostV1, DetectionV1, EntryV1, HeaderV1, HoldOrderV1, SettleV1};
 use nethical_governance::ledger::{Applied, Ledger, UnknownApplyVersion};
 use nethical_governance::outcome::OutcomeV1;
 use nethical_governance::snapshot::SnapshotError;
@@ -41,9 +41,15 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
                 decide.reserve_ttl_s = u32::from(how % 5) + 1;
             }
             decide.evaluation.verdict.0 = Verdict::ALL[if how == 7 { 4 } else { usize::from(how / 64) }];
+            decide.review.ttl_s = u32::from(much % 5);
+            decide.review.named =
+                (what % 2 == 0).then(|| bench.ledger.leaf_count().saturating_sub(u64::from(what % 8)));
             HeaderV1::Decide(decide)
         }
-        200..=214 => HeaderV1::PlaceHoldOrder(bench.order(agent, effect, u64::from(much % 8) * SECOND_NS)),
+        200..=214 => {
+            let order = bench.order(agent, effect, u64::from(much % 8) * SECOND_NS);
+            HeaderV1::PlaceHoldOrder(HoldOrderV1 { approvers: how % 3, ..order })
+        }
         215..=219 => {
             // Some decision of the last few leaves, which mostly reserved something.
             let decision = bench.ledger.leaf_count().saturating_sub(1 + u64::from(much % 12));
@@ -51,7 +57,14 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
                 (actor("t", agent).slot, [how % 4; 8], vec![(id("tokens"), u64::from(how % 12))]);
             HeaderV1::SettleReservation(SettleV1 { slot, decision, content, is_release: how % 4 == 0, used })
         }
-        220..=224 => HeaderV1::LiftHoldOrder(bench.order(agent, effect, 0)),
+        220 | 221 => {
+            let decision = bench.ledger.leaf_count().saturating_sub(1 + u64::from(much % 8));
+            HeaderV1::DecideApproval(bench.word(decision, how % 4 > 0, agent))
+        }
+        222..=224 => {
+            let approver = id(["ann", "ben"][usize::from(how % 2)]);
+            HeaderV1::LiftHoldOrder(HoldOrderV1 { approver, ..bench.order(agent, effect, 0) })
+        }
         225..=249 => {
             let number = LimitNumber(u32::from(who % 6));
             let fact = match how % 6 {
@@ -67,6 +80,8 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
                     cohort: KeyedId::NONE,
                     tool: id(["", "search", "mail"][usize::from(who % 3)]),
                     effect,
+                    session: id(["", "s1", "s2"][usize::from(who / 3 % 3)]),
+                    region: KeyedId::NONE,
                     until_ns: bench.now_ns + u64::from(much) * 1_000_000,
                 }),
                 3 => ControlFact::HoldLifted(ControlRevision(from.saturating_sub(u64::from(who)))),
@@ -225,6 +240,11 @@ fn the_digest_sees_every_kind_of_state() {
     let order = bench.order("b", HoldEffect::Block, SECOND_NS);
     let mut reserving = bench.decision("c");
     (reserving.costs[0].is_reserved, reserving.reserve_ttl_s) = (true, 9);
+    let mut escalated = bench.decision("d");
+    escalated.evaluation.verdict.0 = Verdict::Escalate;
+    let mut approved = escalated.clone();
+    approved.review.named = Some(10);
+    let (approve, deny) = (bench.word(10, true, "ann"), bench.word(10, false, "ann"));
     let headers = [
         HeaderV1::Decide(decide),
         HeaderV1::Decide(remembered),
@@ -233,6 +253,9 @@ fn the_digest_sees_every_kind_of_state() {
         HeaderV1::LiftHoldOrder(order),
         HeaderV1::Decide(reserving),
         HeaderV1::SettleReservation(SettleV1::release(actor("t", "c").slot, 8, [0; 8])),
+        HeaderV1::Decide(escalated),
+        HeaderV1::DecideApproval(approve),
+        HeaderV1::Decide(approved),
     ];
     for header in headers {
         let applied = bench.apply(header);
@@ -241,6 +264,7 @@ fn the_digest_sees_every_kind_of_state() {
         assert!(!digests.contains(&digest));
         digests.push(digest);
     }
+    assert_eq!(bench.apply(HeaderV1::DecideApproval(deny)).outcome, OutcomeV1::Conflict { leaf_index: 11 });
     bench.now_ns += 1;
     bench.apply(HeaderV1::Tick);
     assert!(!digests.contains(&bench.ledger.digest()), "time is state");

@@ -20,12 +20,17 @@ pub enum AgentCommand {
     #[command(
         after_help = "When it is acknowledged, no action submitted afterwards is allowed. Exits 4 while it is pending.\n\n\
         Examples:\n  nethical agent quarantine airline bot-7 --reason 'sends cards abroad'\n  \
-        nethical agent quarantine airline bot-7 --effect restrict --ttl-s 3600"
+        nethical agent quarantine airline bot-7 --effect restrict --ttl-s 3600\n  \
+        nethical agent quarantine airline bot-7 --approvers 2 --approver-names ann,ben,cy"
     )]
     Quarantine(QuarantineArgs),
     /// Lift an agent's quarantine.
-    #[command(after_help = "Example:\n  nethical agent release airline bot-7")]
-    Release(AgentArgs),
+    #[command(
+        after_help = "Where the order needs several approvers, each of them asks once; the answer says how many are missing,\n\
+        and the command exits 3 until none is.\n\n\
+        Examples:\n  nethical agent release airline bot-7\n  nethical agent release airline bot-7 --approver ann"
+    )]
+    Release(ReleaseArgs),
 }
 
 #[derive(Debug, Args)]
@@ -51,6 +56,21 @@ pub struct QuarantineArgs {
     /// What happens to the agent's actions.
     #[arg(long, value_enum, default_value_t = Effect::Block)]
     pub effect: Effect,
+    /// Different approvers that must ask for the release.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub approvers: u8,
+    /// The only ones whose words count; anybody's where left out.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub approver_names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ReleaseArgs {
+    #[command(flatten)]
+    pub agent: AgentArgs,
+    /// Who asks.
+    #[arg(long, env = "NETHICAL_APPROVER", default_value = "", value_name = "NAME")]
+    pub approver: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -65,10 +85,16 @@ pub async fn run(command: AgentCommand, format: Format) -> anyhow::Result<()> {
         AgentCommand::Show(args) => show(args, format).await,
         AgentCommand::Quarantine(args) => {
             let effect = if args.effect == Effect::Restrict { "restrict" } else { "block" };
-            let body = json!({ "reason": args.reason, "ttl_s": args.ttl_s, "effect": effect });
+            let body = json!({
+                "reason": args.reason,
+                "ttl_s": args.ttl_s,
+                "effect": effect,
+                "approvers": args.approvers,
+                "approver_names": args.approver_names,
+            });
             hold(&args.agent, "quarantine", body, format).await
         }
-        AgentCommand::Release(args) => hold(&args, "release", json!({}), format).await,
+        AgentCommand::Release(args) => hold(&args.agent, "release", json!({ "approver": args.approver }), format).await,
     }
 }
 
@@ -105,11 +131,24 @@ async fn hold(args: &AgentArgs, verb: &str, body: serde_json::Value, format: For
         Format::Json => output::print_json(&view)?,
         Format::Table => {
             let record = view.decision_id.map_or(String::new(), |id| format!(", recorded as {id}"));
-            let state = if view.ack.state == AckState::Acknowledged { "acknowledged" } else { "PENDING" };
-            output::print_line(&format!("{verb} of {}/{}: {state}{record}", args.tenant, args.agent))?;
+            output::print_line(&format!("{verb} of {}/{}: {}{record}", args.tenant, args.agent, state_of(&view.ack)))?;
         }
     }
-    require_acknowledged(&view.ack)
+    require_acknowledged(&view.ack)?;
+    if verb == "release" { require_lifted(&view) } else { Ok(()) }
+}
+
+/// In force everywhere, or not yet.
+pub fn state_of(ack: &nethical_protocol::control::ControlAck) -> &'static str {
+    if ack.state == AckState::Acknowledged { "acknowledged" } else { "PENDING" }
+}
+
+/// A release that needs more words has lifted nothing.
+pub fn require_lifted(view: &HoldView) -> anyhow::Result<()> {
+    match view.missing {
+        0 => Ok(()),
+        missing => Err(stop(Exit::Refused, format!("nothing is released yet: {missing} more approvers must ask"))),
+    }
 }
 
 /// A pending change may not be in force yet: the caller must not build on it.

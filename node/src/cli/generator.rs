@@ -259,6 +259,7 @@ impl Generator {
             context_json: context.to_string(),
             cost: vec![Cost::charged("tokens.input", 50 + dice.below(900))],
             explain: false,
+            approval: String::new(),
         }
     }
 }

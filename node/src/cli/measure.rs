@@ -187,6 +187,7 @@ pub mod tests {
             },
             decided_at_ns: 1,
             reservation: None,
+            approval: None,
             degraded: false,
             replayed: false,
             audit: AuditPosition { log: "t/p/2/1".into(), leaf_index, leaf_hash: format!("{leaf_index:064x}") },

@@ -27,11 +27,12 @@ const LINES_MAX: usize = 2_000_000;
 #[derive(Debug, Args)]
 #[command(
     after_help = "A line: {\"tenant\": \"airline\", \"agent_id\": \"a-1\", \"session\": \"s\", \"kind\": \"tool_call\", \
-    \"name\": \"find_order\", \"args\": {}}; context, cost, cohort, region, resource_type, resource_id may be added.\n\
+    \"name\": \"find_order\", \"args\": {}}; context, cost, cohort, region, resource_type, resource_id, approval may be added.\n\
     Exits 1 where lines failed, 4 where the outcome of some is unknown. A denial is no failure.\n\n\
     Examples:\n  nethical submit actions.jsonl\n  \
     nethical submit actions.jsonl --endpoint http://127.0.0.1:8001 --endpoint http://127.0.0.1:8002 --batch 50\n  \
-    nethical submit actions.jsonl --protocol quic --ca nethical-data/ca/ca.pem -o json"
+    nethical submit actions.jsonl --protocol quic --ca nethical-data/ca/ca.pem -o json\n  \
+    nethical submit wire.jsonl --approval 3.1.42"
 )]
 pub struct SubmitArgs {
     /// JSON Lines, one action each.
@@ -42,6 +43,9 @@ pub struct SubmitArgs {
     /// Requests in flight at once; one agent's are never in flight together.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub concurrency: u64,
+    /// Claim this approval; the file then holds one action, the one that was approved.
+    #[arg(long, value_name = "ID")]
+    pub approval: Option<String>,
     /// Do not create the file's tenants where they are missing.
     #[arg(long)]
     pub no_create_tenants: bool,
@@ -73,6 +77,8 @@ struct Line {
     cost: BTreeMap<String, u64>,
     #[serde(default)]
     explain: bool,
+    #[serde(default)]
+    approval: String,
 }
 
 impl Line {
@@ -94,6 +100,7 @@ impl Line {
             context_json: serde_json::Value::Object(self.context).to_string(),
             cost: self.cost.into_iter().map(|(unit, amount)| Cost::charged(unit, amount)).collect(),
             explain: self.explain,
+            approval: self.approval,
         };
         stamp(&mut action);
         action.check_bounds().map(|()| action)
@@ -123,6 +130,16 @@ fn read(path: &Path) -> anyhow::Result<Vec<Numbered>> {
         }
     }
     Ok(actions)
+}
+
+/// Has the one action name an approval.
+fn claim(actions: &mut [Numbered], approval: &str) -> anyhow::Result<()> {
+    let [(_, action)] = actions else {
+        let detail = format!("an approval is for one action; the file has {}", actions.len());
+        return Err(stop(Exit::Usage, detail));
+    };
+    action.approval = approval.to_owned();
+    action.check_bounds().map_err(|problem| stop(Exit::Usage, problem.to_string()))
 }
 
 /// Deals the actions to lanes so that one agent's stay in one lane and in order.
@@ -181,7 +198,10 @@ pub async fn send_all(
 
 /// Carries the command out.
 pub async fn run(args: SubmitArgs, format: Format) -> anyhow::Result<()> {
-    let actions = read(&args.file)?;
+    let mut actions = read(&args.file)?;
+    if let Some(approval) = &args.approval {
+        claim(&mut actions, approval)?;
+    }
     if !args.no_create_tenants {
         let tenants: BTreeSet<&str> = actions.iter().map(|(_, action)| action.tenant.as_str()).collect();
         args.target.create_tenants(tenants.into_iter()).await?;

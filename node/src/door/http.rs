@@ -22,6 +22,7 @@ use super::{Stop, stopped};
 
 mod admin;
 mod answer;
+mod approvals;
 mod audit;
 mod authzen;
 mod call;

@@ -79,7 +79,7 @@ impl Scripted {
     }
 
     fn hold(&self, hold: HoldSpec) -> HoldView {
-        HoldView { hold, ack: self.ack(), decision_id: Some(decision("x").decision_id) }
+        HoldView { hold, ack: self.ack(), missing: 0, decision_id: Some(decision("x").decision_id) }
     }
 }
 
@@ -102,6 +102,7 @@ pub(crate) fn action(request_id: &str) -> Action {
         context_json: "{}".into(),
         cost: vec![],
         explain: false,
+        approval: String::new(),
     }
 }
 
@@ -128,9 +129,29 @@ pub(crate) fn decision(request_id: &str) -> Decision {
         },
         decided_at_ns: 1_700_000_000_000_000_000,
         reservation: None,
+        approval: None,
         degraded: false,
         replayed: false,
         audit: AuditPosition { log: "dev/p/2/1".into(), leaf_index: 42, leaf_hash: "ab".repeat(32) },
+    }
+}
+
+fn approval(id: DecisionId, state: &str) -> ApprovalView {
+    ApprovalView {
+        id,
+        state: state.to_owned(),
+        void: false,
+        tenant: Some("airline".into()),
+        agent: Some("agent-1".into()),
+        action: None,
+        reasons: vec![],
+        opened_at_ns: 1,
+        expires_at_ns: 2,
+        decided_in: None,
+        ended_in: None,
+        approver: None,
+        reason: None,
+        replayed: false,
     }
 }
 
@@ -171,6 +192,20 @@ impl Governor for Scripted {
         let answers = answers.collect();
         self.actions.lock().extend(actions);
         if self.silent { futures::future::pending().boxed() } else { async move { answers }.boxed() }
+    }
+
+    fn approvals(&self, query: ApprovalQuery) -> Answer<'_, ApprovalList> {
+        let approvals = vec![approval(decision("x").decision_id, "pending")];
+        self.answer(format!("approvals {query:?}"), ApprovalList { approvals, awaiting: vec![], cursor: None })
+    }
+
+    fn approval(&self, id: DecisionId) -> Answer<'_, ApprovalView> {
+        self.answer(format!("approval {id}"), approval(id, "pending"))
+    }
+
+    fn decide_approval(&self, word: ApprovalWord) -> Answer<'_, ApprovalView> {
+        let state = if word.approves { "approved" } else { "denied" };
+        self.answer(format!("decide_approval {word:?}"), approval(word.id, state))
     }
 
     fn put_tenant(&self, spec: TenantSpec) -> Answer<'_, ControlAck> {

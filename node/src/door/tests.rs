@@ -30,6 +30,7 @@ fn full() -> Action {
         context_json: r#"{"sensitive":true}"#.into(),
         cost: vec![Cost::charged("usd_micros", 5)],
         explain: true,
+        approval: String::new(),
         ..action(ID)
     }
 }

@@ -16,7 +16,7 @@ use nethical_protocol::ids::{GroupId, KeyedId};
 
 use super::{Findings, Log};
 use crate::plan::OrderKind;
-use crate::workload::{STRICTER_RULE, stricter_bundle};
+use crate::workload::{STRICTER_RULE, bundle_of};
 
 /// Decisions under rules that were not in force.
 pub fn check(findings: &Findings<'_>) -> Vec<String> {
@@ -40,7 +40,7 @@ fn shares(findings: &Findings<'_>, logs: &BTreeMap<GroupId, &Log>) -> Vec<String
         _ => None,
     }));
     let is_strict_for_all = orders().any(|order| matches!(order, OrderKind::Policy { strict: true }));
-    let digest = digest_of(&stricter_bundle());
+    let digest = digest_of(&bundle_of(&findings.plan.work, true));
     let mut by_revision: BTreeMap<u64, Vec<(KeyedId, bool)>> = BTreeMap::new();
     let mut found = Vec::new();
     for leaf in logs.values().flat_map(|log| &log.leaves) {

@@ -9,7 +9,7 @@ use nethical_audit::leaf::LeafEvent;
 use nethical_protocol::ids::KeyedId;
 
 use super::{Findings, Log};
-use crate::history::Quarantine;
+use crate::history::{Operation, Quarantine};
 use crate::workload::SPREAD;
 
 /// Allowed actions of held agents.
@@ -36,10 +36,10 @@ fn in_real_time(findings: &Findings<'_>, quarantine: &Quarantine, all: &[Quarant
     if is_disputed {
         return Vec::new();
     }
-    let held = findings.operations.iter().filter(|(_, operation)| {
-        let is_held = quarantine.agent.is_empty() || operation.agent == quarantine.agent;
-        operation.tenant == SPREAD && is_held && operation.invoked >= placed
-    });
+    let held = findings
+        .operations
+        .iter()
+        .filter(|(_, operation)| is_held(&quarantine.agent, operation) && operation.invoked >= placed);
     held.filter_map(|(request, operation)| {
         let (told, answered) = (operation.told.as_ref()?, operation.answered?);
         let wrongly = told.verdict.is_allowed() && answered <= until;
@@ -48,12 +48,26 @@ fn in_real_time(findings: &Findings<'_>, quarantine: &Quarantine, all: &[Quarant
     .collect()
 }
 
+/// True where an action falls under a hold: on its tenant, its agent, its session or its region. Regions are the zone's.
+fn is_held(what: &str, operation: &Operation) -> bool {
+    if let Some(region) = what.strip_prefix("region ") {
+        return operation.region == region;
+    }
+    let part = match what.strip_prefix("session ") {
+        Some(session) => operation.session == session,
+        None => what.is_empty() || operation.agent == what,
+    };
+    operation.tenant == SPREAD && part
+}
+
 fn in_log(log: &Log) -> Vec<String> {
     let mut held: BTreeSet<(KeyedId, KeyedId)> = BTreeSet::new();
     let mut found = Vec::new();
     for leaf in &log.leaves {
         match &leaf.event {
             LeafEvent::HoldPlaced(hold) => drop(held.insert((hold.tenant, hold.agent))),
+            // One of several words that are needed lifts nothing.
+            LeafEvent::HoldLifted(hold) if hold.missing > 0 => {}
             LeafEvent::HoldLifted(hold) => drop(held.remove(&(hold.tenant, hold.agent))),
             LeafEvent::Decision(decision)
                 if decision.verdict < 2 && held.contains(&(decision.tenant, decision.agent)) =>

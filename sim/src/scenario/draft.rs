@@ -189,6 +189,7 @@ fn work() -> WorkSpec {
         again_permille: 60,
         suspicious_permille: 10,
         large_permille: 50,
+        approvals: 0,
         orders: Vec::new(),
     }
 }

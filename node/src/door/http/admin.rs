@@ -45,6 +45,12 @@ struct HoldBody {
     ttl_s: u64,
     #[serde(default)]
     effect: HoldEffect,
+    #[serde(default)]
+    approvers: u8,
+    #[serde(default)]
+    approver_names: Vec<String>,
+    #[serde(default)]
+    approver: String,
 }
 
 /// `GET /v1/tenants`
@@ -156,6 +162,10 @@ async fn place(call: &Call, spec: HoldSpec) -> Handled {
 async fn lift(call: &Call, spec: HoldSpec) -> Handled {
     check_hold(&spec)?;
     let view = call.door.governor.lift_hold(spec).await?;
+    // A word that is not the last one is taken, and nothing is lifted yet.
+    if view.missing > 0 {
+        return Ok(Reply::json(&view)?.status(StatusCode::ACCEPTED));
+    }
     with_ack_status(&view, &view.ack)
 }
 
@@ -168,30 +178,37 @@ fn agent_of(call: &Call) -> Result<(String, String), Problem> {
 
 fn agent_hold(call: &Call) -> Result<HoldSpec, Problem> {
     let (tenant, agent) = agent_of(call)?;
-    let HoldBody { reason, ttl_s, effect } = call.json_or_default()?;
-    Ok(HoldSpec { scope: HoldScope::Agent { tenant, agent }, effect, reason, ttl_s })
+    let HoldBody { reason, ttl_s, effect, approvers, approver_names, approver } = call.json_or_default()?;
+    let scope = HoldScope::Agent { tenant, agent };
+    Ok(HoldSpec { scope, effect, reason, ttl_s, approvers, approver_names, approver })
 }
 
 fn check_hold(spec: &HoldSpec) -> Result<(), Problem> {
     check_bytes("reason", &spec.reason, REASON_BYTES_MAX)?;
+    spec.check_release()?;
     let names = match &spec.scope {
         HoldScope::Agent { tenant, agent } => vec![("tenant", tenant), ("agent", agent)],
         HoldScope::Cohort { tenant, cohort } => vec![("tenant", tenant), ("cohort", cohort)],
         HoldScope::Tool { tenant, tool } => vec![("tenant", tenant), ("tool", tool)],
         HoldScope::Tenant { tenant } => vec![("tenant", tenant)],
         HoldScope::All => vec![],
+        HoldScope::Session { tenant, session } => vec![("tenant", tenant), ("session", session)],
+        HoldScope::Region { tenant, region } if tenant.is_empty() => vec![("region", region)],
+        HoldScope::Region { tenant, region } => vec![("tenant", tenant), ("region", region)],
     };
     names.into_iter().try_for_each(|(what, name)| check_name(what, name))
 }
 
-fn check_name(what: &str, name: &str) -> Result<(), Problem> {
+/// Refuses names that are empty or too long.
+pub fn check_name(what: &str, name: &str) -> Result<(), Problem> {
     if name.is_empty() {
         return Err(Problem::new(Code::MalformedRequest, format!("{what} is empty")));
     }
     check_bytes(what, name, NAME_BYTES_MAX)
 }
 
-fn check_bytes(what: &str, text: &str, bytes_max: usize) -> Result<(), Problem> {
+/// Refuses texts that are too long.
+pub fn check_bytes(what: &str, text: &str, bytes_max: usize) -> Result<(), Problem> {
     if text.len() <= bytes_max {
         return Ok(());
     }

@@ -116,6 +116,8 @@ pub struct Options {
     deadline_ms: Option<u64>,
     #[serde(default)]
     explain: bool,
+    #[serde(default)]
+    approval: String,
 }
 
 /// Only the id, for answers to requests that could not be read any further.
@@ -272,6 +274,7 @@ fn blank(id: RequestId, args: Option<&RawValue>, context: Option<&RawValue>) -> 
         context_json: object(context),
         cost: Vec::new(),
         explain: false,
+        approval: String::new(),
     }
 }
 
@@ -284,7 +287,7 @@ fn finish(action: Action, cost: Option<&RawValue>, options: Option<Options>) -> 
             format!("options.mode {shown:?}: only \"enforce\" is offered"),
         ));
     }
-    Ok(Action { cost: costs(cost)?, explain: options.explain, ..action })
+    Ok(Action { cost: costs(cost)?, explain: options.explain, approval: options.approval, ..action })
 }
 
 /// `{unit: amount}`; in order of the unit, so that one request has one form.
@@ -367,7 +370,7 @@ mod tests {
             "subject":{"type":"agent","id":"a\"1","properties":{"tenant":"t","session":"s","cohort":"c","region":"r","x":1}},
             "action":{"name":"refund","kind":"tool_call","properties":{"args":{"amount":1}}},
             "resource":{"type":"order","id":"o-1","properties":{}},"context":{"k":[2]},
-            "cost":{"usd_micros":5,"tokens.input":7},"options":{"mode":"enforce","deadline_ms":900,"explain":true}}"#;
+            "cost":{"usd_micros":5,"tokens.input":7},"options":{"mode":"enforce","deadline_ms":900,"approval":"3.1.42","explain":true}}"#;
         let decoded = decode(text, Dialect::Native);
         assert_eq!((decoded.request_id.as_str(), decoded.deadline_ms), (ID, Some(900)));
         let cost = |unit: &str, amount| Cost::charged(unit, amount);
@@ -388,6 +391,7 @@ mod tests {
             context_json: r#"{"k":[2]}"#.into(),
             cost: vec![cost("tokens.input", 7), cost("usd_micros", 5)],
             explain: true,
+            approval: "3.1.42".into(),
         };
         assert_eq!(decoded.item, Ok(expected));
     }

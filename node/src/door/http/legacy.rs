@@ -106,6 +106,7 @@ fn action(body: Body, text: &str) -> Result<Action, Problem> {
         context_json: context(body.context.unwrap_or_default(), text)?,
         cost: Vec::new(),
         explain: true,
+        approval: String::new(),
     })
 }
 

@@ -15,7 +15,7 @@ use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::limits::POLICY_BYTES_MAX;
 
 use super::call::{Call, Handled, Reply, Takes, correlation_of};
-use super::{Door, admin, audit, authzen, decide, health, legacy, policy, problem};
+use super::{Door, admin, approvals, audit, authzen, decide, health, legacy, policy, problem};
 use crate::telemetry::metrics;
 
 /// Who may use a route.
@@ -76,6 +76,10 @@ table! {
     GET    "/v1/policies/{digest}"                     Admin Takes::Nothing => policy::kept;
     DELETE "/v1/policies/{digest}"                     Admin Takes::Nothing => policy::remove;
     POST   "/v1/policies/{digest}/activate"            Admin Takes::Nothing => policy::activate;
+    GET    "/v1/approvals"                             Admin Takes::Nothing => approvals::list;
+    GET    "/v1/approvals/{decision_id}"               Admin Takes::Nothing => approvals::one;
+    POST   "/v1/approvals/{decision_id}/approve"       Admin Takes::Json    => approvals::approve;
+    POST   "/v1/approvals/{decision_id}/deny"          Admin Takes::Json    => approvals::deny;
     POST   "/v1/holds"                                 Admin Takes::Json    => admin::place_hold;
     DELETE "/v1/holds"                                 Admin Takes::Json    => admin::lift_hold;
     GET    "/v1/agents/{tenant}/{agent}"               Admin Takes::Nothing => admin::agent;

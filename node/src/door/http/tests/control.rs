@@ -10,7 +10,6 @@ async fn every_control_route_makes_its_call() {
     let limit = json!({
         "id": "per-minute", "tenant": "t", "kind": "rate", "amount": 60, "period_s": 60, "burst": 10, "key": ["agent"]
     });
-    let hold = json!({ "scope": "cohort", "tenant": "t", "cohort": "c", "reason": "drill", "ttl_s": 60 });
     let cases = [
         (
             "PUT",
@@ -30,26 +29,18 @@ async fn every_control_route_makes_its_call() {
         ("DELETE", "/v1/limits/t/per%2Fminute", Value::Null, "remove_limit t per/minute"),
         ("GET", "/v1/limits/usage?tenant=t&agent=a", Value::Null, "limit_usage t a"),
         ("GET", "/v1/policy", Value::Null, "policy"),
-        (
-            "POST",
-            "/v1/holds",
-            hold.clone(),
-            "place_hold HoldSpec { scope: Cohort { tenant: \"t\", cohort: \"c\" }, effect: Block, reason: \"drill\", ttl_s: 60 }",
-        ),
-        ("DELETE", "/v1/holds", hold, "lift_hold HoldSpec { scope: Cohort"),
-        ("POST", "/v1/holds", json!({ "scope": "all" }), "place_hold HoldSpec { scope: All"),
         ("GET", "/v1/agents/t/a%C3%A9", Value::Null, "agent t aé"),
         (
             "POST",
             "/v1/agents/t/a/quarantine",
-            json!({ "reason": "odd", "ttl_s": 5, "effect": "restrict" }),
-            "place_hold HoldSpec { scope: Agent { tenant: \"t\", agent: \"a\" }, effect: Restrict, reason: \"odd\", ttl_s: 5 }",
+            json!({ "reason": "odd", "ttl_s": 5, "effect": "restrict", "approvers": 2 }),
+            "place_hold HoldSpec { scope: Agent { tenant: \"t\", agent: \"a\" }, effect: Restrict, reason: \"odd\", ttl_s: 5, approvers: 2, approver_names: [], approver: \"\" }",
         ),
         (
             "POST",
             "/v1/agents/t/a/release",
-            Value::Null,
-            "lift_hold HoldSpec { scope: Agent { tenant: \"t\", agent: \"a\" }, effect: Block, reason: \"\", ttl_s: 0 }",
+            json!({ "approver": "ann" }),
+            "lift_hold HoldSpec { scope: Agent { tenant: \"t\", agent: \"a\" }, effect: Block, reason: \"\", ttl_s: 0, approvers: 0, approver_names: [], approver: \"ann\" }",
         ),
         (
             "GET",
@@ -62,6 +53,50 @@ async fn every_control_route_makes_its_call() {
         ("GET", "/v1/audit/raw/3?from=7&count=999999", Value::Null, "raw_leaves 3 7 1024"),
         ("GET", "/v1/audit/keys", Value::Null, "verifier_keys"),
         ("GET", "/v1/status", Value::Null, "status"),
+    ];
+    expect_calls(&rig, &cases).await;
+}
+
+#[tokio::test]
+async fn every_hold_and_every_word_makes_its_call() {
+    let rig = rig(Scripted::deciding(vec![])).await;
+    let hold = json!({ "scope": "cohort", "tenant": "t", "cohort": "c", "reason": "drill", "ttl_s": 60 });
+    let cases = [
+        (
+            "POST",
+            "/v1/holds",
+            hold.clone(),
+            "place_hold HoldSpec { scope: Cohort { tenant: \"t\", cohort: \"c\" }, effect: Block, reason: \"drill\", ttl_s: 60, approvers: 0",
+        ),
+        ("DELETE", "/v1/holds", hold, "lift_hold HoldSpec { scope: Cohort"),
+        ("POST", "/v1/holds", json!({ "scope": "all" }), "place_hold HoldSpec { scope: All"),
+        (
+            "POST",
+            "/v1/holds",
+            json!({ "scope": "session", "tenant": "t", "session": "s" }),
+            "place_hold HoldSpec { scope: Session { tenant: \"t\", session: \"s\" }",
+        ),
+        (
+            "POST",
+            "/v1/holds",
+            json!({ "scope": "region", "region": "eu-west-1" }),
+            "place_hold HoldSpec { scope: Region { tenant: \"\", region: \"eu-west-1\" }",
+        ),
+        ("GET", "/v1/approvals", Value::Null, "approvals ApprovalQuery { tenant: None, state: None"),
+        (
+            "GET",
+            "/v1/approvals?tenant=t&state=pending&limit=5&cursor=2.1.9",
+            Value::Null,
+            "approvals ApprovalQuery { tenant: Some(\"t\"), state: Some(\"pending\"), cursor: Some(\"2.1.9\"), limit: Some(5) }",
+        ),
+        ("GET", "/v1/approvals/2.1.42", Value::Null, "approval 2.1.42"),
+        (
+            "POST",
+            "/v1/approvals/2.1.42/approve",
+            json!({ "approver": "ann", "reason": "known" }),
+            "decide_approval ApprovalWord { id: DecisionId { log: LogId { group: GroupId(2), era: 1 }, leaf_index: 42 }, approves: true, approver: \"ann\", reason: \"known\" }",
+        ),
+        ("POST", "/v1/approvals/2.1.42/deny", json!({ "approver": "ann" }), "decide_approval ApprovalWord"),
     ];
     expect_calls(&rig, &cases).await;
 }
@@ -155,8 +190,17 @@ async fn malformed_control_requests_are_refused_before_the_governor() {
             400,
         ),
         ("POST", "/v1/holds".into(), json!({ "scope": "moon" }), 400),
+        ("POST", "/v1/holds".into(), json!({ "scope": "region", "region": "" }), 400),
+        ("POST", "/v1/holds".into(), json!({ "scope": "all", "approvers": 9 }), 422),
+        ("POST", "/v1/holds".into(), json!({ "scope": "all", "approvers": 2, "approver_names": ["ann"] }), 422),
+        ("POST", "/v1/holds".into(), json!({ "scope": "all", "approvers": 2, "approver_names": ["a", "a"] }), 422),
         ("POST", "/v1/holds".into(), json!({ "scope": "agent", "tenant": "t", "agent": "" }), 400),
         ("POST", "/v1/agents/t/a/quarantine".into(), json!({ "reason": "x".repeat(2049) }), 413),
+        ("GET", "/v1/approvals/42".into(), Value::Null, 400),
+        ("GET", "/v1/approvals?limit=many".into(), Value::Null, 400),
+        ("POST", "/v1/approvals/2.1.42/approve".into(), json!({}), 400),
+        ("POST", "/v1/approvals/2.1.42/approve".into(), json!({ "approver": "" }), 400),
+        ("POST", "/v1/approvals/2.1.42/deny".into(), json!({ "approver": "a", "reason": "x".repeat(1025) }), 413),
         ("GET", "/v1/limits/usage?tenant=t".into(), Value::Null, 400),
         ("GET", "/v1/audit/proof/banana".into(), Value::Null, 400),
         ("GET", "/v1/audit/raw/-1".into(), Value::Null, 400),
