@@ -1,4 +1,5 @@
-//! What a ledger keeps of one agent: status, epoch, hold-order, risk profile, counters. At most 1 KiB, in fact ~250 B.
+//! What a ledger keeps of one agent: status, epoch, hold-order, risk, what is usual for it, counters. At most 1 KiB, in
+//! fact about 750 B.
 //!
 //! Entries change only in apply. An agent that was never heard of reads as [`AgentEntry::default`], so that knowing it
 //! and not knowing it give the same [`AgentEntry::version`] until something worth remembering happened.
@@ -8,6 +9,7 @@ use nethical_protocol::decision::{AgentStatus, Verdict};
 use nethical_protocol::ids::{KeyedId, Slot};
 use sha2::{Digest, Sha256};
 
+use crate::behaviour::Behaviour;
 use crate::command::ActorKeys;
 use crate::outcome::RiskTier;
 use crate::risk::RiskProfile;
@@ -54,6 +56,8 @@ pub struct AgentEntry {
     pub hold: Option<AgentHold>,
     /// Its history.
     pub risk: RiskProfile,
+    /// What is usual for it.
+    pub behaviour: Behaviour,
     /// Actions decided.
     pub actions: u64,
     /// Of those, not allowed.
@@ -116,7 +120,8 @@ impl AgentEntry {
         self.hold.take()
     }
 
-    /// True where forgetting the entry changes no later verdict: never held, never denied, never at fault, long idle.
+    /// True where forgetting the entry takes nothing back: never held, never denied, never at fault, long idle. What was
+    /// usual for it is forgotten with it, and learned anew.
     pub(crate) fn is_forgettable(&self, now_ns: u64) -> bool {
         self.status == AgentStatus::Active
             && self.epoch == 0

@@ -19,6 +19,7 @@ pub(crate) mod measured;
 
 use nethical_protocol::action::Action;
 
+use crate::behaviour;
 use crate::command::DetectionV1;
 use crate::normalise::{Form, Normalised, boundary_after, boundary_before};
 use anchors::Anchors;
@@ -70,9 +71,10 @@ pub const NAMES: [&str; 12] = [
 /// Spans that one scan returns (32 B each); severities are kept for all findings.
 pub const SPANS_MAX: usize = 64;
 
-/// The detector's name, or `unknown` for a number of a later release.
+/// The detector's name, those of behaviour included, or `unknown` for a number of a later release.
 pub fn name(detector: u8) -> &'static str {
-    usize::from(detector).checked_sub(1).and_then(|place| NAMES.get(place).copied()).unwrap_or("unknown")
+    let of_text = || usize::from(detector).checked_sub(1).and_then(|place| NAMES.get(place).copied());
+    behaviour::name(detector).or_else(of_text).unwrap_or("unknown")
 }
 
 /// Which text of an action a span is in.

@@ -163,7 +163,7 @@ impl Canonical {
     }
 
     fn agent(&mut self, key: &AgentKey, entry: &AgentEntry) {
-        let AgentEntry { status, epoch, hold, risk, actions, denied, first_ns, last_ns } = entry;
+        let AgentEntry { status, epoch, hold, risk, behaviour, actions, denied, first_ns, last_ns } = entry;
         self.agent_key(key).byte(*status as u8).u64(*epoch);
         match hold {
             None => self.byte(0),
@@ -174,6 +174,7 @@ impl Canonical {
             self.u64(at_ns);
         }
         self.u64(*actions).u64(*denied).u64(*first_ns).u64(*last_ns);
+        behaviour.put(&mut self.pending);
     }
 
     fn bucket_key(&mut self, key: &BucketKey) -> &mut Self {

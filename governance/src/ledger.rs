@@ -27,6 +27,8 @@ mod control;
 mod decide;
 mod expire;
 mod lease;
+#[cfg(test)]
+mod measured;
 mod orders;
 mod reserve;
 
@@ -70,7 +72,7 @@ pub struct UnknownApplyVersion(pub u16);
 
 /// The state of one partition group.
 ///
-/// About 250 B an agent, 80 B a counter (up to 600 B of a rolling window), 100 B a remembered request. Cloning copies all of it.
+/// About 750 B an agent, 80 B a counter (up to 600 B of a rolling window), 100 B a remembered request. Cloning copies all of it.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     pub(crate) group: u32,

@@ -1,15 +1,17 @@
 //! The ledger: what replicas must agree on about agents, and how facts about an action are computed.
 //!
-//! Two halves, both pure. *State* (`ledger`, `quota`, `agent`, `dedup`, `hold`, `reservation`, `risk`) changes only in
+//! Two halves, both pure. *State* (`ledger`, `quota`, `agent`, `behaviour`, `dedup`, `hold`, `reservation`, `risk`) changes only in
 //! `Ledger::apply_entry(term, entry)`: integers, fixed order, no clock, no dice, no floats, no hash-map iteration.
-//! *Facts* (`detect`, `policy`) are computed by the agent's actor before a command is proposed, and travel inside it.
+//! *Facts* (`detect`, `flow`, `policy`) are computed by the agent's actor before a command is proposed, and travel inside it.
 //! Nothing here performs an effect.
 
 pub mod agent;
+pub mod behaviour;
 pub mod command;
 pub mod dedup;
 pub mod detect;
 pub mod digest;
+pub mod flow;
 pub mod hold;
 pub mod ledger;
 pub mod normalise;

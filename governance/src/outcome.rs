@@ -4,6 +4,7 @@ use nethical_protocol::control::LimitMode;
 use nethical_protocol::decision::{AgentStatus, Verdict};
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
 
+use crate::command::DetectionV1;
 use crate::quota::lease::LeaseAskV1;
 
 /// The outcome of one command.
@@ -113,6 +114,8 @@ pub struct DecidedV1 {
     pub retry_after_ns: u64,
     /// The control revision that the group had applied.
     pub control_rev: ControlRevision,
+    /// What is odd about the action for this agent, sorted by detector (see `behaviour`).
+    pub findings: Vec<DetectionV1>,
 }
 
 /// A reason by number; doors put words to it.

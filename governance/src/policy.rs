@@ -30,9 +30,9 @@ mod slice;
 mod text;
 
 #[cfg(test)]
-mod measured;
+pub(crate) mod measured;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -23,6 +23,7 @@ use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
 use crate::agent::{AgentEntry, AgentHold, AgentKey};
+use crate::behaviour::Behaviour;
 use crate::command::CostV1;
 use crate::dedup::{DedupBounds, Record};
 use crate::ledger::{Ledger, PolicyInForce};
@@ -110,6 +111,7 @@ struct AgentV1 {
     denied: u64,
     first_ns: u64,
     last_ns: u64,
+    behaviour: Behaviour,
 }
 
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -322,6 +324,7 @@ fn agent_record(key: &AgentKey, entry: &AgentEntry) -> AgentV1 {
         denied: entry.denied,
         first_ns: entry.first_ns,
         last_ns: entry.last_ns,
+        behaviour: entry.behaviour,
     }
 }
 
@@ -342,6 +345,7 @@ fn agent_of(record: AgentV1) -> (AgentKey, AgentEntry) {
         denied: record.denied,
         first_ns: record.first_ns,
         last_ns: record.last_ns,
+        behaviour: record.behaviour,
     };
     (agent_key_of(record.key), entry)
 }

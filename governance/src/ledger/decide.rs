@@ -19,6 +19,7 @@ use nethical_protocol::{probe, sometimes};
 use super::Ledger;
 use super::expire::{SWEPT_PER_DECISION, Timer};
 use crate::agent::{AgentEntry, AgentKey};
+use crate::behaviour::Seen;
 use crate::command::DecideV1;
 use crate::hold::verdict_of;
 use crate::outcome::{DecidedV1, OutcomeV1, ReasonV1, RiskTier, Stale};
@@ -52,7 +53,8 @@ impl Ledger {
     }
 
     fn execute(&mut self, decide: &DecideV1, mut agent: AgentEntry) -> OutcomeV1 {
-        let assessment = agent.risk.assess(self.now_ns, &decide.evaluation);
+        let findings = agent.behaviour.judge(self.now_ns, &seen_of(decide));
+        let assessment = agent.risk.assess(self.now_ns, &decide.evaluation, &findings);
         let judgement = self.quota.judge(&subject_of(decide), &decide.costs, self.now_ns);
         let holds = judgement.holds();
         let is_full = decide.reserves() && !self.may_reserve(decide, &holds);
@@ -79,6 +81,7 @@ impl Ledger {
             quota,
             retry_after_ns,
             control_rev: self.control_rev,
+            findings,
         })
     }
 
@@ -134,6 +137,9 @@ impl Ledger {
         if verdict.is_allowed() || assessment.violates {
             agent.risk.learn(self.now_ns, assessment);
         }
+        if verdict.is_allowed() {
+            agent.behaviour.learn(self.now_ns, &seen_of(decide));
+        }
         sometimes!(verdict == Verdict::Terminate, "an agent was terminated");
         if verdict == Verdict::Terminate
             && let Some(hold) = agent.terminate()
@@ -141,6 +147,17 @@ impl Ledger {
             self.disarm(hold.until_ns, Timer::Agent(key));
         }
         self.agents.insert(key, *agent);
+    }
+}
+
+/// The action as its agent's profile sees it.
+pub(super) fn seen_of(decide: &DecideV1) -> Seen {
+    Seen {
+        kind: decide.kind,
+        tool: decide.tool,
+        resource: decide.resource,
+        session: decide.session,
+        facts: decide.evaluation.facts,
     }
 }
 

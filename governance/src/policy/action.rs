@@ -11,6 +11,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use super::{Bundle, PolicyInput, PolicyResult};
 use crate::command::{EvaluationV1, VerdictWord};
 use crate::detect::{Detectors, Findings};
+use crate::flow::facts_of;
 use crate::outcome::RiskTier;
 
 /// What policy may see of the agent. The command names it by its digest, so that apply can tell whether it still holds.
@@ -41,7 +42,8 @@ pub struct Evaluated {
 pub fn evaluate_action(detectors: &Detectors, bundle: &Bundle, action: &Action, agent: AgentFacts) -> Evaluated {
     let findings = detectors.scan_action(action);
     let Flags { automated, privileged } = Flags::of(action);
-    let found = EvaluationV1 { detections: findings.detections(), privileged, automated, ..EvaluationV1::default() };
+    let (detections, facts) = (findings.detections(), facts_of(action));
+    let found = EvaluationV1 { detections, privileged, automated, facts, ..EvaluationV1::default() };
     let result = bundle.judge(action, &found, agent);
     Evaluated {
         evaluation: EvaluationV1 { verdict: VerdictWord(result.verdict), rules: result.rules, ..found },

@@ -7,10 +7,12 @@ use std::fmt::Write as _;
 
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use nethical_governance::agent::AgentFacts;
+use nethical_governance::behaviour::{ActionFactsV1, label_bits};
 use nethical_governance::command::{
     CostV1, DecideV1, DetectionV1, HeaderV1, HoldOrderV1, LeaseTakeV1, RequestKey, SettleV1, VerdictWord,
 };
 use nethical_governance::dedup::DedupBounds;
+use nethical_governance::detect;
 use nethical_governance::ledger::{Applied, Lapsed, Ledger};
 use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, SettledV1};
 use nethical_governance::quota::lease::{LeaseAskV1, LeaseKey, slot_of_lease};
@@ -60,6 +62,7 @@ impl Runner for Script {
             "terms" => self.set_terms(&mut words)?,
             "bounds" => self.set_bounds(&mut words)?,
             "decide" => self.decide(&mut words)?,
+            "every" => self.every(&mut words)?,
             "place" => self.order(&mut words, HeaderV1::PlaceHoldOrder)?,
             "lift" => self.order(&mut words, HeaderV1::LiftHoldOrder)?,
             "tick" => self.apply(HeaderV1::Tick),
@@ -150,6 +153,26 @@ impl Script {
         Ok(output)
     }
 
+    /// The same action again and again with time in between. Tells of those in which something was found.
+    fn every(&mut self, words: &mut Words<'_>) -> Result<String, Failure> {
+        let (gap_ns, times) = (nanoseconds(words.next()?)?, words.next()?.parse::<u32>()?);
+        let decide = self.decision(words)?;
+        let mut output = String::new();
+        for time in 1..=times {
+            self.bench.now_ns += gap_ns;
+            let mut decide = decide.clone();
+            decide.request = request("", "", self.bench.now_ns / 1_000_000);
+            decide.agent_version = self.bench.ledger.agent_version(&decide.actor);
+            let applied = self.bench.apply(HeaderV1::Decide(decide));
+            if let OutcomeV1::Decided(decided) = &applied.outcome
+                && !decided.findings.is_empty()
+            {
+                write!(output, "{time}. {}", show(&applied))?;
+            }
+        }
+        Ok(output)
+    }
+
     fn decision(&self, words: &mut Words<'_>) -> Result<DecideV1, Failure> {
         let agent = words.next()?;
         let mut decide = self.bench.decision(agent);
@@ -176,6 +199,12 @@ impl Script {
         if let Some(severity) = words.key("severity") {
             decide.evaluation.detections.push(DetectionV1 { detector: 1, severity: severity.parse()? });
         }
+        decide.resource = id(words.key("resource").unwrap_or(""));
+        decide.evaluation.facts = ActionFactsV1 {
+            bytes: words.key("bytes").unwrap_or("0").parse()?,
+            labels: words.key("labels").unwrap_or("").split('+').fold(0, |bits, label| bits | label_bits(label)),
+            outside: words.key("outside") == Some("true"),
+        };
         if let Some(revision) = words.key("policy") {
             decide.policy_rev = ControlRevision(revision.parse()?);
         }
@@ -390,6 +419,9 @@ fn decision(decided: &DecidedV1) -> String {
     }
     write!(text, "; {} epoch={}", decided.status.as_str(), decided.epoch).expect("a string");
     write!(text, " risk={} tier={}", decided.risk, decided.tier.as_str()).expect("a string");
+    for found in &decided.findings {
+        write!(text, " {}={}", detect::name(found.detector), found.severity).expect("a string");
+    }
     if decided.retry_after_ns > 0 {
         write!(text, "; retry after {}", duration(decided.retry_after_ns)).expect("a string");
     }

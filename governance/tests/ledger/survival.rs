@@ -1,6 +1,7 @@
 //! Replay and snapshots: whichever way a replica comes to a position, it has the same ledger there; and no bytes, good
 //! or bad, bring it down.
 
+use nethical_governance::behaviour::ActionFactsV1;
 use nethical_governance::command::{CostV1, DetectionV1, EntryV1, HeaderV1, SettleV1};
 use nethical_governance::ledger::{Applied, Ledger, UnknownApplyVersion};
 use nethical_governance::outcome::OutcomeV1;
@@ -29,6 +30,12 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
             decide.costs = vec![CostV1 { unit: id("requests"), amount: u64::from(much % 4), is_reserved: false }];
             decide.session = id(["", "s1", "s2"][usize::from(how % 3)]);
             decide.evaluation.privileged = how % 5 == 0;
+            decide.evaluation.facts = ActionFactsV1 {
+                bytes: u32::from(much) * u32::from(how),
+                labels: 1 << (how % 16),
+                outside: who % 3 == 0,
+            };
+            decide.resource = id(&how.to_string());
             if how % 4 == 0 {
                 decide.evaluation.detections.push(DetectionV1 { detector: 2, severity: much % 1_001 });
             }
@@ -254,4 +261,4 @@ fn the_digest_of_a_known_history_is_pinned() {
     assert_eq!(hex::encode(bench.ledger.digest()), PINNED_DIGEST);
 }
 
-const PINNED_DIGEST: &str = "792789ac7e92cfcd304ff1dac41caf573a114b24080ab02634eadcea701557a0";
+const PINNED_DIGEST: &str = "69a5f974f2d3d2b9fa210d64aa7e5bab595393c05fe48d2ab304301f925f2e1e";
