@@ -10,11 +10,13 @@ use rkyv::rancor::Error;
 use nethical_protocol::control::{HoldSpec, LimitSpec, TenantSpec};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, LimitNumber};
+use nethical_protocol::quarantine::QuarantineSpec;
 
 use crate::replicate::machine::{Fault, Machine, Reply};
 
 pub mod bundles;
 pub mod check;
+pub mod quarantine;
 pub mod view;
 
 /// One change of the zone's rules. Frozen per version.
@@ -84,6 +86,8 @@ pub enum EventV1 {
         /// Which.
         digest: Option<[u8; 32]>,
     },
+    /// A set of rules for automatic quarantine is in force; an empty one ends it.
+    Quarantine(QuarantineSpec),
 }
 
 impl EventV1 {
@@ -175,6 +179,8 @@ pub enum AskV1 {
         /// Which.
         digest: Option<[u8; 32]>,
     },
+    /// Set the rules for automatic quarantine of a tenant or the zone.
+    PutQuarantine(QuarantineSpec),
 }
 
 /// What became of a change. Equal on every replica.

@@ -15,7 +15,7 @@ use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::sometimes;
 
 use crate::actor::Settled;
-use crate::answer::{Wish, decision_of};
+use crate::answer::{Wish, Words, decision_of};
 use crate::decide::Attempt;
 use crate::lead::Lead;
 use crate::lease;
@@ -182,7 +182,9 @@ async fn applied(
 fn decision(core: &Core, request_id: &str, leaf: &LeafV1, hash: &[u8; 32], wish: Wish) -> Result<Decision, Problem> {
     match &leaf.event {
         LeafEvent::Decision(recorded) => {
-            Ok(decision_of(&core.shared.options.cluster, &core.shared.view(), request_id, leaf, hash, recorded, wish))
+            let (view, taxonomy) = (core.shared.view(), &core.shared.world.prepared.taxonomy);
+            let cluster = &core.shared.options.cluster;
+            Ok(decision_of(Words { cluster, view: &view, taxonomy }, request_id, leaf, hash, recorded, wish))
         }
         _ => Err(Problem::new(Code::RequestConflict, "this request id was used for a hold-order")),
     }

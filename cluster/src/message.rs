@@ -8,6 +8,7 @@ use nethical_protocol::control::{ControlAck, HoldSpec, LimitSpec, TenantSpec};
 use nethical_protocol::decision::{ActionOutcome, AgentStatus, ItemAnswer, Settlement, Verdict};
 use nethical_protocol::error::Problem;
 use nethical_protocol::ids::DecisionId;
+use nethical_protocol::quarantine::QuarantineSpec;
 
 use nethical_governance::quota::lease::{LeaseAskV1, LeaseKey};
 
@@ -140,6 +141,8 @@ message! {
         RemoveBundle([u8; 32]),
         /// Evaluate a kept bundle beside the one in force, or none.
         ShadowPolicy(Option<[u8; 32]>),
+        /// Set the rules for automatic quarantine.
+        PutQuarantine(QuarantineSpec),
     }
 
     /// What became of it.

@@ -193,6 +193,7 @@ fn complete(core: &Core, control: &Plain<ControlMachine>, ask: ChangeRulesV1) ->
             digest.map_or(Ok(()), |digest| check_kept(prepared, control, &digest))?;
             AskV1::ShadowPolicy { digest }
         }
+        ChangeRulesV1::PutQuarantine(spec) => AskV1::PutQuarantine(spec),
     })
 }
 

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::behaviour::Behaviour;
 use crate::command::ActorKeys;
 use crate::outcome::RiskTier;
+use crate::quarantine::{RuleNumber, Watch};
 use crate::risk::RiskProfile;
 
 /// An agent of whom nothing needs remembering is forgotten after this long without an action (7 days).
@@ -43,6 +44,8 @@ pub struct AgentHold {
     pub until_ns: u64,
     /// The leaf that placed it.
     pub leaf_index: u64,
+    /// The rule that placed it; none where an operator did.
+    pub rule: Option<RuleNumber>,
 }
 
 /// One agent.
@@ -58,6 +61,8 @@ pub struct AgentEntry {
     pub risk: RiskProfile,
     /// What is usual for it.
     pub behaviour: Behaviour,
+    /// What is counted towards automatic quarantine.
+    pub watch: Watch,
     /// Actions decided.
     pub actions: u64,
     /// Of those, not allowed.
@@ -100,12 +105,14 @@ impl AgentEntry {
             HoldEffect::Restrict => AgentStatus::Restricted,
         };
         self.hold = Some(hold);
+        self.watch = Watch::default();
         self.epoch = self.epoch.saturating_add(1);
     }
 
     /// Ends the hold-order, by release or because it lapsed. Gives it, or `None` where there was nothing to end.
     pub(crate) fn release(&mut self) -> Option<AgentHold> {
         let hold = self.hold.take()?;
+        self.watch = Watch::default();
         self.status = AgentStatus::Active;
         self.epoch = self.epoch.saturating_add(1);
         Some(hold)
@@ -212,7 +219,7 @@ mod tests {
         assert!(fresh.is_forgettable(FORGET_AFTER_NS));
         assert!(!AgentEntry { denied: 1, ..fresh }.is_forgettable(u64::MAX));
         let mut released = fresh;
-        released.place(AgentHold { effect: HoldEffect::Block, until_ns: 0, leaf_index: 1 });
+        released.place(AgentHold { effect: HoldEffect::Block, until_ns: 0, leaf_index: 1, rule: None });
         released.release();
         assert!(!released.is_forgettable(u64::MAX));
     }

@@ -77,6 +77,12 @@ pub fn name(detector: u8) -> &'static str {
     behaviour::name(detector).or_else(of_text).unwrap_or("unknown")
 }
 
+/// The number of a detector's name, those of behaviour included.
+pub fn number(name: &str) -> Option<u8> {
+    let of_text = NAMES.iter().position(|known| *known == name).map(|place| place as u8 + 1);
+    of_text.or_else(|| behaviour::number(name))
+}
+
 /// Which text of an action a span is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Field {

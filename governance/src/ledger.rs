@@ -18,11 +18,13 @@ use crate::command::{APPLY_VERSION, ActorKeys, CommandV1, EntryV1, HeaderV1, Req
 use crate::dedup::{Dedup, DedupBounds};
 use crate::hold::ZoneHolds;
 use crate::outcome::{OutcomeV1, QuotaV1, SettledV1, Stale};
+use crate::quarantine::QuarantineRules;
 use crate::quota::lease::{LeaseKey, Share};
 use crate::quota::{Quota, Subject};
 use crate::reservation::Reservations;
 
 mod alone;
+mod automatic;
 mod control;
 mod decide;
 mod expire;
@@ -82,6 +84,7 @@ pub struct Ledger {
     pub(crate) policy: Option<PolicyInForce>,
     pub(crate) tenants: BTreeMap<KeyedId, Placement>,
     pub(crate) holds: ZoneHolds,
+    pub(crate) quarantine: QuarantineRules,
     pub(crate) quota: Quota,
     pub(crate) agents: BTreeMap<AgentKey, AgentEntry>,
     /// Where the last sweep over agents stopped.
@@ -112,6 +115,7 @@ impl Ledger {
             policy: None,
             tenants: BTreeMap::new(),
             holds: ZoneHolds::default(),
+            quarantine: QuarantineRules::default(),
             quota: Quota::default(),
             agents: BTreeMap::new(),
             swept_to: None,

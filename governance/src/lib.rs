@@ -1,6 +1,6 @@
 //! The ledger: what replicas must agree on about agents, and how facts about an action are computed.
 //!
-//! Two halves, both pure. *State* (`ledger`, `quota`, `agent`, `behaviour`, `dedup`, `hold`, `reservation`, `risk`) changes only in
+//! Two halves, both pure. *State* (`ledger`, `quota`, `agent`, `behaviour`, `dedup`, `hold`, `quarantine`, `reservation`, `risk`) changes only in
 //! `Ledger::apply_entry(term, entry)`: integers, fixed order, no clock, no dice, no floats, no hash-map iteration.
 //! *Facts* (`detect`, `flow`, `policy`) are computed by the agent's actor before a command is proposed, and travel inside it.
 //! Nothing here performs an effect.
@@ -17,7 +17,9 @@ pub mod ledger;
 pub mod normalise;
 pub mod outcome;
 pub mod policy;
+pub mod quarantine;
 pub mod quota;
 pub mod reservation;
 pub mod risk;
 pub mod snapshot;
+pub mod taxonomy;

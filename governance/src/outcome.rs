@@ -5,6 +5,7 @@ use nethical_protocol::decision::{AgentStatus, Verdict};
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
 
 use crate::command::DetectionV1;
+use crate::quarantine::RuleNumber;
 use crate::quota::lease::LeaseAskV1;
 
 /// The outcome of one command.
@@ -137,6 +138,8 @@ pub enum ReasonV1 {
     RiskTier(RiskTier),
     /// The agent or the group has as many live reservations as it may, or the action would hold too many counters.
     ReservationsFull,
+    /// A rule of automatic quarantine holds the agent.
+    AutomaticHold(RuleNumber),
 }
 
 /// How a reservation ended.

@@ -13,9 +13,9 @@ use crate::outcome::RiskTier;
 /// A detection of at least this severity ("low") is a violation; weaker ones only colour the action itself.
 pub const VIOLATION_SEVERITY_MIN: u16 = 250;
 /// Severity of an action that policy blocks ("medium") …
-const BLOCKED_SEVERITY: u16 = 500;
+pub const BLOCKED_SEVERITY: u16 = 500;
 /// … and of one for which it ends the agent ("critical").
-const TERMINATED_SEVERITY: u16 = 1_000;
+pub const TERMINATED_SEVERITY: u16 = 1_000;
 /// The top of every term and score.
 const SCORE_MAX: u16 = 1_000;
 /// Violations remembered by time. As many within an hour give the frequency term its maximum.

@@ -19,6 +19,7 @@ use nethical_protocol::decision::AgentStatus;
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
 use nethical_protocol::limits::{COSTS_PER_ACTION_MAX, LIMITS_MATCHING_MAX, SNAPSHOT_BYTES_MAX};
 use nethical_protocol::probe;
+use nethical_protocol::quarantine::QuarantineFact;
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
@@ -27,6 +28,7 @@ use crate::behaviour::Behaviour;
 use crate::command::CostV1;
 use crate::dedup::{DedupBounds, Record};
 use crate::ledger::{Ledger, PolicyInForce};
+use crate::quarantine::{RuleNumber, Watch};
 use crate::quota::BucketKey;
 use crate::quota::bucket::Bucket;
 use crate::quota::lease::{Account, LeaseKey, Share};
@@ -87,6 +89,7 @@ struct SnapshotV1 {
     shares: Vec<ShareV1>,
     accounts: Vec<AccountV1>,
     reservations: Vec<ReservationV1>,
+    quarantine: Vec<(ControlRevision, QuarantineFact)>,
 }
 
 /// (lease, granted, returned, spent, refused until).
@@ -101,7 +104,7 @@ struct AgentV1 {
     key: AgentKeyV1,
     status: AgentStatus,
     epoch: u64,
-    hold: Option<(HoldEffect, u64, u64)>,
+    hold: Option<(HoldEffect, u64, u64, Option<RuleNumber>)>,
     risk_score: u16,
     risk_at_ns: u64,
     judged: u64,
@@ -112,6 +115,7 @@ struct AgentV1 {
     first_ns: u64,
     last_ns: u64,
     behaviour: Behaviour,
+    watch: Watch,
 }
 
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -216,6 +220,7 @@ impl Ledger {
             shares: self.quota.leases.shares.iter().map(share_record).collect(),
             accounts: self.quota.leases.accounts.iter().map(account_record).collect(),
             reservations: self.reservations.iter().map(|(key, held)| reservation_record(key, held)).collect(),
+            quarantine: self.quarantine.iter().collect(),
         }
     }
 
@@ -236,6 +241,7 @@ impl Ledger {
             record.shares.len(),
             record.accounts.len(),
             record.reservations.len(),
+            record.quarantine.len(),
         ];
         ledger.now_ns = record.now_ns;
         ledger.next_leaf = record.next_leaf;
@@ -258,6 +264,7 @@ impl Ledger {
             let (key, held) = reservation_of(reservation)?;
             ledger.reservations.insert(key, held);
         }
+        record.quarantine.into_iter().for_each(|(revision, fact)| ledger.quarantine.set(revision, fact));
         ledger.rearm_all();
         let restored = [
             ledger.tenants.len(),
@@ -269,6 +276,7 @@ impl Ledger {
             ledger.quota.leases.shares.len(),
             ledger.quota.leases.accounts.len(),
             ledger.reservations.len(),
+            ledger.quarantine.len(),
         ];
         if restored == counts { Ok(ledger) } else { Err(contents("a key occurs twice")) }
     }
@@ -314,7 +322,7 @@ fn agent_record(key: &AgentKey, entry: &AgentEntry) -> AgentV1 {
         key: agent_key_record(*key),
         status: entry.status,
         epoch: entry.epoch,
-        hold: entry.hold.map(|hold| (hold.effect, hold.until_ns, hold.leaf_index)),
+        hold: entry.hold.map(|hold| (hold.effect, hold.until_ns, hold.leaf_index, hold.rule)),
         risk_score: entry.risk.score,
         risk_at_ns: entry.risk.at_ns,
         judged: entry.risk.judged,
@@ -325,6 +333,7 @@ fn agent_record(key: &AgentKey, entry: &AgentEntry) -> AgentV1 {
         first_ns: entry.first_ns,
         last_ns: entry.last_ns,
         behaviour: entry.behaviour,
+        watch: entry.watch,
     }
 }
 
@@ -339,13 +348,14 @@ fn agent_of(record: AgentV1) -> (AgentKey, AgentEntry) {
     let entry = AgentEntry {
         status: record.status,
         epoch: record.epoch,
-        hold: record.hold.map(|(effect, until_ns, leaf_index)| AgentHold { effect, until_ns, leaf_index }),
+        hold: record.hold.map(|(effect, until_ns, leaf_index, rule)| AgentHold { effect, until_ns, leaf_index, rule }),
         risk,
         actions: record.actions,
         denied: record.denied,
         first_ns: record.first_ns,
         last_ns: record.last_ns,
         behaviour: record.behaviour,
+        watch: record.watch,
     };
     (agent_key_of(record.key), entry)
 }

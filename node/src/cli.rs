@@ -19,9 +19,11 @@ pub mod load;
 pub mod measure;
 pub mod node;
 pub mod policy;
+pub mod rules;
 pub mod sender;
 pub mod status;
 pub mod submit;
+pub mod taxonomy;
 pub mod tenant;
 
 /// Governs what AI agents do: every action gets a verdict, is charged to its limits and is recorded.
@@ -60,7 +62,7 @@ enum Command {
     /// Look at agents, quarantine and release them.
     #[command(subcommand)]
     Agent(agent::AgentCommand),
-    /// Create and list tenants.
+    /// Create and list tenants, and set rules for automatic quarantine.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
     /// Set, list and remove limits, and see what they have left.
@@ -69,6 +71,9 @@ enum Command {
     /// Validate, compare, try out and put policy in force.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Look at the ethical taxonomy by which decisions are explained.
+    #[command(subcommand)]
+    Taxonomy(taxonomy::TaxonomyCommand),
     /// Read, prove and verify the audit trail.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -84,6 +89,7 @@ impl Cli {
         match self.command {
             Command::Node(args) => node::run(args),
             Command::Config(command) => config::run(command, format),
+            Command::Taxonomy(command) => taxonomy::run(command, format),
             Command::Dev(args) => block_on(dev::run(args, format)),
             Command::Demo(args) => block_on(demo::run(args, format)),
             Command::Submit(args) => block_on(submit::run(args, format)),

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ControlRevision, KeyedId, LimitNumber};
+use crate::quarantine::QuarantineFact;
 
 /// Whether a tenant's agents live in one partition or in all.
 #[derive(
@@ -374,6 +375,8 @@ pub enum ControlFact {
     HoldLifted(ControlRevision),
     /// The revision changed nothing that partitions keep.
     Nothing,
+    /// A set of rules for automatic quarantine is in force, in place of the one before.
+    Quarantine(QuarantineFact),
 }
 
 /// A fact with the revision that it belongs to.

@@ -112,6 +112,7 @@ pub const SOMETIMES: &[&str] = &[
     "a start found rot in the log",
     "a start missed the log's end",
     "a verdict was withheld because contact to the control group was lost",
+    "an agent was quarantined by a rule",
     "an agent was terminated",
     "an audit segment was closed",
     "an audit segment's torn tail was cut",

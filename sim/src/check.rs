@@ -14,6 +14,7 @@ use crate::watch::Violation;
 
 pub mod acknowledged;
 pub mod admission;
+pub mod automatic;
 pub mod evaluation;
 pub mod hold;
 pub mod linearizable;
@@ -85,7 +86,7 @@ pub struct Recorded<'a> {
 type Check = fn(&Findings<'_>) -> Vec<String>;
 
 /// All of them, in the order in which they run.
-pub const CHECKS: [(&str, Check); 11] = [
+pub const CHECKS: [(&str, Check); 12] = [
     ("replicas", replicas::check),
     ("once", once::check),
     ("acknowledged", acknowledged::check),
@@ -93,6 +94,7 @@ pub const CHECKS: [(&str, Check); 11] = [
     ("admission", admission::check),
     ("quota", quota::check),
     ("hold", hold::check),
+    ("automatic", automatic::check),
     ("evaluation", evaluation::check),
     ("log-time", log_time::check),
     ("linearizable", linearizable::check),

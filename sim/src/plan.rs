@@ -200,6 +200,15 @@ pub enum OrderKind {
         /// True for the stricter one.
         strict: bool,
     },
+    /// Quarantine agents of all tenants after so many blocked actions within some time.
+    Rules {
+        /// Violations; 0 ends the rules.
+        count: u8,
+        /// Within so many seconds.
+        within_s: u64,
+        /// How long an agent is held, seconds; 0 for ever.
+        ttl_s: u64,
+    },
 }
 
 impl Plan {
@@ -326,6 +335,9 @@ impl WorkSpec {
                 }
                 OrderKind::Purse { cap } => {
                     ensure!((1..=self.purse).contains(cap), "an order sets a purse of {cap} above {}", self.purse);
+                }
+                OrderKind::Rules { count, within_s, .. } => {
+                    ensure!(*count <= 10 && *within_s > 0, "an order counts {count} violations within {within_s} s");
                 }
                 OrderKind::Policy { .. } | OrderKind::Stop { .. } => {}
             }

@@ -127,6 +127,7 @@ fn reason_number(from: &ReasonV1) -> (u8, u64) {
         ReasonV1::CostAboveCap(limit) => (reason::COST_ABOVE_CAP, u64::from(limit.0)),
         ReasonV1::RiskTier(tier) => (reason::RISK_TIER, *tier as u64),
         ReasonV1::ReservationsFull => (reason::RESERVATIONS_FULL, 0),
+        ReasonV1::AutomaticHold(rule) => (reason::AUTOMATIC_HOLD, rule.0),
     }
 }
 

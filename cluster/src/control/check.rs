@@ -10,7 +10,7 @@ use nethical_protocol::ids::{ControlRevision, LimitNumber};
 use nethical_protocol::limits::{HOLDS_MAX, LIMITS_PER_TENANT_MAX, NAME_BYTES_MAX, TENANTS_MAX};
 
 use super::bundles::{Bundles, ask};
-use super::{AskV1, ControlState, EventV1, invalid};
+use super::{AskV1, ControlState, EventV1, invalid, quarantine};
 
 /// The event that a change amounts to; `None` where everything is so already.
 pub(super) fn event_of(state: &ControlState, ask: &AskV1) -> Result<Option<EventV1>, Problem> {
@@ -28,6 +28,7 @@ pub(super) fn event_of(state: &ControlState, ask: &AskV1) -> Result<Option<Event
         AskV1::RollbackPolicy => ask::rollback(&bundles(state)),
         AskV1::RemoveBundle { digest } => ask::remove(&bundles(state), digest),
         AskV1::ShadowPolicy { digest } => ask::shadow(&bundles(state), digest),
+        AskV1::PutQuarantine(spec) => quarantine::event_of(state, spec),
     }
 }
 

@@ -13,7 +13,7 @@ use nethical_protocol::control::{
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 
 use super::bundles::Bundles;
-use super::{EventV1, RevisedEventV1};
+use super::{EventV1, RevisedEventV1, quarantine};
 use crate::prepared::Prepared;
 
 /// Bundles kept so that older decisions can be put into words.
@@ -37,6 +37,7 @@ pub struct ControlView {
     limits: BTreeMap<LimitNumber, Arc<LimitSpec>>,
     names: BTreeMap<LimitNumber, String>,
     holds: BTreeMap<ControlRevision, HoldSpec>,
+    quarantine: quarantine::Sets,
     policy_rev: ControlRevision,
     /// Such as were put in force, by the revision that did so.
     bundles: BTreeMap<ControlRevision, Arc<Bundle>>,
@@ -91,6 +92,7 @@ impl ControlView {
             EventV1::HoldLifted { id } => {
                 self.holds.remove(id);
             }
+            EventV1::Quarantine(_) => self.quarantine.fold(&event.event),
         }
         self.revision = event.revision;
         let fact = self.fact_of(event);
@@ -152,6 +154,11 @@ impl ControlView {
         self.names.get(&number).cloned().unwrap_or_else(|| format!("#{number}"))
     }
 
+    /// The rules for automatic quarantine in force, the zone's first.
+    pub fn quarantine(&self) -> &quarantine::Sets {
+        &self.quarantine
+    }
+
     /// The bundle that was put in force by a revision.
     pub fn bundle_at(&self, revision: ControlRevision) -> Option<Arc<Bundle>> {
         self.bundles.get(&revision).cloned()
@@ -202,6 +209,13 @@ impl ControlView {
             }
             EventV1::Hold { spec, until_ns } => self.hold_fact(event.revision, spec, *until_ns),
             EventV1::HoldLifted { id } => ControlFact::HoldLifted(*id),
+            EventV1::Quarantine(spec) if spec.tenant.is_empty() => {
+                ControlFact::Quarantine(quarantine::fact_of(KeyedId::NONE, spec))
+            }
+            EventV1::Quarantine(spec) => match self.tenant(&spec.tenant) {
+                Some(tenant) => ControlFact::Quarantine(quarantine::fact_of(tenant.id, spec)),
+                None => ControlFact::Nothing,
+            },
         };
         RevisedFact { revision: event.revision, fact }
     }

@@ -46,6 +46,7 @@ impl Ledger {
             ControlFact::Hold(fact) => self.place_zone_hold(fact),
             ControlFact::HoldLifted(id) => self.lift_zone_hold(*id),
             ControlFact::Nothing => {}
+            ControlFact::Quarantine(fact) => self.quarantine.set(revision, fact.clone()),
         }
     }
 

@@ -17,12 +17,14 @@ use nethical_protocol::limits::REASONS_MAX;
 use nethical_protocol::{probe, sometimes};
 
 use super::Ledger;
+use super::automatic::Tripped;
 use super::expire::{SWEPT_PER_DECISION, Timer};
 use crate::agent::{AgentEntry, AgentKey};
 use crate::behaviour::Seen;
 use crate::command::DecideV1;
 use crate::hold::verdict_of;
 use crate::outcome::{DecidedV1, OutcomeV1, ReasonV1, RiskTier, Stale};
+use crate::quarantine::RuleNumber;
 use crate::quota::{Judgement, Subject};
 use crate::risk::Assessment;
 
@@ -58,12 +60,18 @@ impl Ledger {
         let judgement = self.quota.judge(&subject_of(decide), &decide.costs, self.now_ns);
         let holds = judgement.holds();
         let is_full = decide.reserves() && !self.may_reserve(decide, &holds);
-        let (verdict, reasons) = self.compose(decide, &agent, &assessment, &judgement, is_full);
+        let mut said = self.voices(decide, &agent, &assessment, &judgement, is_full);
+        let tripped = self.tripped(decide, &agent, &assessment, &findings, verdict_among(&said));
+        if let Some((rule, fact)) = tripped {
+            said.push((Reverse(verdict_of(fact.effect)), ReasonV1::AutomaticHold(rule)));
+        }
+        let verdict = verdict_among(&said);
         // What is refused for another reason needs no share.
         if let Some((lease, need)) = judgement.short().filter(|_| verdict.is_allowed()) {
             return self.lease_short(lease, need);
         }
-        self.update(decide, &mut agent, &assessment, verdict);
+        let reasons = reasons_among(said, tripped.map(|(rule, _)| rule));
+        self.update(decide, &mut agent, &assessment, verdict, tripped);
         let retry_after_ns = judgement.retry_after_ns();
         let quota = self.quota.settle(judgement, verdict.is_allowed());
         if verdict.is_allowed() && decide.reserves() {
@@ -85,16 +93,16 @@ impl Ledger {
         })
     }
 
-    /// Everybody with a say raises the verdict and leaves a reason; the most severe ones are kept.
-    fn compose(
+    /// Everybody who has a say.
+    fn voices(
         &self,
         decide: &DecideV1,
         agent: &AgentEntry,
         assessment: &Assessment,
         judgement: &Judgement,
         reservations_full: bool,
-    ) -> (Verdict, Vec<ReasonV1>) {
-        let mut said: Vec<(Reverse<Verdict>, ReasonV1)> = Vec::new();
+    ) -> Vec<Voice> {
+        let mut said: Vec<Voice> = Vec::new();
         let mut say = |verdict: Verdict, reason: ReasonV1| {
             if verdict > Verdict::Allow {
                 said.push((Reverse(verdict), reason));
@@ -104,7 +112,7 @@ impl Ledger {
         say(agent.status_verdict(), ReasonV1::AgentState(agent.status));
         if let Some(hold) = agent.hold {
             sometimes!(true, "a hold on an agent was enforced");
-            say(verdict_of(hold.effect), ReasonV1::AgentHold);
+            say(verdict_of(hold.effect), hold.rule.map_or(ReasonV1::AgentHold, ReasonV1::AutomaticHold));
         }
         self.holds.matching(decide.actor.tenant, decide.cohort, decide.tool, |id, verdict| {
             sometimes!(true, "a hold on a tenant or the zone was enforced");
@@ -119,13 +127,18 @@ impl Ledger {
         if tier == RiskTier::Elevated {
             say(Verdict::Restrict, ReasonV1::RiskTier(tier));
         }
-        said.sort_unstable();
-        let verdict = said.first().map_or(Verdict::Allow, |(Reverse(verdict), _)| *verdict);
-        (verdict, said.into_iter().take(REASONS_MAX).map(|(_, reason)| reason).collect())
+        said
     }
 
-    /// Counts the action, teaches the profile, ends the agent where policy said so, and stores the entry.
-    fn update(&mut self, decide: &DecideV1, agent: &mut AgentEntry, assessment: &Assessment, verdict: Verdict) {
+    /// Counts the action, teaches the profile, holds or ends the agent where a rule or policy said so, and stores the entry.
+    fn update(
+        &mut self,
+        decide: &DecideV1,
+        agent: &mut AgentEntry,
+        assessment: &Assessment,
+        verdict: Verdict,
+        tripped: Option<Tripped>,
+    ) {
         let key = AgentKey::from(decide.actor);
         if agent.actions == 0 {
             agent.first_ns = self.now_ns;
@@ -136,9 +149,13 @@ impl Ledger {
         // What was refused and did no wrong is no evidence of good conduct.
         if verdict.is_allowed() || assessment.violates {
             agent.risk.learn(self.now_ns, assessment);
+            agent.watch.count(assessment);
         }
         if verdict.is_allowed() {
             agent.behaviour.learn(self.now_ns, &seen_of(decide));
+        }
+        if let Some(tripped) = tripped {
+            self.hold_automatically(key, agent, tripped);
         }
         sometimes!(verdict == Verdict::Terminate, "an agent was terminated");
         if verdict == Verdict::Terminate
@@ -148,6 +165,25 @@ impl Ledger {
         }
         self.agents.insert(key, *agent);
     }
+}
+
+/// What somebody makes of an action, and why; sorts by severity.
+type Voice = (Reverse<Verdict>, ReasonV1);
+
+/// The most severe verdict wins.
+fn verdict_among(said: &[Voice]) -> Verdict {
+    said.iter().map(|(Reverse(verdict), _)| *verdict).max().unwrap_or(Verdict::Allow)
+}
+
+/// The most severe reasons, and that of a hold which begins here in any case: the leaf must say why.
+fn reasons_among(mut said: Vec<Voice>, begins: Option<RuleNumber>) -> Vec<ReasonV1> {
+    said.sort_unstable();
+    let mut reasons: Vec<ReasonV1> = said.into_iter().take(REASONS_MAX).map(|(_, reason)| reason).collect();
+    if let Some(begins) = begins.map(ReasonV1::AutomaticHold).filter(|begins| !reasons.contains(begins)) {
+        reasons.pop();
+        reasons.push(begins);
+    }
+    reasons
 }
 
 /// The action as its agent's profile sees it.

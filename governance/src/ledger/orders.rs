@@ -25,7 +25,7 @@ impl Ledger {
                 self.disarm(old.until_ns, Timer::Agent(key));
             }
             let until_ns = if order.ttl_ns == 0 { 0 } else { self.now_ns.saturating_add(order.ttl_ns) };
-            agent.place(AgentHold { effect: order.effect, until_ns, leaf_index: self.next_leaf });
+            agent.place(AgentHold { effect: order.effect, until_ns, leaf_index: self.next_leaf, rule: None });
             agent.last_ns = self.now_ns;
             self.arm(until_ns, Timer::Agent(key));
             self.agents.insert(key, agent);

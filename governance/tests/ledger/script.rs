@@ -15,12 +15,14 @@ use nethical_governance::dedup::DedupBounds;
 use nethical_governance::detect;
 use nethical_governance::ledger::{Applied, Lapsed, Ledger};
 use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, SettledV1};
+use nethical_governance::quarantine::RuleNumber;
 use nethical_governance::quota::lease::{LeaseAskV1, LeaseKey, slot_of_lease};
 use nethical_protocol::control::{
     ControlFact, HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Overrun, Placement, TenantFact,
 };
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
+use nethical_protocol::quarantine::{QuarantineFact, QuarantineRuleFact, QuarantineWhenFact};
 
 use crate::bench::{Bench, SECOND_NS, START_NS, actor, command, control, entry, id, limit, request, subject};
 
@@ -291,9 +293,37 @@ fn fact(name: &str, words: &mut Words<'_>) -> Result<ControlFact, Failure> {
             until_ns: words.key("until").map_or(Ok(0), |text| nanoseconds(text).map(|ns| START_NS + ns))?,
         }),
         "unhold" => ControlFact::HoldLifted(ControlRevision(words.next()?.parse()?)),
+        "rules" => ControlFact::Quarantine(rules(words)?),
         "nothing" => ControlFact::Nothing,
         _ => return Err(format!("no such command: {name}").into()),
     })
+}
+
+/// `rules [tenant=t] elevated=N[/effect[/ttl]] violations=COUNT+SEVERITY+TIME[/…] finding=NAME+SEVERITY[/…]`
+fn rules(words: &mut Words<'_>) -> Result<QuarantineFact, Failure> {
+    let tenant = id(words.key("tenant").unwrap_or(""));
+    let mut rules = Vec::new();
+    for what in ["elevated", "violations", "finding"] {
+        let Some(text) = words.key(what) else { continue };
+        let mut parts = text.split('/');
+        let when: Vec<&str> = parts.next().unwrap_or("").split('+').collect();
+        let when = match (what, &when[..]) {
+            ("elevated", [actions]) => QuarantineWhenFact::Elevated { actions: actions.parse()? },
+            ("violations", [count, severity, within]) => QuarantineWhenFact::Violations {
+                count: count.parse()?,
+                severity: severity.parse()?,
+                within_ns: nanoseconds(within)?,
+            },
+            ("finding", [name, severity]) => QuarantineWhenFact::Finding {
+                detector: detect::number(name).ok_or("no such detector")?,
+                severity: severity.parse()?,
+            },
+            _ => return Err(format!("no such rule: {what}={text}").into()),
+        };
+        let effect = effect(parts.next())?;
+        rules.push(QuarantineRuleFact { when, effect, ttl_ns: nanoseconds(parts.next().unwrap_or("0s"))? });
+    }
+    Ok(QuarantineFact { tenant, rules })
 }
 
 fn limit_fact(words: &mut Words<'_>) -> Result<LimitFact, Failure> {
@@ -447,6 +477,7 @@ fn reason(reason: &ReasonV1) -> String {
         ReasonV1::Policy(_) => "policy".to_owned(),
         ReasonV1::AgentState(status) => format!("agent {}", status.as_str()),
         ReasonV1::AgentHold => "agent hold".to_owned(),
+        ReasonV1::AutomaticHold(rule) => format!("rule {} of revision {}", rule.place(), rule.revision()),
         ReasonV1::Hold(id) => format!("hold {id}"),
         ReasonV1::QuotaExceeded(number) => format!("limit {number} exceeded"),
         ReasonV1::CostAboveCap(number) => format!("cost above limit {number}"),
@@ -467,7 +498,10 @@ fn quota(quota: &QuotaV1) -> String {
 }
 
 fn view(facts: &AgentFacts) -> String {
-    let hold = facts.hold.map_or("none".to_owned(), |hold| format!("{:?} by leaf {}", hold.effect, hold.leaf_index));
+    let by = |rule: Option<RuleNumber>| rule.map_or(String::new(), |rule| format!(", rule {}", rule.place()));
+    let hold = facts
+        .hold
+        .map_or("none".to_owned(), |hold| format!("{:?} by leaf {}{}", hold.effect, hold.leaf_index, by(hold.rule)));
     format!(
         "known={} {} epoch={} tier={} risk={} actions={} denied={} violations={} hold={hold}",
         facts.known,

@@ -9,6 +9,7 @@ use nethical_governance::snapshot::SnapshotError;
 use nethical_protocol::control::{ControlFact, HoldEffect, HoldFact, KeyPart, LimitKind, LimitMode, Overrun};
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
+use nethical_protocol::quarantine::{QuarantineFact, QuarantineRuleFact, QuarantineWhenFact};
 use proptest::prelude::*;
 
 use crate::bench::{Bench, SECOND_NS, actor, command, control, entry, id, limit, request};
@@ -61,7 +62,7 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
         220..=224 => HeaderV1::LiftHoldOrder(bench.order(agent, effect, 0)),
         225..=249 => {
             let number = LimitNumber(u32::from(who % 6));
-            let fact = match how % 6 {
+            let fact = match how % 7 {
                 0 => ControlFact::Policy { digest: [how; 32] },
                 1 => ControlFact::LimitRemoved(number),
                 2 => ControlFact::Hold(HoldFact {
@@ -72,6 +73,7 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
                     effect,
                     until_ns: bench.now_ns + u64::from(much) * 1_000_000,
                 }),
+                6 => ControlFact::Quarantine(any_rules(how, much, effect)),
                 3 => ControlFact::HoldLifted(ControlRevision(from.saturating_sub(u64::from(who)))),
                 _ => ControlFact::Limit(any_fact(number, how, much)),
             };
@@ -79,6 +81,17 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
         }
         _ => HeaderV1::Tick,
     }
+}
+
+fn any_rules(how: u8, much: u16, effect: HoldEffect) -> QuarantineFact {
+    let when = [
+        QuarantineWhenFact::Elevated { actions: much % 5 },
+        QuarantineWhenFact::Violations { count: how % 11, severity: much, within_ns: u64::from(much) * 9_000_000 },
+        QuarantineWhenFact::Finding { detector: 2, severity: much % 1_001 },
+    ];
+    let rule = |when| QuarantineRuleFact { when, effect, ttl_ns: u64::from(much % 3) * SECOND_NS };
+    let tenant = if how.is_multiple_of(2) { id("t") } else { KeyedId::NONE };
+    QuarantineFact { tenant, rules: when.into_iter().take(usize::from(much % 4)).map(rule).collect() }
 }
 
 fn any_fact(number: LimitNumber, how: u8, much: u16) -> nethical_protocol::control::LimitFact {
@@ -261,4 +274,4 @@ fn the_digest_of_a_known_history_is_pinned() {
     assert_eq!(hex::encode(bench.ledger.digest()), PINNED_DIGEST);
 }
 
-const PINNED_DIGEST: &str = "69a5f974f2d3d2b9fa210d64aa7e5bab595393c05fe48d2ab304301f925f2e1e";
+const PINNED_DIGEST: &str = "06b8c4b70473b4f5f667c35ce8e3b2d522cd80672bca8ab3969fda06f6d31f3f";

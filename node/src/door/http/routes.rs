@@ -78,6 +78,8 @@ table! {
     POST   "/v1/policies/{digest}/activate"            Admin Takes::Nothing => policy::activate;
     POST   "/v1/holds"                                 Admin Takes::Json    => admin::place_hold;
     DELETE "/v1/holds"                                 Admin Takes::Json    => admin::lift_hold;
+    GET    "/v1/quarantine-rules"                      Admin Takes::Nothing => admin::quarantine_rules;
+    PUT    "/v1/quarantine-rules"                      Admin Takes::Json    => admin::put_quarantine_rules;
     GET    "/v1/agents/{tenant}/{agent}"               Admin Takes::Nothing => admin::agent;
     POST   "/v1/agents/{tenant}/{agent}/quarantine"    Admin Takes::Json    => admin::quarantine;
     POST   "/v1/agents/{tenant}/{agent}/release"       Admin Takes::Json    => admin::release;
