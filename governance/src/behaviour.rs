@@ -24,7 +24,7 @@ mod size;
 mod stats;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use flow::{ActionFactsV1, LABELS, SENSITIVE, label_bits};
 

@@ -9,13 +9,13 @@ use super::*;
 const START_NS: u64 = 1_767_225_600_000_000_000;
 
 /// A stream of benign or planted actions, from dice.
-struct Maker {
+pub(crate) struct Maker {
     dice: u64,
-    now_ns: u64,
+    pub(crate) now_ns: u64,
 }
 
 impl Maker {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { dice: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, now_ns: START_NS }
     }
 
@@ -63,7 +63,7 @@ fn act(profile: &mut Behaviour, now_ns: u64, seen: &Seen) -> Vec<DetectionV1> {
 }
 
 /// One of four benign agents: single-purpose, a mix in sessions, a batch job, one that meets a new customer every time.
-fn benign(maker: &mut Maker, sort: u64, number: u64) -> Seen {
+pub(crate) fn benign(maker: &mut Maker, sort: u64, number: u64) -> Seen {
     use ActionKind::{DataAccess, Message, ToolCall};
     match sort {
         0 => {

@@ -7,7 +7,8 @@ use nethical_protocol::ids::{ControlRevision, KeyedId, Slot};
 use sha2::{Digest, Sha256};
 
 use super::Ledger;
-use crate::command::{ActorKeys, ApplyControlV1, CommandV1, DecideV1, EvaluationV1, HeaderV1, RequestKey};
+use crate::behaviour::tests::{Maker, benign};
+use crate::command::{ActorKeys, ApplyControlV1, CommandV1, DecideV1, DetectionV1, EvaluationV1, HeaderV1, RequestKey};
 use crate::detect::Detectors;
 use crate::outcome::{DecidedV1, OutcomeV1, RiskTier};
 use crate::policy::measured::recorded;
@@ -115,6 +116,29 @@ fn a_real_agent_stays_low_over_10_000_actions_and_is_rarely_odd() {
     let decide = whole.command(&astray);
     let numbers: Vec<u8> = whole.apply(decide).findings.iter().map(|found| found.detector).collect();
     assert_eq!(numbers, [crate::behaviour::NOVELTY, crate::behaviour::SIZE]);
+}
+
+#[test]
+fn generated_agents_stay_low_over_10_000_actions_each_and_are_rarely_odd() {
+    for sort in 0..4 {
+        let (mut whole, mut maker, mut odd) = (Whole::new(), Maker::new(5 + sort), 0);
+        let action = crate::policy::tests::action(ActionKind::ToolCall, "search", "{}");
+        for number in 0..10_000 {
+            let seen = benign(&mut maker, sort, number);
+            whole.now_ns = maker.now_ns;
+            let mut decide = whole.command(&action);
+            (decide.kind, decide.tool, decide.resource, decide.session) =
+                (seen.kind, seen.tool, seen.resource, seen.session);
+            // Now and then a weak finding, on privileged ground, with nobody watching.
+            let detections = if number % 40 == 0 { vec![DetectionV1 { detector: 1, severity: 200 }] } else { vec![] };
+            let (facts, privileged, automated) = (seen.facts, number % 3 == 0, true);
+            decide.evaluation = EvaluationV1 { detections, facts, privileged, automated, ..EvaluationV1::default() };
+            let decided = whole.apply(decide);
+            assert_eq!(decided.tier, RiskTier::Low, "sort {sort}, action {number}: {decided:?}");
+            odd += usize::from(!decided.findings.is_empty());
+        }
+        assert!(odd <= 100, "sort {sort}: {odd} of 10,000 were odd");
+    }
 }
 
 #[test]
