@@ -8,6 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use rand::RngExt;
+use rand_chacha::ChaCha12Rng;
 use serde::{Deserialize, Serialize};
 
 use nethical_protocol::ids::NodeId;
@@ -163,6 +165,15 @@ pub struct Order {
     pub at_ms: u64,
     /// What.
     pub order: OrderKind,
+}
+
+impl Order {
+    /// Some rules for automatic quarantine, at some time.
+    pub fn any_rules(dice: &mut ChaCha12Rng, at_ms: std::ops::Range<u64>) -> Self {
+        let (count, within_s) = (dice.random_range(1..4), dice.random_range(5..40));
+        let order = OrderKind::Rules { count, within_s, ttl_s: dice.random_range(1..8) };
+        Self { at_ms: dice.random_range(at_ms), order }
+    }
 }
 
 /// What administrators do.

@@ -207,9 +207,7 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
     let agent = dice.random_range(0..spread_agents);
     orders.push(Order { at_ms: length_ms / 3, order: OrderKind::Quarantine { agent, for_ms: length_ms / 4 } });
     if dice.random_ratio(1, 3) {
-        let (count, within_s) = (dice.random_range(1..4), dice.random_range(5..40));
-        let rules = OrderKind::Rules { count, within_s, ttl_s: dice.random_range(1..8) };
-        orders.push(Order { at_ms: dice.random_range(first..length_ms / 2), order: rules });
+        orders.push(Order::any_rules(dice, first..length_ms / 2));
     }
     orders.sort_by_key(|order| order.at_ms);
     let (a_second, window_s) = (dice.random_range(2..12), dice.random_range(4..20));

@@ -5,4 +5,5 @@ mod bench;
 mod model;
 mod reserve;
 mod script;
+mod show;
 mod survival;

@@ -6,16 +6,14 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
-use nethical_governance::agent::AgentFacts;
 use nethical_governance::behaviour::{ActionFactsV1, label_bits};
 use nethical_governance::command::{
     CostV1, DecideV1, DetectionV1, HeaderV1, HoldOrderV1, LeaseTakeV1, RequestKey, SettleV1, VerdictWord,
 };
 use nethical_governance::dedup::DedupBounds;
 use nethical_governance::detect;
-use nethical_governance::ledger::{Applied, Lapsed, Ledger};
-use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, SettledV1};
-use nethical_governance::quarantine::RuleNumber;
+use nethical_governance::ledger::{Lapsed, Ledger};
+use nethical_governance::outcome::OutcomeV1;
 use nethical_governance::quota::lease::{LeaseAskV1, LeaseKey, slot_of_lease};
 use nethical_protocol::control::{
     ControlFact, HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Overrun, Placement, TenantFact,
@@ -25,6 +23,7 @@ use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 use nethical_protocol::quarantine::{QuarantineFact, QuarantineRuleFact, QuarantineWhenFact};
 
 use crate::bench::{Bench, SECOND_NS, START_NS, actor, command, control, entry, id, limit, request, subject};
+use crate::show::{duration, quota, settled, show, view};
 
 type Failure = Box<dyn Error>;
 
@@ -402,115 +401,4 @@ fn nanoseconds(text: &str) -> Result<u64, Failure> {
         unit => return Err(format!("no such unit of time: {unit}").into()),
     };
     Ok(text[..digits].parse::<u64>()? * unit_ns)
-}
-
-fn duration(ns: u64) -> String {
-    match ns {
-        _ if ns.is_multiple_of(SECOND_NS) => format!("{}s", ns / SECOND_NS),
-        _ if ns.is_multiple_of(1_000_000) => format!("{}ms", ns / 1_000_000),
-        _ => format!("{ns}ns"),
-    }
-}
-
-fn show(applied: &Applied) -> String {
-    let mut text = match &applied.outcome {
-        OutcomeV1::Decided(decided) => decision(decided),
-        OutcomeV1::TooOld { low_water_ms } => {
-            format!("too old: nothing is known up to {}", duration((low_water_ms * 1_000_000).saturating_sub(START_NS)))
-        }
-        OutcomeV1::Duplicate { leaf_index } => format!("duplicate of leaf {leaf_index}"),
-        OutcomeV1::Conflict { leaf_index } => format!("conflict with leaf {leaf_index}"),
-        OutcomeV1::FromFuture => "from the future".to_owned(),
-        OutcomeV1::Stale(why) => format!("stale: {why:?}"),
-        OutcomeV1::UnknownTenant => "unknown tenant".to_owned(),
-        OutcomeV1::HoldChanged { status, epoch } => format!("{} epoch={epoch}", status.as_str()),
-        OutcomeV1::ControlApplied { revision } => format!("revision {revision}"),
-        OutcomeV1::NoEffect => "no effect".to_owned(),
-        OutcomeV1::LeaseShort(ask) => format!(
-            "short of limit {}: needs {}, wants {}; granted={} returned={}",
-            ask.lease.limit, ask.need, ask.want, ask.granted, ask.returned
-        ),
-        OutcomeV1::LeaseGranted { granted, others } => format!("granted={granted} others={others:?}"),
-        OutcomeV1::LeaseChanged { granted, returned } => format!("granted={granted} returned={returned}"),
-        OutcomeV1::Settled(outcome) => settled(outcome),
-        OutcomeV1::NoReservation => "no such reservation".to_owned(),
-    };
-    if let Some(leaf_index) = applied.leaf_index {
-        text = format!("leaf {leaf_index}: {text}");
-    }
-    text
-}
-
-fn decision(decided: &DecidedV1) -> String {
-    let reasons: Vec<String> = decided.reasons.iter().map(reason).collect();
-    let mut text = decided.verdict.as_str().to_owned();
-    if !reasons.is_empty() {
-        write!(text, " because {}", reasons.join(", ")).expect("a string");
-    }
-    write!(text, "; {} epoch={}", decided.status.as_str(), decided.epoch).expect("a string");
-    write!(text, " risk={} tier={}", decided.risk, decided.tier.as_str()).expect("a string");
-    for found in &decided.findings {
-        write!(text, " {}={}", detect::name(found.detector), found.severity).expect("a string");
-    }
-    if decided.retry_after_ns > 0 {
-        write!(text, "; retry after {}", duration(decided.retry_after_ns)).expect("a string");
-    }
-    text.push('\n');
-    text.extend(decided.quota.iter().map(quota));
-    text
-}
-
-fn settled(settled: &SettledV1) -> String {
-    let costs: Vec<String> = settled.costs.iter().map(|(_, held, used)| format!("{used} of {held}")).collect();
-    let mut text = format!("reservation {} {}: {}\n", settled.decision, settled.end.as_str(), costs.join(", "));
-    for of_limit in &settled.quota {
-        text.push_str(&quota(&of_limit.quota));
-        if of_limit.uncharged > 0 {
-            text.insert_str(text.len() - 1, &format!(", {} not charged", of_limit.uncharged));
-        }
-    }
-    text
-}
-
-fn reason(reason: &ReasonV1) -> String {
-    match reason {
-        ReasonV1::Policy(_) => "policy".to_owned(),
-        ReasonV1::AgentState(status) => format!("agent {}", status.as_str()),
-        ReasonV1::AgentHold => "agent hold".to_owned(),
-        ReasonV1::AutomaticHold(rule) => format!("rule {} of revision {}", rule.place(), rule.revision()),
-        ReasonV1::Hold(id) => format!("hold {id}"),
-        ReasonV1::QuotaExceeded(number) => format!("limit {number} exceeded"),
-        ReasonV1::CostAboveCap(number) => format!("cost above limit {number}"),
-        ReasonV1::ReservationsFull => "too many reservations".to_owned(),
-        ReasonV1::RiskTier(tier) => format!("risk {}", tier.as_str()),
-    }
-}
-
-fn quota(quota: &QuotaV1) -> String {
-    let reset = match quota.reset_ns {
-        0 => "whole".to_owned(),
-        u64::MAX => "never whole".to_owned(),
-        reset_ns => format!("whole in {}", duration(reset_ns)),
-    };
-    let violated = if quota.violated { ", violated" } else { "" };
-    let mode = if quota.mode.is_enforce() { String::new() } else { format!(", {}", quota.mode.as_str()) };
-    format!("limit {}: {} of {} left, {reset}{violated}{mode}\n", quota.limit, quota.remaining, quota.cap)
-}
-
-fn view(facts: &AgentFacts) -> String {
-    let by = |rule: Option<RuleNumber>| rule.map_or(String::new(), |rule| format!(", rule {}", rule.place()));
-    let hold = facts
-        .hold
-        .map_or("none".to_owned(), |hold| format!("{:?} by leaf {}{}", hold.effect, hold.leaf_index, by(hold.rule)));
-    format!(
-        "known={} {} epoch={} tier={} risk={} actions={} denied={} violations={} hold={hold}",
-        facts.known,
-        facts.status.as_str(),
-        facts.epoch,
-        facts.tier.as_str(),
-        facts.risk,
-        facts.actions,
-        facts.denied,
-        facts.violations,
-    )
 }
