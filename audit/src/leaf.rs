@@ -145,6 +145,8 @@ pub mod reason {
     pub const RISK_TIER: u8 = 7;
     /// Number: 0.
     pub const RESERVATIONS_FULL: u8 = 8;
+    /// Number: the rule's place in its set, from 1, in the lowest byte; above it the control revision that set it.
+    pub const AUTOMATIC_HOLD: u8 = 12;
     /// Number: the log time at which the approval that was opened expires.
     pub const APPROVAL_OPENED: u8 = 16;
     /// Number: 0.

@@ -10,10 +10,12 @@ use nethical_audit::leaf::{DecisionLeaf, LeafV1, ReservationLeaf, reason};
 use nethical_governance::detect;
 use nethical_governance::outcome::{EndV1, RiskTier, Unapproved};
 use nethical_governance::policy::Bundle;
+use nethical_governance::risk::{BLOCKED_SEVERITY, TERMINATED_SEVERITY};
+use nethical_governance::taxonomy::{self, Taxonomy};
 use nethical_protocol::control::LimitMode;
 use nethical_protocol::decision::{
-    AgentStatus, AgentSummary, ApprovalRef, AuditPosition, Decision, Obligation, QuotaState, Reason, Reservation,
-    Revision, Risk, RiskFactor, SettledQuota, Settlement, Verdict, legacy_word,
+    AgentStatus, AgentSummary, ApprovalRef, AuditPosition, Decision, Ethics, EthicsScore, Obligation, QuotaState,
+    Reason, Reservation, Revision, Risk, RiskFactor, SettledQuota, Settlement, Verdict, legacy_word,
 };
 use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LimitNumber, LogId};
 
@@ -28,10 +30,20 @@ pub struct Wish {
     pub replayed: bool,
 }
 
+/// Where a node takes words for numbers from.
+#[derive(Clone, Copy)]
+pub struct Words<'a> {
+    /// The cluster's name.
+    pub cluster: &'a str,
+    /// The names of rules, limits and hold-orders.
+    pub view: &'a ControlView,
+    /// By which decisions are explained.
+    pub taxonomy: &'a Taxonomy,
+}
+
 /// The decision that a leaf records.
 pub fn decision_of(
-    cluster: &str,
-    view: &ControlView,
+    Words { cluster, view, taxonomy }: Words<'_>,
     request_id: &str,
     leaf: &LeafV1,
     hash: &[u8; 32],
@@ -65,6 +77,7 @@ pub fn decision_of(
         degraded: false,
         replayed: wish.replayed,
         audit: AuditPosition { log: log.origin(cluster), leaf_index: leaf.leaf_index, leaf_hash: hex::encode(hash) },
+        ethics: wish.explain.then(|| ethics(taxonomy, recorded)).flatten(),
     }
 }
 
@@ -130,6 +143,24 @@ fn risk(recorded: &DecisionLeaf, explain: bool) -> Risk {
     Risk { score: recorded.risk, tier, factors }
 }
 
+/// What was found, and what policy blocked, as the taxonomy sees it.
+fn ethics(taxonomy: &Taxonomy, recorded: &DecisionLeaf) -> Option<Ethics> {
+    let found = recorded.detections.iter().map(|(detector, severity)| (detect::name(*detector), *severity));
+    let by_policy = match Verdict::ALL[usize::from(recorded.policy_verdict).min(4)] {
+        Verdict::Block => Some((taxonomy::POLICY, BLOCKED_SEVERITY)),
+        Verdict::Terminate => Some((taxonomy::POLICY, TERMINATED_SEVERITY)),
+        Verdict::Allow | Verdict::Restrict | Verdict::Escalate => None,
+    };
+    let (privileged, automated) = (recorded.flags & 1 != 0, recorded.flags & 2 != 0);
+    let meaning = taxonomy.meaning(found.chain(by_policy), automated, privileged)?;
+    let score = |(name, score): (&str, u16)| EthicsScore { name: name.to_owned(), score };
+    Some(Ethics {
+        primary: meaning.primary.map(|place| taxonomy::DIMENSIONS[place].to_owned()),
+        overall: meaning.overall,
+        dimensions: taxonomy.involved(&meaning).into_iter().map(score).collect(),
+    })
+}
+
 /// A reason in words; none for what an answer says elsewhere.
 fn reason_words(view: &ControlView, recorded: &DecisionLeaf, (kind, number): (u8, u64)) -> Option<Reason> {
     let limit = || view.limit_name(LimitNumber(number as u32));
@@ -150,6 +181,11 @@ fn reason_words(view: &ControlView, recorded: &DecisionLeaf, (kind, number): (u8
         reason::RESERVATIONS_FULL => {
             let detail = "the agent or its group has as many live reservations as it may; settle or release some";
             ("reservations-full", detail.to_owned())
+        }
+        reason::AUTOMATIC_HOLD => {
+            let (place, revision) = (number & 0xff, number >> 8);
+            let detail = format!("automatic quarantine: rule {place} of control revision {revision} holds the agent");
+            ("automatic-hold", detail)
         }
         reason::APPROVAL_OPENED => return None,
         reason::APPROVALS_FULL => {

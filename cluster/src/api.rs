@@ -12,6 +12,7 @@ use nethical_protocol::control::{ControlAck, HoldSpec, LimitSpec, TenantSpec};
 use nethical_protocol::decision::{ActionOutcome, AgentStatus, Decision, ItemAnswer, Reason, Settlement, Verdict};
 use nethical_protocol::error::Problem;
 use nethical_protocol::ids::{DecisionId, GroupId};
+use nethical_protocol::quarantine::QuarantineSpec;
 use nethical_protocol::status::{ClusterStatus, ReadyCheck};
 
 /// The answer of every call.
@@ -66,6 +67,10 @@ pub trait Governor: Send + Sync + 'static {
     fn replay_policy(&self, query: ReplayQuery, text: String) -> Answer<'_, ReplayPage>;
     /// Lets a bundle go that is neither in force nor the one before nor the canary nor the shadow.
     fn remove_policy(&self, digest: [u8; 32]) -> Answer<'_, ControlAck>;
+    /// Sets the rules for automatic quarantine of a tenant or the zone, in place of those before.
+    fn put_quarantine_rules(&self, spec: QuarantineSpec) -> Answer<'_, ControlAck>;
+    /// All rules for automatic quarantine, the zone's first.
+    fn quarantine_rules(&self) -> Answer<'_, Vec<QuarantineSpec>>;
     /// Places a hold-order.
     fn place_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView>;
     /// Lifts a hold-order by its scope (release).

@@ -10,11 +10,13 @@ use rkyv::rancor::Error;
 use nethical_protocol::control::{HoldSpec, LimitSpec, TenantSpec};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, LimitNumber};
+use nethical_protocol::quarantine::QuarantineSpec;
 
 use crate::replicate::machine::{Fault, Machine, Reply};
 
 pub mod bundles;
 pub mod check;
+pub mod quarantine;
 pub mod view;
 
 /// One change of the zone's rules. Frozen per version.
@@ -102,6 +104,8 @@ pub enum EventV1 {
         /// Who.
         approver: String,
     },
+    /// A set of rules for automatic quarantine is in force; an empty one ends it.
+    Quarantine(QuarantineSpec),
 }
 
 impl EventV1 {
@@ -200,6 +204,8 @@ pub enum AskV1 {
         /// Agents of a hundred, 1 to 100.
         percent: u8,
     },
+    /// Set the rules for automatic quarantine of a tenant or the zone.
+    PutQuarantine(QuarantineSpec),
 }
 
 /// What became of a change. Equal on every replica.

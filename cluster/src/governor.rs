@@ -14,6 +14,7 @@ use nethical_protocol::control::{AckState, ControlAck, HoldScope, HoldSpec, Limi
 use nethical_protocol::decision::{ActionOutcome, ItemAnswer, Settlement};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LimitNumber};
+use nethical_protocol::quarantine::QuarantineSpec;
 use nethical_protocol::status::{ClusterStatus, GroupStatus, NodeStatus, ReadyCheck};
 
 use crate::api::*;
@@ -228,6 +229,15 @@ impl Governor for NodeGovernor {
 
     fn remove_limit(&self, tenant: String, id: String) -> Answer<'_, ControlAck> {
         self.change(ChangeRulesV1::RemoveLimit { tenant, id }).boxed()
+    }
+
+    fn put_quarantine_rules(&self, spec: QuarantineSpec) -> Answer<'_, ControlAck> {
+        self.change(ChangeRulesV1::PutQuarantine(spec)).boxed()
+    }
+
+    fn quarantine_rules(&self) -> Answer<'_, Vec<QuarantineSpec>> {
+        let view = self.core.shared.view();
+        async move { Ok(view.quarantine().iter().cloned().collect()) }.boxed()
     }
 
     fn limits(&self, tenant: Option<String>) -> Answer<'_, Vec<LimitSpec>> {

@@ -14,7 +14,7 @@ use nethical_protocol::decision::{Decision, Verdict};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, GroupId, KeyedId, LogId};
 
-use crate::answer::{Wish, decision_of};
+use crate::answer::{Wish, Words, decision_of};
 use crate::api::*;
 use crate::body::BodyV1;
 use crate::control::view::{ControlView, Tenant};
@@ -214,7 +214,8 @@ fn words_of(
                 _ => String::new(),
             };
             let wish = Wish { explain: true, replayed: false };
-            let decision = decision_of(&core.shared.options.cluster, view, &request_id, leaf, hash, found, wish);
+            let (cluster, taxonomy) = (&core.shared.options.cluster, &core.shared.world.prepared.taxonomy);
+            let decision = decision_of(Words { cluster, view, taxonomy }, &request_id, leaf, hash, found, wish);
             ("decision", Some(decision), body)
         }
         LeafEvent::Control { .. } => ("control", None, None),

@@ -15,7 +15,7 @@ use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::sometimes;
 
 use crate::actor::Settled;
-use crate::answer::{Wish, decision_of};
+use crate::answer::{Wish, Words, decision_of};
 use crate::control::view::Tenant;
 use crate::decide::Attempt;
 use crate::lead::Lead;
@@ -191,8 +191,10 @@ fn decision(core: &Core, asked: &Asked, leaf: &LeafV1, hash: &[u8; 32], replayed
         return Err(Problem::new(Code::RequestConflict, "this request id was used for a hold-order"));
     };
     let (cluster, view) = (&core.shared.options.cluster, core.shared.view());
+    let taxonomy = &core.shared.world.prepared.taxonomy;
     let wish = Wish { explain: asked.explain, replayed };
-    let mut decision = decision_of(cluster, &view, &asked.request_id, leaf, hash, recorded, wish);
+    let mut decision =
+        decision_of(Words { cluster, view: &view, taxonomy }, &asked.request_id, leaf, hash, recorded, wish);
     if let Some(tenant) = &asked.tenant {
         redact::oblige(&core.shared.world.prepared.detectors, tenant, &asked.args_json, &mut decision);
     }

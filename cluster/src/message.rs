@@ -8,6 +8,7 @@ use nethical_protocol::control::{ControlAck, HoldSpec, LimitSpec, TenantSpec};
 use nethical_protocol::decision::{ActionOutcome, AgentStatus, ItemAnswer, Settlement, Verdict};
 use nethical_protocol::error::Problem;
 use nethical_protocol::ids::{DecisionId, KeyedId};
+use nethical_protocol::quarantine::QuarantineSpec;
 
 use nethical_governance::approval::ApprovalState;
 use nethical_governance::command::LeaseTakeV1;
@@ -148,6 +149,8 @@ message! {
         ShadowPolicy(Option<[u8; 32]>),
         /// Let a kept bundle decide for so many agents of a hundred.
         CanaryBundle([u8; 32], u8),
+        /// Set the rules for automatic quarantine.
+        PutQuarantine(QuarantineSpec),
     }
 
     /// What became of it.

@@ -1,4 +1,4 @@
-//! What takes milliseconds to make and belongs to no node's state: detectors, and policy bundles that were parsed before.
+//! What takes milliseconds to make and belongs to no node's state: detectors, the taxonomy, and policy bundles that were parsed before.
 //!
 //! A bundle is parsed by whoever accepts it and again by whoever takes its event in, and by every node that one process
 //! hosts; a simulator starts nodes over and over. All of it is pure, so it may be shared by nodes and outlive them: what
@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use nethical_governance::detect::Detectors;
 use nethical_governance::policy::{Bundle, PolicyError};
+use nethical_governance::taxonomy::Taxonomy;
 
 /// Bundles that are remembered, the latest ones. Each takes about as much as its text, and a memo of up to a megabyte.
 const BUNDLES_MAX: usize = 4;
@@ -21,6 +22,8 @@ const BUNDLES_MAX: usize = 4;
 pub struct Prepared {
     /// Detectors, ready to run.
     pub detectors: Detectors,
+    /// By which decisions are explained.
+    pub taxonomy: Taxonomy,
     /// The latest one last.
     bundles: Mutex<VecDeque<Arc<Bundle>>>,
 }
@@ -28,7 +31,12 @@ pub struct Prepared {
 impl Prepared {
     /// With detectors that were made before.
     pub fn with(detectors: Detectors) -> Self {
-        Self { detectors, bundles: Mutex::default() }
+        Self { detectors, taxonomy: Taxonomy::default(), bundles: Mutex::default() }
+    }
+
+    /// With a taxonomy of the operator's own.
+    pub fn explained_by(taxonomy: Taxonomy) -> Self {
+        Self { detectors: Detectors::default(), taxonomy, bundles: Mutex::default() }
     }
 
     /// The bundle of a text: the one that was made before, where its text was the same.

@@ -148,9 +148,24 @@ async fn change_here(core: &Arc<Core>, ask: ChangeRulesV1) -> RulesChangedV1 {
     }
 }
 
+/// The time of a change, from a clock that a quorum of clocks agrees with: a hold-order that lapses would otherwise be
+/// acknowledged and be over already. What does not lapse needs no time, and says none where the clock is not to be trusted.
+fn stamp(core: &Core, change: &AskV1) -> Result<u64, Problem> {
+    let (clock, nodes) = (&*core.shared.world.clock, core.shared.options.nodes.len());
+    let lapses = matches!(change, AskV1::PlaceHold(spec) if spec.ttl_s > 0);
+    match core.shared.timekeeper.base_ns(clock, nodes) {
+        Err(problem) if lapses => Err(problem),
+        stamp => Ok(stamp.unwrap_or(0)),
+    }
+}
+
 /// Proposes a change to the control group that this node leads, and waits until it is in force.
 async fn propose_here(core: &Arc<Core>, control: &Plain<ControlMachine>, change: AskV1) -> RulesChangedV1 {
-    let entry = ChangeV1 { now_ns: core.shared.world.clock.wall_ns(), change };
+    let now_ns = match stamp(core, &change) {
+        Ok(now_ns) => now_ns,
+        Err(problem) => return RulesChangedV1::Problem(problem),
+    };
+    let entry = ChangeV1 { now_ns, change };
     let unknown =
         || RulesChangedV1::Problem(Problem::new(Code::OutcomeUnknown, "the control group did not answer in time"));
     let Ok(reply) = control.group.propose(entry.to_bytes()).await else { return unknown() };
@@ -197,6 +212,7 @@ fn complete(core: &Core, control: &Plain<ControlMachine>, ask: ChangeRulesV1) ->
             check_kept(prepared, control, &digest)?;
             AskV1::CanaryBundle { digest, percent }
         }
+        ChangeRulesV1::PutQuarantine(spec) => AskV1::PutQuarantine(spec),
     })
 }
 

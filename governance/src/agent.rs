@@ -1,4 +1,5 @@
-//! What a ledger keeps of one agent: status, epoch, hold-order, risk profile, counters. At most 1 KiB, in fact ~250 B.
+//! What a ledger keeps of one agent: status, epoch, hold-order, risk, what is usual for it, counters. At most 1 KiB, in
+//! fact about 750 B.
 //!
 //! Entries change only in apply. An agent that was never heard of reads as [`AgentEntry::default`], so that knowing it
 //! and not knowing it give the same [`AgentEntry::version`] until something worth remembering happened.
@@ -8,8 +9,10 @@ use nethical_protocol::decision::{AgentStatus, Verdict};
 use nethical_protocol::ids::{KeyedId, Slot};
 use sha2::{Digest, Sha256};
 
+use crate::behaviour::Behaviour;
 use crate::command::ActorKeys;
 use crate::outcome::RiskTier;
+use crate::quarantine::{RuleNumber, Watch};
 use crate::risk::RiskProfile;
 
 /// An agent of whom nothing needs remembering is forgotten after this long without an action (7 days).
@@ -41,6 +44,8 @@ pub struct AgentHold {
     pub until_ns: u64,
     /// The leaf that placed it.
     pub leaf_index: u64,
+    /// The rule that placed it; none where an operator did.
+    pub rule: Option<RuleNumber>,
 }
 
 /// One agent.
@@ -54,6 +59,10 @@ pub struct AgentEntry {
     pub hold: Option<AgentHold>,
     /// Its history.
     pub risk: RiskProfile,
+    /// What is usual for it.
+    pub behaviour: Behaviour,
+    /// What is counted towards automatic quarantine.
+    pub watch: Watch,
     /// Actions decided.
     pub actions: u64,
     /// Of those, not allowed.
@@ -96,12 +105,14 @@ impl AgentEntry {
             HoldEffect::Restrict => AgentStatus::Restricted,
         };
         self.hold = Some(hold);
+        self.watch = Watch::default();
         self.epoch = self.epoch.saturating_add(1);
     }
 
     /// Ends the hold-order, by release or because it lapsed. Gives it, or `None` where there was nothing to end.
     pub(crate) fn release(&mut self) -> Option<AgentHold> {
         let hold = self.hold.take()?;
+        self.watch = Watch::default();
         self.status = AgentStatus::Active;
         self.epoch = self.epoch.saturating_add(1);
         Some(hold)
@@ -116,7 +127,8 @@ impl AgentEntry {
         self.hold.take()
     }
 
-    /// True where forgetting the entry changes no later verdict: never held, never denied, never at fault, long idle.
+    /// True where forgetting the entry takes nothing back: never held, never denied, never at fault, long idle. What was
+    /// usual for it is forgotten with it, and learned anew.
     pub(crate) fn is_forgettable(&self, now_ns: u64) -> bool {
         self.status == AgentStatus::Active
             && self.epoch == 0
@@ -207,7 +219,7 @@ mod tests {
         assert!(fresh.is_forgettable(FORGET_AFTER_NS));
         assert!(!AgentEntry { denied: 1, ..fresh }.is_forgettable(u64::MAX));
         let mut released = fresh;
-        released.place(AgentHold { effect: HoldEffect::Block, until_ns: 0, leaf_index: 1 });
+        released.place(AgentHold { effect: HoldEffect::Block, until_ns: 0, leaf_index: 1, rule: None });
         released.release();
         assert!(!released.is_forgettable(u64::MAX));
     }

@@ -8,6 +8,7 @@ use nethical_protocol::decision::Verdict;
 use nethical_protocol::ids::{ControlRevision, KeyedId, Slot};
 use nethical_protocol::probe;
 
+use crate::behaviour::ActionFactsV1;
 use crate::quota::lease::{LeaseAskV1, LeaseKey};
 
 /// The apply rules that this release writes. Kept beside older ones while an entry of theirs may be in a log.
@@ -250,6 +251,8 @@ pub struct EvaluationV1 {
     pub privileged: bool,
     /// Nobody watches the agent (context says `automated`).
     pub automated: bool,
+    /// What the agent's profile goes by.
+    pub facts: ActionFactsV1,
 }
 
 /// A verdict by policy alone.

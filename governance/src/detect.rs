@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use nethical_protocol::action::Action;
 
+use crate::behaviour;
 use crate::command::DetectionV1;
 use crate::normalise::{Form, Normalised, boundary_after, boundary_before};
 use anchors::Anchors;
@@ -93,9 +94,15 @@ pub const LABELS: [&str; NAMES.len()] = [
 /// Spans that one scan returns (32 B each); severities are kept for all findings.
 pub const SPANS_MAX: usize = 64;
 
-/// The detector's name, or `unknown` for a number of a later release.
+/// The detector's name, those of behaviour included, or `unknown` for a number of a later release.
 pub fn name(detector: u8) -> &'static str {
-    usize::from(detector).checked_sub(1).and_then(|place| NAMES.get(place).copied()).unwrap_or("unknown")
+    let of_text = || usize::from(detector).checked_sub(1).and_then(|place| NAMES.get(place).copied());
+    behaviour::name(detector).or_else(of_text).unwrap_or("unknown")
+}
+
+/// The number of a detector's name, those of behaviour included.
+pub fn number(name: &str) -> Option<u8> {
+    number_of_text(name).or_else(|| behaviour::number(name))
 }
 
 /// What annotators call it, or `UNKNOWN` for a number of a later release.
@@ -103,8 +110,8 @@ pub fn label(detector: u8) -> &'static str {
     usize::from(detector).checked_sub(1).and_then(|place| LABELS.get(place).copied()).unwrap_or("UNKNOWN")
 }
 
-/// A detector's number by its name.
-pub fn number(name: &str) -> Option<u8> {
+/// The number of a detector of texts by its name: only those can be switched off.
+pub fn number_of_text(name: &str) -> Option<u8> {
     NAMES.iter().position(|known| *known == name).map(|place| place as u8 + 1)
 }
 

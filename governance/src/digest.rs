@@ -6,7 +6,8 @@
 //! A full pass over 10,000 agents takes about 2 ms.
 
 use nethical_protocol::control::{HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Overrun, Placement};
-use nethical_protocol::ids::{KeyedId, Slot};
+use nethical_protocol::ids::{ControlRevision, KeyedId, Slot};
+use nethical_protocol::quarantine::{QuarantineFact, QuarantineWhenFact};
 use sha2::{Digest, Sha256};
 
 use crate::agent::{AgentEntry, AgentKey};
@@ -39,6 +40,7 @@ impl Ledger {
             section(self.reservations.iter(), |out, (key, held)| out.reservation(key, held)),
             section(self.approvals.iter(), |out, (key, known)| out.approval(key, known)),
             section(self.releases.iter(), |out, (key, release)| out.release(key, release)),
+            section(self.quarantine.iter(), |out, (revision, fact)| out.quarantine(revision, &fact)),
         ] {
             whole.update(section);
         }
@@ -175,17 +177,42 @@ impl Canonical {
     }
 
     fn agent(&mut self, key: &AgentKey, entry: &AgentEntry) {
-        let AgentEntry { status, epoch, hold, risk, actions, denied, first_ns, last_ns } = entry;
+        let AgentEntry { status, epoch, hold, risk, behaviour, watch, actions, denied, first_ns, last_ns } = entry;
         self.agent_key(key).byte(*status as u8).u64(*epoch);
         match hold {
             None => self.byte(0),
-            Some(hold) => self.byte(1).byte(effect_byte(hold.effect)).u64(hold.until_ns).u64(hold.leaf_index),
+            Some(hold) => self
+                .byte(1)
+                .byte(effect_byte(hold.effect))
+                .u64(hold.until_ns)
+                .u64(hold.leaf_index)
+                .u64(hold.rule.map_or(0, |rule| rule.0)),
         };
         self.u64(u64::from(risk.score)).u64(risk.at_ns).u64(risk.judged).u64(risk.violations);
         for at_ns in risk.recent_ns {
             self.u64(at_ns);
         }
         self.u64(*actions).u64(*denied).u64(*first_ns).u64(*last_ns);
+        behaviour.put(&mut self.pending);
+        for count in watch.severities.iter().chain([&watch.elevated]) {
+            self.bytes(&count.to_le_bytes());
+        }
+    }
+
+    fn quarantine(&mut self, revision: ControlRevision, fact: &QuarantineFact) {
+        self.u64(revision.0).id(fact.tenant).u64(fact.rules.len() as u64);
+        for rule in &fact.rules {
+            self.byte(effect_byte(rule.effect)).u64(rule.ttl_ns);
+            match rule.when {
+                QuarantineWhenFact::Elevated { actions } => self.byte(0).u64(u64::from(actions)),
+                QuarantineWhenFact::Violations { count, severity, within_ns } => {
+                    self.byte(1).byte(count).u64(u64::from(severity)).u64(within_ns)
+                }
+                QuarantineWhenFact::Finding { detector, severity } => {
+                    self.byte(2).byte(detector).u64(u64::from(severity))
+                }
+            };
+        }
     }
 
     fn bucket_key(&mut self, key: &BucketKey) -> &mut Self {

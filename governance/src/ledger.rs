@@ -20,6 +20,7 @@ use crate::command::{APPLY_VERSION, ActorKeys, CommandV1, CostV1, EntryV1, Heade
 use crate::dedup::{Dedup, DedupBounds};
 use crate::hold::ZoneHolds;
 use crate::outcome::{OutcomeV1, QuotaV1, ReviewedV1, SettledV1, Stale};
+use crate::quarantine::QuarantineRules;
 use crate::quota::band::Band;
 use crate::quota::lease::{LeaseKey, Share};
 use crate::quota::table::Limit;
@@ -28,10 +29,13 @@ use crate::release::Release;
 use crate::reservation::Reservations;
 
 mod alone;
+mod automatic;
 mod control;
 mod decide;
 mod expire;
 mod lease;
+#[cfg(test)]
+mod measured;
 mod orders;
 mod reserve;
 mod review;
@@ -99,7 +103,7 @@ pub struct UnknownApplyVersion(pub u16);
 
 /// The state of one partition group.
 ///
-/// About 250 B an agent, 80 B a counter (up to 600 B of a rolling window), 100 B a remembered request. Cloning copies all of it.
+/// About 750 B an agent, 80 B a counter (up to 600 B of a rolling window), 100 B a remembered request. Cloning copies all of it.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     pub(crate) group: u32,
@@ -109,6 +113,7 @@ pub struct Ledger {
     pub(crate) policy: Option<PolicyInForce>,
     pub(crate) tenants: BTreeMap<KeyedId, Placement>,
     pub(crate) holds: ZoneHolds,
+    pub(crate) quarantine: QuarantineRules,
     pub(crate) quota: Quota,
     pub(crate) agents: BTreeMap<AgentKey, AgentEntry>,
     /// Where the last sweep over agents stopped.
@@ -143,6 +148,7 @@ impl Ledger {
             policy: None,
             tenants: BTreeMap::new(),
             holds: ZoneHolds::default(),
+            quarantine: QuarantineRules::default(),
             quota: Quota::default(),
             agents: BTreeMap::new(),
             swept_to: None,

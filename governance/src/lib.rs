@@ -1,26 +1,30 @@
 //! The ledger: what replicas must agree on about agents, and how facts about an action are computed.
 //!
-//! Two halves, both pure. *State* (`ledger`, `quota`, `agent`, `dedup`, `hold`, `reservation`, `risk`) changes only in
+//! Two halves, both pure. *State* (`ledger`, `quota`, `agent`, `behaviour`, `dedup`, `hold`, `quarantine`, `reservation`, `risk`) changes only in
 //! `Ledger::apply_entry(term, entry)`: integers, fixed order, no clock, no dice, no floats, no hash-map iteration.
-//! *Facts* (`detect`, `policy`) are computed by the agent's actor before a command is proposed, and travel inside it;
+//! *Facts* (`detect`, `flow`, `policy`) are computed by the agent's actor before a command is proposed, and travel inside it;
 //! `redact` cuts what was found out of what is stored and sent.
 //! Nothing here performs an effect.
 
 pub mod agent;
 pub mod approval;
+pub mod behaviour;
 pub mod canary;
 pub mod command;
 pub mod dedup;
 pub mod detect;
 pub mod digest;
+pub mod flow;
 pub mod hold;
 pub mod ledger;
 pub mod normalise;
 pub mod outcome;
 pub mod policy;
+pub mod quarantine;
 pub mod quota;
 pub mod redact;
 pub mod release;
 pub mod reservation;
 pub mod risk;
 pub mod snapshot;
+pub mod taxonomy;

@@ -5,6 +5,8 @@ use nethical_protocol::decision::{AgentStatus, Verdict};
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
 
 use crate::approval::ApprovalState;
+use crate::command::DetectionV1;
+use crate::quarantine::RuleNumber;
 use crate::quota::lease::{CountersV1, LeaseAskV1};
 
 /// The outcome of one command.
@@ -131,6 +133,8 @@ pub struct DecidedV1 {
     pub retry_after_ns: u64,
     /// The control revision that the group had applied.
     pub control_rev: ControlRevision,
+    /// What is odd about the action for this agent, sorted by detector (see `behaviour`).
+    pub findings: Vec<DetectionV1>,
 }
 
 /// A reason by number; doors put words to it.
@@ -152,6 +156,8 @@ pub enum ReasonV1 {
     RiskTier(RiskTier),
     /// The agent or the group has as many live reservations as it may, or the action would hold too many counters.
     ReservationsFull,
+    /// A rule of automatic quarantine holds the agent.
+    AutomaticHold(RuleNumber),
     /// The escalation opened an approval, which expires at this log time.
     ApprovalOpened(u64),
     /// The agent or the group has asked for as many approvals as it may.

@@ -32,11 +32,11 @@ mod slice;
 mod text;
 
 #[cfg(test)]
-mod measured;
+pub(crate) mod measured;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

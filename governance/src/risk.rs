@@ -7,15 +7,15 @@
 
 use nethical_protocol::decision::Verdict;
 
-use crate::command::EvaluationV1;
+use crate::command::{DetectionV1, EvaluationV1};
 use crate::outcome::RiskTier;
 
 /// A detection of at least this severity ("low") is a violation; weaker ones only colour the action itself.
 pub const VIOLATION_SEVERITY_MIN: u16 = 250;
 /// Severity of an action that policy blocks ("medium") …
-const BLOCKED_SEVERITY: u16 = 500;
+pub const BLOCKED_SEVERITY: u16 = 500;
 /// … and of one for which it ends the agent ("critical").
-const TERMINATED_SEVERITY: u16 = 1_000;
+pub const TERMINATED_SEVERITY: u16 = 1_000;
 /// The top of every term and score.
 const SCORE_MAX: u16 = 1_000;
 /// Violations remembered by time. As many within an hour give the frequency term its maximum.
@@ -52,8 +52,10 @@ pub struct Assessment {
     pub score: u16,
     /// Behaviour, severity, frequency, recency, decayed history; each 0..1000.
     pub terms: [u16; 5],
-    /// The action carries a violation.
+    /// The action carries a violation …
     pub violates: bool,
+    /// … of this severity, 0..1000; weaker ones are below [`VIOLATION_SEVERITY_MIN`].
+    pub severity: u16,
 }
 
 impl RiskProfile {
@@ -69,9 +71,11 @@ impl RiskProfile {
     }
 
     /// What this action would make of the profile.
-    pub fn assess(&self, now_ns: u64, evaluation: &EvaluationV1) -> Assessment {
-        let severity = severity_of(evaluation);
-        let violates = is_violation(evaluation);
+    ///
+    /// `findings` are those of its behaviour, beside what the evaluation has.
+    pub fn assess(&self, now_ns: u64, evaluation: &EvaluationV1, findings: &[DetectionV1]) -> Assessment {
+        let severity = severity_of(evaluation, findings);
+        let violates = severity >= VIOLATION_SEVERITY_MIN;
         let violations = self.violations.saturating_add(u64::from(violates));
         let terms = [
             behaviour(violations, self.judged.saturating_add(1), evaluation),
@@ -83,7 +87,7 @@ impl RiskProfile {
         let [b, s, f, r, decayed] = terms.map(u32::from);
         let fused = (3 * b + 3 * s + 2 * f + 2 * r) / 10;
         let score = ((7 * fused + 3 * decayed) / 10).min(u32::from(SCORE_MAX)) as u16;
-        Assessment { score, terms, violates }
+        Assessment { score, terms, violates, severity }
     }
 
     /// Makes an assessed action part of the history.
@@ -116,20 +120,16 @@ impl RiskProfile {
     }
 }
 
-/// True where the action violates: a detection of weight, or policy blocks it. Escalation asks, it does not accuse;
-/// and limits and holds say nothing about the action itself.
-fn is_violation(evaluation: &EvaluationV1) -> bool {
-    evaluation.verdict.0 >= Verdict::Block
-        || evaluation.detections.iter().any(|found| found.severity >= VIOLATION_SEVERITY_MIN)
-}
-
-fn severity_of(evaluation: &EvaluationV1) -> u16 {
+/// How bad the action is by itself: its worst detection, or what policy's blocking it says. From
+/// [`VIOLATION_SEVERITY_MIN`] it violates. Escalation asks, it does not accuse; and limits and holds say nothing about
+/// the action itself.
+fn severity_of(evaluation: &EvaluationV1, findings: &[DetectionV1]) -> u16 {
     let by_policy = match evaluation.verdict.0 {
         Verdict::Terminate => TERMINATED_SEVERITY,
         Verdict::Block => BLOCKED_SEVERITY,
         Verdict::Allow | Verdict::Restrict | Verdict::Escalate => 0,
     };
-    let found = evaluation.detections.iter().map(|found| found.severity).max().unwrap_or(0);
+    let found = evaluation.detections.iter().chain(findings).map(|found| found.severity).max().unwrap_or(0);
     by_policy.max(found).min(SCORE_MAX)
 }
 
@@ -161,14 +161,14 @@ fn halve(score: u16, age_ns: u64) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{DetectionV1, VerdictWord};
+    use crate::command::VerdictWord;
 
     fn found(severity: u16) -> EvaluationV1 {
         EvaluationV1 { detections: vec![DetectionV1 { detector: 1, severity }], ..EvaluationV1::default() }
     }
 
     fn act(profile: &mut RiskProfile, now_ns: u64, evaluation: &EvaluationV1) -> Assessment {
-        let assessment = profile.assess(now_ns, evaluation);
+        let assessment = profile.assess(now_ns, evaluation, &[]);
         profile.learn(now_ns, &assessment);
         assessment
     }
@@ -219,9 +219,9 @@ mod tests {
     fn blocked_by_policy_is_a_violation_and_escalated_is_not() {
         let word = |verdict| EvaluationV1 { verdict: VerdictWord(verdict), ..EvaluationV1::default() };
         let profile = RiskProfile::default();
-        assert!(!profile.assess(1, &word(Verdict::Escalate)).violates);
-        assert_eq!(profile.assess(1, &word(Verdict::Block)).terms[1], BLOCKED_SEVERITY);
-        assert_eq!(profile.assess(1, &word(Verdict::Terminate)).terms[1], TERMINATED_SEVERITY);
+        assert!(!profile.assess(1, &word(Verdict::Escalate), &[]).violates);
+        assert_eq!(profile.assess(1, &word(Verdict::Block), &[]).terms[1], BLOCKED_SEVERITY);
+        assert_eq!(profile.assess(1, &word(Verdict::Terminate), &[]).terms[1], TERMINATED_SEVERITY);
     }
 
     #[test]

@@ -19,14 +19,17 @@ use nethical_protocol::decision::AgentStatus;
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
 use nethical_protocol::limits::{COSTS_PER_ACTION_MAX, LIMITS_MATCHING_MAX, SNAPSHOT_BYTES_MAX};
 use nethical_protocol::probe;
+use nethical_protocol::quarantine::QuarantineFact;
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
 use crate::agent::{AgentEntry, AgentHold, AgentKey};
+use crate::behaviour::Behaviour;
 use crate::canary::Canary;
 use crate::command::CostV1;
 use crate::dedup::{DedupBounds, Record};
 use crate::ledger::{Ledger, PolicyInForce};
+use crate::quarantine::{RuleNumber, Watch};
 use crate::quota::BucketKey;
 use crate::quota::bucket::Bucket;
 use crate::quota::lease::{Account, CountersV1, LeaseKey, Share};
@@ -94,6 +97,7 @@ struct SnapshotV1 {
     reservations: Vec<ReservationV1>,
     approvals: Vec<people::ApprovalV1>,
     releases: Vec<people::ReleaseV1>,
+    quarantine: Vec<(ControlRevision, QuarantineFact)>,
 }
 
 /// (lease, counters, until, refused until, enough at).
@@ -108,7 +112,7 @@ struct AgentV1 {
     key: AgentKeyV1,
     status: AgentStatus,
     epoch: u64,
-    hold: Option<(HoldEffect, u64, u64)>,
+    hold: Option<(HoldEffect, u64, u64, Option<RuleNumber>)>,
     risk_score: u16,
     risk_at_ns: u64,
     judged: u64,
@@ -118,6 +122,8 @@ struct AgentV1 {
     denied: u64,
     first_ns: u64,
     last_ns: u64,
+    behaviour: Behaviour,
+    watch: Watch,
 }
 
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -226,6 +232,7 @@ impl Ledger {
             reservations: self.reservations.iter().map(|(key, held)| reservation_record(key, held)).collect(),
             approvals: self.approvals.iter().map(people::approval_record).collect(),
             releases: self.releases.iter().map(people::release_record).collect(),
+            quarantine: self.quarantine.iter().collect(),
         }
     }
 
@@ -248,6 +255,7 @@ impl Ledger {
             record.reservations.len(),
             record.approvals.len(),
             record.releases.len(),
+            record.quarantine.len(),
         ];
         ledger.now_ns = record.now_ns;
         ledger.next_leaf = record.next_leaf;
@@ -277,6 +285,7 @@ impl Ledger {
             ledger.approvals.insert(key, known);
         }
         ledger.releases = record.releases.into_iter().map(people::release_of).collect::<Result<_, _>>()?;
+        record.quarantine.into_iter().for_each(|(revision, fact)| ledger.quarantine.set(revision, fact));
         ledger.rearm_all();
         let restored = [
             ledger.tenants.len(),
@@ -290,6 +299,7 @@ impl Ledger {
             ledger.reservations.len(),
             ledger.approvals.len(),
             ledger.releases.len(),
+            ledger.quarantine.len(),
         ];
         if restored == counts { Ok(ledger) } else { Err(contents("a key occurs twice")) }
     }
@@ -335,7 +345,7 @@ fn agent_record(key: &AgentKey, entry: &AgentEntry) -> AgentV1 {
         key: agent_key_record(*key),
         status: entry.status,
         epoch: entry.epoch,
-        hold: entry.hold.map(|hold| (hold.effect, hold.until_ns, hold.leaf_index)),
+        hold: entry.hold.map(|hold| (hold.effect, hold.until_ns, hold.leaf_index, hold.rule)),
         risk_score: entry.risk.score,
         risk_at_ns: entry.risk.at_ns,
         judged: entry.risk.judged,
@@ -345,6 +355,8 @@ fn agent_record(key: &AgentKey, entry: &AgentEntry) -> AgentV1 {
         denied: entry.denied,
         first_ns: entry.first_ns,
         last_ns: entry.last_ns,
+        behaviour: entry.behaviour,
+        watch: entry.watch,
     }
 }
 
@@ -359,12 +371,14 @@ fn agent_of(record: AgentV1) -> (AgentKey, AgentEntry) {
     let entry = AgentEntry {
         status: record.status,
         epoch: record.epoch,
-        hold: record.hold.map(|(effect, until_ns, leaf_index)| AgentHold { effect, until_ns, leaf_index }),
+        hold: record.hold.map(|(effect, until_ns, leaf_index, rule)| AgentHold { effect, until_ns, leaf_index, rule }),
         risk,
         actions: record.actions,
         denied: record.denied,
         first_ns: record.first_ns,
         last_ns: record.last_ns,
+        behaviour: record.behaviour,
+        watch: record.watch,
     };
     (agent_key_of(record.key), entry)
 }

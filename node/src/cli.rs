@@ -22,9 +22,11 @@ pub mod load;
 pub mod measure;
 pub mod node;
 pub mod policy;
+pub mod rules;
 pub mod sender;
 pub mod status;
 pub mod submit;
+pub mod taxonomy;
 pub mod tenant;
 
 /// Governs what AI agents do: every action gets a verdict, is charged to its limits and is recorded.
@@ -69,7 +71,7 @@ enum Command {
     /// List, approve and deny what policy escalates.
     #[command(subcommand)]
     Approval(approval::ApprovalCommand),
-    /// Create and list tenants.
+    /// Create and list tenants, and set rules for automatic quarantine.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
     /// Set, list and remove limits, and see what they have left.
@@ -78,6 +80,9 @@ enum Command {
     /// Validate, compare, try out and put policy in force.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Look at the ethical taxonomy by which decisions are explained.
+    #[command(subcommand)]
+    Taxonomy(taxonomy::TaxonomyCommand),
     /// Read, prove and verify the audit trail.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -97,6 +102,7 @@ impl Cli {
             Command::Node(args) => node::run(args),
             Command::Config(command) => config::run(command, format),
             Command::Detect(command) => detect::run(command, format),
+            Command::Taxonomy(command) => taxonomy::run(command, format),
             Command::Dev(args) => block_on(dev::run(args, format)),
             Command::Demo(args) => block_on(demo::run(args, format)),
             Command::Submit(args) => block_on(submit::run(args, format)),

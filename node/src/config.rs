@@ -74,6 +74,8 @@ pub struct NodeConfig {
     pub bootstrap: bool,
     /// What administrators send as `Authorization: Bearer …`; `None` leaves administration open (development).
     pub admin_token: Option<String>,
+    /// The ethical taxonomy, where it is not the built-in one.
+    pub taxonomy_path: Option<PathBuf>,
 }
 
 /// One member of the cluster.

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use nethical_audit::keys::Keyring;
 use nethical_cluster::api::Governor;
 use nethical_cluster::governor::NodeGovernor;
+use nethical_cluster::prepared::Prepared;
 use nethical_cluster::replicate::group::Timing;
 use nethical_cluster::shared::Options;
 use nethical_cluster::world::presence::PresenceTable;
@@ -120,8 +121,15 @@ fn world(config: &NodeConfig, scope: &Scope, disk: RealDisk) -> anyhow::Result<W
     let wire = QuicWire::bind(scope.clone(), clock.clone(), quic)?;
     let kv = SledKv::open(&config.data_dir.join("sled"), "directory").context("the local index (it may be deleted)")?;
     let directory = Arc::new(PresenceTable::new(config.node, clock.clone()));
-    let (disk, kv, prepared) = (Arc::new(disk), Arc::new(kv), Arc::default());
+    let (disk, kv, prepared) = (Arc::new(disk), Arc::new(kv), Arc::new(prepared(config)?));
     Ok(World { clock, scope: scope.clone(), wire, disk, kv, directory, prepared })
+}
+
+fn prepared(config: &NodeConfig) -> anyhow::Result<Prepared> {
+    let Some(path) = &config.taxonomy_path else { return Ok(Prepared::default()) };
+    let taxonomy = crate::cli::taxonomy::read(path)?;
+    tracing::info!(file = %path.display(), version = taxonomy.version, "decisions are explained by a taxonomy of your own");
+    Ok(Prepared::explained_by(taxonomy))
 }
 
 fn options(config: &NodeConfig) -> Options {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Code, Problem};
 use crate::ids::{ControlRevision, KeyedId, LimitNumber};
 use crate::limits::{HOLD_APPROVER_NAMES_MAX, HOLD_APPROVERS_MAX, NAME_BYTES_MAX};
+use crate::quarantine::QuarantineFact;
 
 /// Whether a tenant's agents live in one partition or in all.
 #[derive(
@@ -527,6 +528,8 @@ pub enum ControlFact {
     },
     /// The bundle in force decides for all agents again.
     PolicyCanaryEnded,
+    /// A set of rules for automatic quarantine is in force, in place of the one before.
+    Quarantine(QuarantineFact),
 }
 
 /// A fact with the revision that it belongs to.

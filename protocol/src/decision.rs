@@ -108,7 +108,7 @@ impl AgentStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Reason {
     /// `policy`, `hold-order`, `quota-exceeded`, `agent-state`, `risk`, `cost-above-cap`,
-    /// `reservations-full`, `approved`, `approval-used`, `approvals-full` …
+    /// `reservations-full`, `approved`, `approval-used`, `approvals-full`, `automatic-hold` …
     pub code: String,
     /// The rule, limit or hold-order, and what it says.
     pub detail: String,
@@ -185,6 +185,27 @@ pub struct Risk {
     /// The terms; empty unless `explain` was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub factors: Vec<RiskFactor>,
+}
+
+/// What a decision's findings mean for people, by the ethical taxonomy. Decides nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct Ethics {
+    /// The dimension that is concerned most, where one is concerned much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<String>,
+    /// All dimensions together, 0..1000.
+    pub overall: u16,
+    /// The dimensions concerned, most first.
+    pub dimensions: Vec<EthicsScore>,
+}
+
+/// One dimension of [`Ethics`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct EthicsScore {
+    /// `privacy`, `manipulation`, `fairness` or `safety`.
+    pub name: String,
+    /// 0..1000.
+    pub score: u16,
 }
 
 /// What one limit has left after this decision.
@@ -358,6 +379,9 @@ pub struct Decision {
     pub replayed: bool,
     /// The record.
     pub audit: AuditPosition,
+    /// What was found means so much for people; absent unless `explain` was asked for, and where nothing was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ethics: Option<Ethics>,
 }
 
 /// The older word for a verdict in the light of the agent's state.

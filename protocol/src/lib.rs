@@ -12,6 +12,7 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod probe;
+pub mod quarantine;
 pub mod ring;
 pub mod slot;
 pub mod status;

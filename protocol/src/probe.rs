@@ -127,6 +127,7 @@ pub const SOMETIMES: &[&str] = &[
     "a start missed the log's end",
     "a verdict was withheld because contact to the control group was lost",
     "an agent asked for too many approvals",
+    "an agent was quarantined by a rule",
     "an agent was terminated",
     "an approval expired",
     "an approval was used",

@@ -15,6 +15,7 @@ use crate::watch::Violation;
 pub mod acknowledged;
 pub mod admission;
 pub mod approval;
+pub mod automatic;
 pub mod evaluation;
 pub mod hold;
 pub mod linearizable;
@@ -88,7 +89,7 @@ pub struct Recorded<'a> {
 type Check = fn(&Findings<'_>) -> Vec<String>;
 
 /// All of them, in the order in which they run.
-pub const CHECKS: [(&str, Check); 14] = [
+pub const CHECKS: [(&str, Check); 15] = [
     ("replicas", replicas::check),
     ("once", once::check),
     ("acknowledged", acknowledged::check),
@@ -99,6 +100,7 @@ pub const CHECKS: [(&str, Check); 14] = [
     ("retry", retry::check),
     ("hold", hold::check),
     ("approval", approval::check),
+    ("automatic", automatic::check),
     ("evaluation", evaluation::check),
     ("log-time", log_time::check),
     ("linearizable", linearizable::check),

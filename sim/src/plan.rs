@@ -8,6 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use rand::RngExt;
+use rand_chacha::ChaCha12Rng;
 use serde::{Deserialize, Serialize};
 
 use nethical_protocol::ids::NodeId;
@@ -228,6 +230,15 @@ pub struct Order {
     pub order: OrderKind,
 }
 
+impl Order {
+    /// Some rules for automatic quarantine, at some time.
+    pub fn any_rules(dice: &mut ChaCha12Rng, at_ms: std::ops::Range<u64>) -> Self {
+        let (count, within_s) = (dice.random_range(1..4), dice.random_range(5..40));
+        let order = OrderKind::Rules { count, within_s, ttl_s: dice.random_range(1..8) };
+        Self { at_ms: dice.random_range(at_ms), order }
+    }
+}
+
 /// What administrators do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -288,6 +299,15 @@ pub enum OrderKind {
         for_ms: u64,
         /// How many must; 0 for anybody, or 2.
         approvers: u8,
+    },
+    /// Quarantine agents of all tenants after so many blocked actions within some time.
+    Rules {
+        /// Violations; 0 ends the rules.
+        count: u8,
+        /// Within so many seconds.
+        within_s: u64,
+        /// How long an agent is held, seconds; 0 for ever.
+        ttl_s: u64,
     },
 }
 
@@ -437,6 +457,9 @@ impl WorkSpec {
                 }
                 OrderKind::HoldSession { approvers, .. } | OrderKind::HoldRegion { approvers, .. } => {
                     ensure!([0, 2].contains(approvers), "{approvers} people release; 0 and 2 are possible");
+                }
+                OrderKind::Rules { count, within_s, .. } => {
+                    ensure!(*count <= 10 && *within_s > 0, "an order counts {count} violations within {within_s} s");
                 }
                 OrderKind::Policy { .. } | OrderKind::Stop { .. } => {}
             }

@@ -210,6 +210,9 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
     }
     let agent = dice.random_range(0..spread_agents);
     orders.push(Order { at_ms: length_ms / 3, order: OrderKind::Quarantine { agent, for_ms: length_ms / 4 } });
+    if dice.random_ratio(1, 3) {
+        orders.push(Order::any_rules(dice, first..length_ms / 2));
+    }
     orders.sort_by_key(|order| order.at_ms);
     let (a_second, window_s) = (dice.random_range(2..12), dice.random_range(4..20));
     let fleet = dice.random_bool(0.7).then_some((a_second * window_s, window_s));

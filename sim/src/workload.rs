@@ -13,11 +13,13 @@ use nethical_cluster::world::Clock;
 use nethical_governance::policy::{default_bundle_text, digest_of};
 use nethical_protocol::action::{Action, ActionKind, Cost};
 use nethical_protocol::control::{
-    AckState, ControlAck, HoldScope, HoldSpec, KeyPart, LimitKind, LimitMode, LimitSpec, Placement, TenantSpec,
+    AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, KeyPart, LimitKind, LimitMode, LimitSpec, Placement,
+    TenantSpec,
 };
 use nethical_protocol::decision::{Decision, ItemAnswer};
 use nethical_protocol::error::{Class, Code, Problem};
 use nethical_protocol::ids::NodeId;
+use nethical_protocol::quarantine::{QuarantineRule, QuarantineSpec, QuarantineWhen};
 
 use crate::dice;
 use crate::history::History;
@@ -343,6 +345,14 @@ impl Stage {
                 ("limit", format!("pace {rate}/s, {burst}"), self.put_limit(&mut dice, self.pace((rate, burst))).await)
             }
             OrderKind::Purse { cap } => ("limit", format!("purse {cap}"), self.put_limit(&mut dice, purse(cap)).await),
+            OrderKind::Rules { count, within_s, ttl_s } => {
+                let spec = rules(count, within_s, ttl_s);
+                let put = self.administer(&mut dice, move |governor| {
+                    let spec = spec.clone();
+                    async move { governor.put_quarantine_rules(spec).await.and_then(in_force) }
+                });
+                ("rules", format!("{count} violations within {within_s} s"), put.await)
+            }
             OrderKind::Policy { strict } => {
                 let text = self.policy(strict);
                 let put = self.administer(&mut dice, move |governor| {
@@ -450,6 +460,13 @@ pub fn agent_name(number: u32) -> String {
 
 fn hold(scope: HoldScope) -> HoldSpec {
     HoldSpec { reason: "the drill of this run".to_owned(), ..HoldSpec::new(scope) }
+}
+
+/// The zone's rule: what policy blocks for what it holds counts; 0 violations end it.
+fn rules(count: u8, within_s: u64, ttl_s: u64) -> QuarantineSpec {
+    let when = QuarantineWhen::Violations { count, severity: 500, within_s };
+    let rule = QuarantineRule { when, effect: HoldEffect::Block, ttl_s };
+    QuarantineSpec { tenant: String::new(), rules: if count == 0 { Vec::new() } else { vec![rule] } }
 }
 
 fn purse(cap: u64) -> LimitSpec {

@@ -62,6 +62,7 @@ fn decision(request_id: &str) -> Decision {
         degraded: false,
         replayed: false,
         audit: AuditPosition { log: "dev/p/2/1".into(), leaf_index: 1, leaf_hash: String::new() },
+        ethics: None,
     }
 }
 

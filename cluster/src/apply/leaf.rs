@@ -1,6 +1,6 @@
 //! From command and outcome to leaf: the one place where the ledger's words become the audit trail's.
 
-use nethical_audit::leaf::codec::FLAG_CANARY;
+use nethical_audit::leaf::codec::{DETECTIONS_MAX, FLAG_CANARY};
 use nethical_audit::leaf::{
     ApprovalLeaf, DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, RepeatsLeaf, ReservationLeaf, reason,
 };
@@ -108,7 +108,7 @@ fn decision(asked: &DecideV1, decided: &DecidedV1) -> DecisionLeaf {
         reserve_ttl_s: asked.reserve_ttl_s,
         reserved: asked.costs.iter().zip(0..16).fold(0, |bits, (cost, at)| bits | u16::from(cost.is_reserved) << at),
         rules: evaluation.rules.clone(),
-        detections: evaluation.detections.iter().map(|found| (found.detector, found.severity)).collect(),
+        detections: detections(asked, decided),
         reasons: decided.reasons.iter().map(reason_number).collect(),
         costs: asked.costs.iter().map(|cost| (cost.unit, cost.amount)).collect(),
         quota: decided.quota.iter().map(quota).collect(),
@@ -117,6 +117,18 @@ fn decision(asked: &DecideV1, decided: &DecidedV1) -> DecisionLeaf {
 
 fn canary_flag(asked: &DecideV1) -> u8 {
     if asked.by_canary { FLAG_CANARY } else { 0 }
+}
+
+/// What detectors found in the text and what is odd about the behaviour, by number. Where a leaf has no room for all, the
+/// weakest are left out.
+fn detections(asked: &DecideV1, decided: &DecidedV1) -> Vec<(u8, u16)> {
+    let found = asked.evaluation.detections.iter().chain(&decided.findings);
+    let mut found: Vec<(u8, u16)> = found.map(|found| (found.detector, found.severity)).collect();
+    while found.len() > DETECTIONS_MAX {
+        let weakest = found.iter().enumerate().min_by_key(|(_, (_, severity))| *severity).map_or(0, |(place, _)| place);
+        found.remove(weakest);
+    }
+    found
 }
 
 fn reason_number(from: &ReasonV1) -> (u8, u64) {
@@ -133,6 +145,7 @@ fn reason_number(from: &ReasonV1) -> (u8, u64) {
         ReasonV1::ApprovalsFull => (reason::APPROVALS_FULL, 0),
         ReasonV1::Approved(leaf_index) => (reason::APPROVED, *leaf_index),
         ReasonV1::Unapproved(why, named) => (reason::UNAPPROVED + *why as u8, *named),
+        ReasonV1::AutomaticHold(rule) => (reason::AUTOMATIC_HOLD, rule.0),
     }
 }
 

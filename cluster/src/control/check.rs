@@ -12,7 +12,7 @@ use nethical_protocol::ids::{ControlRevision, LimitNumber};
 use nethical_protocol::limits::{HOLDS_MAX, LIMITS_PER_TENANT_MAX, NAME_BYTES_MAX, TENANTS_MAX};
 
 use super::bundles::{Bundles, ask};
-use super::{AskV1, ControlState, EventV1, invalid};
+use super::{AskV1, ControlState, EventV1, invalid, quarantine};
 
 /// The event that a change amounts to; `None` where everything is so already.
 pub(super) fn event_of(state: &ControlState, ask: &AskV1) -> Result<Option<EventV1>, Problem> {
@@ -31,6 +31,7 @@ pub(super) fn event_of(state: &ControlState, ask: &AskV1) -> Result<Option<Event
         AskV1::RemoveBundle { digest } => ask::remove(&bundles(state), digest),
         AskV1::ShadowPolicy { digest } => ask::shadow(&bundles(state), digest),
         AskV1::CanaryBundle { digest, percent } => ask::canary(&bundles(state), digest, *percent),
+        AskV1::PutQuarantine(spec) => quarantine::event_of(state, spec),
     }
 }
 
@@ -137,7 +138,7 @@ fn last_tenant_event<'a>(state: &'a ControlState, name: &str) -> Option<(&'a Ten
 }
 
 fn check_detectors(names: &[String]) -> Result<(), Problem> {
-    let unknown = names.iter().find(|name| detect::number(name).is_none());
+    let unknown = names.iter().find(|name| detect::number_of_text(name).is_none());
     let said = |name: &String| {
         let known = detect::NAMES.join(", ");
         invalid(format!("there is no detector {:?}; there are {known}", name.chars().take(40).collect::<String>()))

@@ -16,7 +16,7 @@ use nethical_protocol::control::{
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 
 use super::bundles::Bundles;
-use super::{EventV1, RevisedEventV1};
+use super::{EventV1, RevisedEventV1, quarantine};
 use crate::prepared::Prepared;
 
 /// Bundles kept so that older decisions can be put into words.
@@ -36,7 +36,7 @@ impl Tenant {
     /// Detectors that say nothing about its actions. Names of a later release are passed over.
     pub fn detectors_off(&self) -> DetectorSet {
         let names = self.spec.detectors_off.iter().flatten();
-        DetectorSet::of(&names.filter_map(|name| detect::number(name)).collect::<Vec<u8>>())
+        DetectorSet::of(&names.filter_map(|name| detect::number_of_text(name)).collect::<Vec<u8>>())
     }
 
     /// What is cut out of its actions before they are sealed.
@@ -56,6 +56,7 @@ pub struct ControlView {
     numbers: BTreeMap<String, BTreeMap<String, LimitNumber>>,
     /// With the time at which they lapse, and who has asked for their release.
     holds: BTreeMap<ControlRevision, (HoldSpec, u64, BTreeSet<String>)>,
+    quarantine: quarantine::Sets,
     policy_rev: ControlRevision,
     /// Such as were in force, by the revision that made it so.
     bundles: BTreeMap<ControlRevision, InForce>,
@@ -129,6 +130,7 @@ impl ControlView {
             EventV1::HoldLifted { id, .. } => {
                 self.holds.remove(id);
             }
+            EventV1::Quarantine(_) => self.quarantine.fold(&event.event),
         }
         self.revision = event.revision;
         let fact = self.fact_of(event);
@@ -196,6 +198,11 @@ impl ControlView {
     /// A limit's id, also of a removed one.
     pub fn limit_name(&self, number: LimitNumber) -> String {
         self.names.get(&number).cloned().unwrap_or_else(|| format!("#{number}"))
+    }
+
+    /// The rules for automatic quarantine in force, the zone's first.
+    pub fn quarantine(&self) -> &quarantine::Sets {
+        &self.quarantine
     }
 
     /// The bundle that decides under a policy revision: the one in force, or its canary.
@@ -266,6 +273,13 @@ impl ControlView {
             EventV1::Hold { spec, until_ns } => self.hold_fact(event.revision, spec, *until_ns),
             EventV1::HoldLifted { id, .. } => ControlFact::HoldLifted(*id),
             EventV1::HoldVoiced { .. } => ControlFact::Nothing,
+            EventV1::Quarantine(spec) if spec.tenant.is_empty() => {
+                ControlFact::Quarantine(quarantine::fact_of(KeyedId::NONE, spec))
+            }
+            EventV1::Quarantine(spec) => match self.tenant(&spec.tenant) {
+                Some(tenant) => ControlFact::Quarantine(quarantine::fact_of(tenant.id, spec)),
+                None => ControlFact::Nothing,
+            },
         };
         RevisedFact { revision: event.revision, fact }
     }

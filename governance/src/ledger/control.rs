@@ -53,6 +53,7 @@ impl Ledger {
                 self.set_canary(revision, Some(Canary { digest: *digest, percent: *percent }));
             }
             ControlFact::PolicyCanaryEnded => self.set_canary(revision, None),
+            ControlFact::Quarantine(fact) => self.quarantine.set(revision, fact.clone()),
         }
     }
 

@@ -18,12 +18,15 @@ use nethical_protocol::limits::REASONS_MAX;
 use nethical_protocol::{probe, sometimes};
 
 use super::Ledger;
+use super::automatic::Tripped;
 use super::expire::{SWEPT_PER_DECISION, Timer};
 use super::review::Review;
 use crate::agent::{AgentEntry, AgentKey};
+use crate::behaviour::Seen;
 use crate::command::{DecideV1, RepeatsV1};
 use crate::hold::{Held, verdict_of};
 use crate::outcome::{DecidedV1, OutcomeV1, ReasonV1, RiskTier, Stale};
+use crate::quarantine::RuleNumber;
 use crate::quota::{Judgement, Subject};
 use crate::risk::Assessment;
 
@@ -60,17 +63,25 @@ impl Ledger {
     }
 
     fn execute(&mut self, decide: &DecideV1, mut agent: AgentEntry) -> OutcomeV1 {
-        let assessment = agent.risk.assess(self.now_ns, &decide.evaluation);
+        let findings = agent.behaviour.judge(self.now_ns, &seen_of(decide));
+        let assessment = agent.risk.assess(self.now_ns, &decide.evaluation, &findings);
         let judgement = self.quota.judge(&subject_of(decide), &decide.costs, self.now_ns);
         let holds = judgement.holds();
         let is_full = decide.reserves() && !self.may_reserve(decide, &holds);
         let review = self.review(decide);
-        let (verdict, reasons) = self.compose(decide, &agent, &assessment, &judgement, review, is_full);
+        let (mut said, review_says) = self.voices(decide, &agent, &assessment, &judgement, review, is_full);
+        let tripped = self.tripped(decide, &agent, &assessment, &findings, verdict_among(&said));
+        if let Some((rule, fact)) = tripped {
+            said.push((Reverse(verdict_of(fact.effect)), ReasonV1::AutomaticHold(rule)));
+        }
+        let verdict = verdict_among(&said);
         // What is refused for another reason needs no share.
         if let Some((lease, need)) = judgement.short().filter(|_| verdict.is_allowed()) {
             return self.lease_short(lease, need);
         }
-        self.update(decide, &mut agent, &assessment, verdict);
+        let review_says = review_says.filter(|_| review.is_told(verdict));
+        let reasons = reasons_among(said, tripped.map(|(rule, _)| rule), review_says);
+        self.update(decide, &mut agent, &assessment, verdict, tripped);
         let retry_after_ns = judgement.retry_after_ns();
         let quota = self.quota.settle(judgement, verdict.is_allowed());
         if verdict.is_allowed() && decide.reserves() {
@@ -89,6 +100,7 @@ impl Ledger {
             quota,
             retry_after_ns,
             control_rev: self.control_rev,
+            findings,
         })
     }
 
@@ -102,8 +114,8 @@ impl Ledger {
         OutcomeV1::RepeatsNoted
     }
 
-    /// Everybody with a say raises the verdict and leaves a reason; the most severe ones are kept.
-    fn compose(
+    /// Everybody who has a say, and what is to be said of an approval.
+    fn voices(
         &self,
         decide: &DecideV1,
         agent: &AgentEntry,
@@ -111,8 +123,8 @@ impl Ledger {
         judgement: &Judgement,
         review: Review,
         reservations_full: bool,
-    ) -> (Verdict, Vec<ReasonV1>) {
-        let mut said: Vec<(Reverse<Verdict>, ReasonV1)> = Vec::new();
+    ) -> (Vec<Voice>, Option<ReasonV1>) {
+        let mut said: Vec<Voice> = Vec::new();
         let mut say = |verdict: Verdict, reason: ReasonV1| {
             if verdict > Verdict::Allow {
                 said.push((Reverse(verdict), reason));
@@ -123,7 +135,7 @@ impl Ledger {
         say(agent.status_verdict(), ReasonV1::AgentState(agent.status));
         if let Some(hold) = agent.hold {
             sometimes!(true, "a hold on an agent was enforced");
-            say(verdict_of(hold.effect), ReasonV1::AgentHold);
+            say(verdict_of(hold.effect), hold.rule.map_or(ReasonV1::AgentHold, ReasonV1::AutomaticHold));
         }
         self.holds.matching(held_of(decide), |id, verdict| {
             sometimes!(true, "a hold on a tenant or the zone was enforced");
@@ -138,20 +150,18 @@ impl Ledger {
         if tier == RiskTier::Elevated {
             say(Verdict::Restrict, ReasonV1::RiskTier(tier));
         }
-        said.sort_unstable();
-        let verdict = said.first().map_or(Verdict::Allow, |(Reverse(verdict), _)| *verdict);
-        // What became of an approval stands last and is never cut; one that is not opened or used after all is not spoken of.
-        let review_says = review_says.filter(|_| match review {
-            Review::Open(_) => verdict == Verdict::Escalate,
-            Review::Approved(_) => verdict.is_allowed(),
-            _ => true,
-        });
-        let most = REASONS_MAX - usize::from(review_says.is_some());
-        (verdict, said.into_iter().take(most).map(|(_, reason)| reason).chain(review_says).collect())
+        (said, review_says)
     }
 
-    /// Counts the action, teaches the profile, ends the agent where policy said so, and stores the entry.
-    fn update(&mut self, decide: &DecideV1, agent: &mut AgentEntry, assessment: &Assessment, verdict: Verdict) {
+    /// Counts the action, teaches the profile, holds or ends the agent where a rule or policy said so, and stores the entry.
+    fn update(
+        &mut self,
+        decide: &DecideV1,
+        agent: &mut AgentEntry,
+        assessment: &Assessment,
+        verdict: Verdict,
+        tripped: Option<Tripped>,
+    ) {
         let key = AgentKey::from(decide.actor);
         if agent.actions == 0 {
             agent.first_ns = self.now_ns;
@@ -162,6 +172,13 @@ impl Ledger {
         // What was refused and did no wrong is no evidence of good conduct.
         if verdict.is_allowed() || assessment.violates {
             agent.risk.learn(self.now_ns, assessment);
+            agent.watch.count(assessment);
+        }
+        if verdict.is_allowed() {
+            agent.behaviour.learn(self.now_ns, &seen_of(decide));
+        }
+        if let Some(tripped) = tripped {
+            self.hold_automatically(key, agent, tripped);
         }
         sometimes!(verdict == Verdict::Terminate, "an agent was terminated");
         if verdict == Verdict::Terminate {
@@ -179,6 +196,39 @@ impl Ledger {
 fn held_of(decide: &DecideV1) -> Held {
     let DecideV1 { actor, cohort, tool, session, region_in_zone, .. } = decide;
     Held { tenant: actor.tenant, cohort: *cohort, tool: *tool, session: *session, region: *region_in_zone }
+}
+
+/// What somebody makes of an action, and why; sorts by severity.
+type Voice = (Reverse<Verdict>, ReasonV1);
+
+/// The most severe verdict wins.
+fn verdict_among(said: &[Voice]) -> Verdict {
+    said.iter().map(|(Reverse(verdict), _)| *verdict).max().unwrap_or(Verdict::Allow)
+}
+
+/// The most severe reasons, and that of a hold which begins here in any case: the leaf must say why. What became of an
+/// approval stands last and is never cut.
+fn reasons_among(mut said: Vec<Voice>, begins: Option<RuleNumber>, review_says: Option<ReasonV1>) -> Vec<ReasonV1> {
+    said.sort_unstable();
+    let most = REASONS_MAX - usize::from(review_says.is_some());
+    let mut reasons: Vec<ReasonV1> = said.into_iter().take(most).map(|(_, reason)| reason).collect();
+    if let Some(begins) = begins.map(ReasonV1::AutomaticHold).filter(|begins| !reasons.contains(begins)) {
+        reasons.pop();
+        reasons.push(begins);
+    }
+    reasons.extend(review_says);
+    reasons
+}
+
+/// The action as its agent's profile sees it.
+pub(super) fn seen_of(decide: &DecideV1) -> Seen {
+    Seen {
+        kind: decide.kind,
+        tool: decide.tool,
+        resource: decide.resource,
+        session: decide.session,
+        facts: decide.evaluation.facts,
+    }
 }
 
 fn subject_of(decide: &DecideV1) -> Subject {

@@ -40,7 +40,7 @@ impl Ledger {
     /// The hold that an order comes to: its own, or where several words guard the old one, the stricter and longer of both.
     fn hold_of(&self, order: &HoldOrderV1, key: &AgentKey, old: Option<AgentHold>) -> AgentHold {
         let until_ns = if order.ttl_ns == 0 { 0 } else { self.now_ns.saturating_add(order.ttl_ns) };
-        let new = AgentHold { effect: order.effect, until_ns, leaf_index: self.next_leaf };
+        let new = AgentHold { effect: order.effect, until_ns, leaf_index: self.next_leaf, rule: None };
         let Some(old) = old.filter(|_| self.releases.contains_key(key)) else { return new };
         let blocks = new.effect == HoldEffect::Block || old.effect == HoldEffect::Block;
         let is_endless = new.until_ns == 0 || old.until_ns == 0;

@@ -51,6 +51,17 @@ impl Review {
     }
 }
 
+impl Review {
+    /// True where the answer speaks of it: an approval that is not opened or used after all is not spoken of.
+    pub(super) fn is_told(self, verdict: Verdict) -> bool {
+        match self {
+            Self::Open(_) => verdict == Verdict::Escalate,
+            Self::Approved(_) => verdict.is_allowed(),
+            Self::NotNeeded | Self::Full | Self::Refused(..) => true,
+        }
+    }
+}
+
 impl Ledger {
     /// An approval as it stands, with its key.
     pub fn approval(&self, key: &ApprovalKey) -> Option<Approval> {

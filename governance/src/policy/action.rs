@@ -11,6 +11,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use super::{Bundle, PolicyInput, PolicyResult};
 use crate::command::{EvaluationV1, VerdictWord};
 use crate::detect::{Detectors, Findings};
+use crate::flow::facts_of;
 use crate::outcome::RiskTier;
 use crate::quota::band::Band;
 
@@ -55,7 +56,8 @@ pub fn evaluate_action(
 ) -> Evaluated {
     let findings = detectors.scan_action(action);
     let Flags { automated, privileged } = Flags::of(action);
-    let found = EvaluationV1 { detections: findings.detections(), privileged, automated, ..EvaluationV1::default() };
+    let (detections, facts) = (findings.detections(), facts_of(action));
+    let found = EvaluationV1 { detections, privileged, automated, facts, ..EvaluationV1::default() };
     let (result, remembered) = bundle.recall(&input(action, &found, agent, bands, bundle.sizes(action)));
     Evaluated {
         evaluation: EvaluationV1 { verdict: VerdictWord(result.verdict), rules: result.rules, ..found },

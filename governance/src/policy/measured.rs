@@ -32,7 +32,7 @@ impl Recorded {
     }
 }
 
-fn recorded() -> Option<Vec<Action>> {
+pub(crate) fn recorded() -> Option<Vec<Action>> {
     let lines = data_lines("airline-agent-actions.jsonl")?;
     let parse = |line: &String| serde_json::from_str::<Recorded>(line).expect("a recorded action").into_action();
     Some(lines.iter().map(parse).collect())

@@ -31,7 +31,7 @@ pub(super) fn input() -> PolicyInput<'static> {
     }
 }
 
-pub(super) fn action(kind: ActionKind, name: &str, args_json: &str) -> Action {
+pub(crate) fn action(kind: ActionKind, name: &str, args_json: &str) -> Action {
     Action {
         request_id: "r".into(),
         client_chosen: true,

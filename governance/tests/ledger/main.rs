@@ -1,8 +1,10 @@
 //! The ledger as its callers see it: scripts that read as sentences, and properties against naive models.
 
 mod approve;
+mod automatic;
 mod bench;
 mod model;
 mod reserve;
 mod script;
+mod show;
 mod survival;

@@ -6,25 +6,28 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
-use nethical_governance::agent::AgentFacts;
 use nethical_governance::approval::{Approval, ApprovalKey};
+use nethical_governance::behaviour::{ActionFactsV1, label_bits};
 use nethical_governance::command::{
     CostV1, DecideV1, DetectionV1, HeaderV1, HoldOrderV1, LeaseTakeV1, RequestKey, SettleV1, VerdictWord,
 };
 use nethical_governance::dedup::DedupBounds;
+use nethical_governance::detect;
 use nethical_governance::hold::region_id;
-use nethical_governance::ledger::{Applied, Lapsed, LapsedV1, Ledger};
-use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, ReviewedV1, SettledV1};
+use nethical_governance::ledger::{Lapsed, Ledger};
+use nethical_governance::outcome::OutcomeV1;
 use nethical_governance::quota::lease::{CountersV1, LeaseAskV1, LeaseKey, slot_of_lease};
 use nethical_protocol::control::{
     ControlFact, HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Overrun, Placement, TenantFact,
 };
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
+use nethical_protocol::quarantine::{QuarantineFact, QuarantineRuleFact, QuarantineWhenFact};
 
 use crate::bench::{
     Bench, SECOND_NS, START_NS, actor, command, control, duration, entry, id, limit, nanoseconds, request, subject,
 };
+use crate::show::{quota, show, show_what, view};
 
 type Failure = Box<dyn Error>;
 
@@ -64,6 +67,7 @@ impl Runner for Script {
             "terms" => self.set_terms(&mut words)?,
             "bounds" => self.set_bounds(&mut words)?,
             "decide" => self.decide(&mut words)?,
+            "every" => self.every(&mut words)?,
             "place" => self.order(&mut words, HeaderV1::PlaceHoldOrder)?,
             "lift" => self.order(&mut words, HeaderV1::LiftHoldOrder)?,
             "tick" => self.apply(HeaderV1::Tick),
@@ -165,6 +169,26 @@ impl Script {
         Ok(output)
     }
 
+    /// The same action again and again with time in between. Tells of those in which something was found.
+    fn every(&mut self, words: &mut Words<'_>) -> Result<String, Failure> {
+        let (gap_ns, times) = (nanoseconds(words.next()?)?, words.next()?.parse::<u32>()?);
+        let decide = self.decision(words)?;
+        let mut output = String::new();
+        for time in 1..=times {
+            self.bench.now_ns += gap_ns;
+            let mut decide = decide.clone();
+            decide.request = request("", "", self.bench.now_ns / 1_000_000);
+            decide.agent_version = self.bench.ledger.agent_version(&decide.actor);
+            let applied = self.bench.apply(HeaderV1::Decide(decide));
+            if let OutcomeV1::Decided(decided) = &applied.outcome
+                && !decided.findings.is_empty()
+            {
+                write!(output, "{time}. {}", show(&applied))?;
+            }
+        }
+        Ok(output)
+    }
+
     fn decision(&self, words: &mut Words<'_>) -> Result<DecideV1, Failure> {
         let agent = words.next()?;
         let mut decide = self.bench.decision(agent);
@@ -192,6 +216,12 @@ impl Script {
         if let Some(severity) = words.key("severity") {
             decide.evaluation.detections.push(DetectionV1 { detector: 1, severity: severity.parse()? });
         }
+        decide.resource = id(words.key("resource").unwrap_or(""));
+        decide.evaluation.facts = ActionFactsV1 {
+            bytes: words.key("bytes").unwrap_or("0").parse()?,
+            labels: words.key("labels").unwrap_or("").split('+').fold(0, |bits, label| bits | label_bits(label)),
+            outside: words.key("outside") == Some("true"),
+        };
         if let Some(revision) = words.key("policy") {
             decide.policy_rev = ControlRevision(revision.parse()?);
         }
@@ -321,6 +351,7 @@ fn fact(name: &str, words: &mut Words<'_>) -> Result<ControlFact, Failure> {
             until_ns: words.key("until").map_or(Ok(0), |text| nanoseconds(text).map(|ns| START_NS + ns))?,
         }),
         "unhold" => ControlFact::HoldLifted(ControlRevision(words.next()?.parse()?)),
+        "rules" => ControlFact::Quarantine(rules(words)?),
         "nothing" => ControlFact::Nothing,
         "canary" => {
             ControlFact::PolicyCanary { digest: [words.next()?.len() as u8; 32], percent: words.next()?.parse()? }
@@ -328,6 +359,33 @@ fn fact(name: &str, words: &mut Words<'_>) -> Result<ControlFact, Failure> {
         "uncanary" => ControlFact::PolicyCanaryEnded,
         _ => return Err(format!("no such command: {name}").into()),
     })
+}
+
+/// `rules [tenant=t] elevated=N[/effect[/ttl]] violations=COUNT+SEVERITY+TIME[/…] finding=NAME+SEVERITY[/…]`
+fn rules(words: &mut Words<'_>) -> Result<QuarantineFact, Failure> {
+    let tenant = id(words.key("tenant").unwrap_or(""));
+    let mut rules = Vec::new();
+    for what in ["elevated", "violations", "finding"] {
+        let Some(text) = words.key(what) else { continue };
+        let mut parts = text.split('/');
+        let when: Vec<&str> = parts.next().unwrap_or("").split('+').collect();
+        let when = match (what, &when[..]) {
+            ("elevated", [actions]) => QuarantineWhenFact::Elevated { actions: actions.parse()? },
+            ("violations", [count, severity, within]) => QuarantineWhenFact::Violations {
+                count: count.parse()?,
+                severity: severity.parse()?,
+                within_ns: nanoseconds(within)?,
+            },
+            ("finding", [name, severity]) => QuarantineWhenFact::Finding {
+                detector: detect::number(name).ok_or("no such detector")?,
+                severity: severity.parse()?,
+            },
+            _ => return Err(format!("no such rule: {what}={text}").into()),
+        };
+        let effect = effect(parts.next())?;
+        rules.push(QuarantineRuleFact { when, effect, ttl_ns: nanoseconds(parts.next().unwrap_or("0s"))? });
+    }
+    Ok(QuarantineFact { tenant, rules })
 }
 
 fn limit_fact(words: &mut Words<'_>) -> Result<LimitFact, Failure> {
@@ -392,141 +450,4 @@ fn effect(word: Option<&str>) -> Result<HoldEffect, Failure> {
         Some("restrict") => Ok(HoldEffect::Restrict),
         Some(other) => Err(format!("no such effect: {other}").into()),
     }
-}
-
-fn show(applied: &Applied) -> String {
-    let mut text = match &applied.outcome {
-        OutcomeV1::Decided(decided) => decision(decided),
-        OutcomeV1::TooOld { low_water_ms } => {
-            format!("too old: nothing is known up to {}", duration((low_water_ms * 1_000_000).saturating_sub(START_NS)))
-        }
-        OutcomeV1::Duplicate { leaf_index } => format!("duplicate of leaf {leaf_index}"),
-        OutcomeV1::Conflict { leaf_index } => format!("conflict with leaf {leaf_index}"),
-        OutcomeV1::FromFuture => "from the future".to_owned(),
-        OutcomeV1::Stale(why) => format!("stale: {why:?}"),
-        OutcomeV1::UnknownTenant => "unknown tenant".to_owned(),
-        OutcomeV1::HoldChanged { status, epoch, missing: 0 } => format!("{} epoch={epoch}", status.as_str()),
-        OutcomeV1::HoldChanged { status, epoch, missing } => {
-            format!("{} epoch={epoch}, {missing} words are missing", status.as_str())
-        }
-        OutcomeV1::ControlApplied { revision } => format!("revision {revision}"),
-        OutcomeV1::NoEffect => "no effect".to_owned(),
-        OutcomeV1::LeaseShort(ask) => format!(
-            "short of limit {}: needs {}, wants {}; {}",
-            ask.lease.limit,
-            ask.need,
-            ask.want,
-            counters(&ask.counters)
-        ),
-        OutcomeV1::LeaseGranted { life_ns: (born_ns, until_ns), granted, freed, wait_ns, others } => {
-            let life = match born_ns {
-                0 => String::new(),
-                _ => format!(" life={}s..{}s", (born_ns - START_NS) / SECOND_NS, (until_ns - START_NS) / SECOND_NS),
-            };
-            format!("granted={granted}{life} freed={freed} wait={}ms others={others:?}", wait_ns / 1_000_000)
-        }
-        OutcomeV1::LeaseChanged(told) => counters(told),
-        OutcomeV1::Settled(outcome) => settled(outcome),
-        OutcomeV1::RepeatsNoted => "repeats noted".to_owned(),
-        OutcomeV1::NoReservation => "no such reservation".to_owned(),
-        OutcomeV1::Reviewed(outcome) => reviewed(outcome),
-        OutcomeV1::NoApproval => "no such approval".to_owned(),
-    };
-    if let Some(leaf_index) = applied.leaf_index {
-        text = format!("leaf {leaf_index}: {text}");
-    }
-    text
-}
-
-fn decision(decided: &DecidedV1) -> String {
-    let reasons: Vec<String> = decided.reasons.iter().map(reason).collect();
-    let mut text = decided.verdict.as_str().to_owned();
-    if !reasons.is_empty() {
-        write!(text, " because {}", reasons.join(", ")).expect("a string");
-    }
-    write!(text, "; {} epoch={}", decided.status.as_str(), decided.epoch).expect("a string");
-    write!(text, " risk={} tier={}", decided.risk, decided.tier.as_str()).expect("a string");
-    if decided.retry_after_ns > 0 {
-        write!(text, "; retry after {}", duration(decided.retry_after_ns)).expect("a string");
-    }
-    text.push('\n');
-    text.extend(decided.quota.iter().map(quota));
-    text
-}
-
-/// A share's counters; times in seconds since the start.
-fn counters(told: &CountersV1) -> String {
-    let CountersV1 { born_ns, granted, returned, spent, spent_at_ns } = *told;
-    let life = match born_ns {
-        0 => String::new(),
-        _ => format!("life={}s ", (born_ns - START_NS) / SECOND_NS),
-    };
-    let spent_at = spent_at_ns.saturating_sub(START_NS) / SECOND_NS;
-    format!("{life}granted={granted} returned={returned} spent={spent} at={spent_at}s")
-}
-
-fn settled(settled: &SettledV1) -> String {
-    let costs: Vec<String> = settled.costs.iter().map(|(_, held, used)| format!("{used} of {held}")).collect();
-    let mut text = format!("reservation {} {}: {}\n", settled.decision, settled.end.as_str(), costs.join(", "));
-    for of_limit in &settled.quota {
-        text.push_str(&quota(&of_limit.quota));
-        if of_limit.uncharged > 0 {
-            text.insert_str(text.len() - 1, &format!(", {} not charged", of_limit.uncharged));
-        }
-    }
-    text
-}
-
-fn show_what(what: &LapsedV1) -> String {
-    match what {
-        LapsedV1::Reservation(ended) => settled(ended),
-        LapsedV1::Approval(ended) => reviewed(ended),
-    }
-}
-
-fn reviewed(reviewed: &ReviewedV1) -> String {
-    format!("approval {} {}\n", reviewed.decision, reviewed.state.as_str())
-}
-
-fn reason(reason: &ReasonV1) -> String {
-    match reason {
-        ReasonV1::Policy(_) => "policy".to_owned(),
-        ReasonV1::AgentState(status) => format!("agent {}", status.as_str()),
-        ReasonV1::AgentHold => "agent hold".to_owned(),
-        ReasonV1::Hold(id) => format!("hold {id}"),
-        ReasonV1::QuotaExceeded(number) => format!("limit {number} exceeded"),
-        ReasonV1::CostAboveCap(number) => format!("cost above limit {number}"),
-        ReasonV1::ReservationsFull => "too many reservations".to_owned(),
-        ReasonV1::ApprovalOpened(until_ns) => format!("approval until {}", duration(until_ns.saturating_sub(START_NS))),
-        ReasonV1::ApprovalsFull => "too many approvals".to_owned(),
-        ReasonV1::Approved(leaf_index) => format!("approval {leaf_index} used"),
-        ReasonV1::Unapproved(why, named) => format!("approval {named} {why:?}"),
-        ReasonV1::RiskTier(tier) => format!("risk {}", tier.as_str()),
-    }
-}
-
-fn quota(quota: &QuotaV1) -> String {
-    let reset = match quota.reset_ns {
-        0 => "whole".to_owned(),
-        u64::MAX => "never whole".to_owned(),
-        reset_ns => format!("whole in {}", duration(reset_ns)),
-    };
-    let violated = if quota.violated { ", violated" } else { "" };
-    let mode = if quota.mode.is_enforce() { String::new() } else { format!(", {}", quota.mode.as_str()) };
-    format!("limit {}: {} of {} left, {reset}{violated}{mode}\n", quota.limit, quota.remaining, quota.cap)
-}
-
-fn view(facts: &AgentFacts) -> String {
-    let hold = facts.hold.map_or("none".to_owned(), |hold| format!("{:?} by leaf {}", hold.effect, hold.leaf_index));
-    format!(
-        "known={} {} epoch={} tier={} risk={} actions={} denied={} violations={} hold={hold}",
-        facts.known,
-        facts.status.as_str(),
-        facts.epoch,
-        facts.tier.as_str(),
-        facts.risk,
-        facts.actions,
-        facts.denied,
-        facts.violations,
-    )
 }

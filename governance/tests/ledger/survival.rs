@@ -1,6 +1,7 @@
 //! Replay and snapshots: whichever way a replica comes to a position, it has the same ledger there; and no bytes, good
 //! or bad, bring it down.
 
+use nethical_governance::behaviour::ActionFactsV1;
 use nethical_governance::command::{CostV1, DetectionV1, EntryV1, HeaderV1, HoldOrderV1, SettleV1};
 use nethical_governance::ledger::{Applied, Ledger, UnknownApplyVersion};
 use nethical_governance::outcome::OutcomeV1;
@@ -8,6 +9,7 @@ use nethical_governance::snapshot::SnapshotError;
 use nethical_protocol::control::{ControlFact, HoldEffect, HoldFact, KeyPart, LimitKind, LimitMode, Overrun};
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
+use nethical_protocol::quarantine::{QuarantineFact, QuarantineRuleFact, QuarantineWhenFact};
 use proptest::prelude::*;
 
 use crate::bench::{Bench, SECOND_NS, actor, command, control, entry, id, limit, request};
@@ -29,6 +31,12 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
             decide.costs = vec![CostV1 { unit: id("requests"), amount: u64::from(much % 4), is_reserved: false }];
             decide.session = id(["", "s1", "s2"][usize::from(how % 3)]);
             decide.evaluation.privileged = how % 5 == 0;
+            decide.evaluation.facts = ActionFactsV1 {
+                bytes: u32::from(much) * u32::from(how),
+                labels: 1 << (how % 16),
+                outside: who % 3 == 0,
+            };
+            decide.resource = id(&how.to_string());
             if how % 4 == 0 {
                 decide.evaluation.detections.push(DetectionV1 { detector: 2, severity: much % 1_001 });
             }
@@ -67,7 +75,7 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
         }
         225..=249 => {
             let number = LimitNumber(u32::from(who % 6));
-            let fact = match how % 6 {
+            let fact = match how % 7 {
                 0 => match who % 3 {
                     0 => ControlFact::Policy { digest: [how; 32] },
                     1 => ControlFact::PolicyCanary { digest: [how; 32], percent: (much % 100) as u8 + 1 },
@@ -84,6 +92,7 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
                     region: KeyedId::NONE,
                     until_ns: bench.now_ns + u64::from(much) * 1_000_000,
                 }),
+                6 => ControlFact::Quarantine(any_rules(how, much, effect)),
                 3 => ControlFact::HoldLifted(ControlRevision(from.saturating_sub(u64::from(who)))),
                 _ => ControlFact::Limit(any_fact(number, how, much)),
             };
@@ -91,6 +100,17 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
         }
         _ => HeaderV1::Tick,
     }
+}
+
+fn any_rules(how: u8, much: u16, effect: HoldEffect) -> QuarantineFact {
+    let when = [
+        QuarantineWhenFact::Elevated { actions: much % 5 },
+        QuarantineWhenFact::Violations { count: how % 11, severity: much, within_ns: u64::from(much) * 9_000_000 },
+        QuarantineWhenFact::Finding { detector: 2, severity: much % 1_001 },
+    ];
+    let rule = |when| QuarantineRuleFact { when, effect, ttl_ns: u64::from(much % 3) * SECOND_NS };
+    let tenant = if how.is_multiple_of(2) { id("t") } else { KeyedId::NONE };
+    QuarantineFact { tenant, rules: when.into_iter().take(usize::from(much % 4)).map(rule).collect() }
 }
 
 fn any_fact(number: LimitNumber, how: u8, much: u16) -> nethical_protocol::control::LimitFact {
@@ -282,4 +302,4 @@ fn the_digest_of_a_known_history_is_pinned() {
     assert_eq!(hex::encode(bench.ledger.digest()), PINNED_DIGEST);
 }
 
-const PINNED_DIGEST: &str = "0dd6478fc2f7d50480afb50edb477cfd20adf2954866cf381bb8f36c817586e1";
+const PINNED_DIGEST: &str = "693de3ec07ed5621a89b7597c3434d66ae4066b23920a398c14a715791b1b461";

@@ -191,6 +191,7 @@ pub mod tests {
             degraded: false,
             replayed: false,
             audit: AuditPosition { log: "t/p/2/1".into(), leaf_index, leaf_hash: format!("{leaf_index:064x}") },
+            ethics: None,
         };
         ItemAnswer { request_id: request_id.to_owned(), result: Ok(decision) }
     }

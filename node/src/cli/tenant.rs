@@ -1,15 +1,15 @@
-//! `nethical tenant`: create and list tenants.
+//! `nethical tenant`: create and list tenants; rules for automatic quarantine are in [`super::rules`].
 
 use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
 
 use nethical_protocol::control::{ControlAck, Placement, Redaction, TenantSpec};
 
-use super::EndpointArgs;
 use super::agent::require_acknowledged;
+use super::{EndpointArgs, rules};
 use crate::output::{self, Format};
 
-/// Create and list tenants.
+/// Create and list tenants, and set rules for automatic quarantine.
 #[derive(Debug, Subcommand)]
 pub enum TenantCommand {
     /// Create a tenant, or change its settings. What is not named stays as it is.
@@ -24,6 +24,12 @@ pub enum TenantCommand {
     /// List all tenants.
     #[command(after_help = "Example:\n  nethical tenant list -o json")]
     List(EndpointArgs),
+    /// Set the rules by which agents are quarantined automatically; off without any.
+    #[command(after_help = rules::HELP)]
+    PutRules(rules::PutRulesArgs),
+    /// List the rules for automatic quarantine.
+    #[command(after_help = "Example:\n  nethical tenant rules -o json")]
+    Rules(EndpointArgs),
 }
 
 #[derive(Debug, Args)]
@@ -62,6 +68,8 @@ pub async fn run(command: TenantCommand, format: Format) -> anyhow::Result<()> {
     match command {
         TenantCommand::Put(args) => put(args, format).await,
         TenantCommand::List(endpoint) => list(endpoint, format).await,
+        TenantCommand::PutRules(args) => rules::put(args, format).await,
+        TenantCommand::Rules(endpoint) => rules::list(endpoint, format).await,
     }
 }
 

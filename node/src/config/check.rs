@@ -193,6 +193,7 @@ impl Values<'_> {
             log_format: if self.text("log.format")? == "json" { LogFormat::Json } else { LogFormat::Text },
             bootstrap: self.parse("cluster.bootstrap")?,
             admin_token: self.text("door.admin_token").filter(|token| !token.is_empty()),
+            taxonomy_path: self.path("taxonomy.file").filter(|path| !path.as_os_str().is_empty()),
         })
     }
 

@@ -28,6 +28,8 @@ const TIERING: Meaning = NoEffect("this release keeps all audit segments on the 
 const PRIVACY: Meaning = NoEffect("bodies are always sealed before they are replicated; privacy modes come later");
 const SCORING: Meaning =
     NoEffect("detectors and risk are integers fixed per release; blending and shadow scoring come later");
+const WATCHED: Meaning = NoEffect("what is usual for an agent is always watched (docs/behaviour.md)");
+const TAXONOMY: Meaning = NoEffect("there always is a taxonomy; taxonomy.file names another one than the built-in");
 const SIZING: Meaning = NoEffect("pools, caches and threads size themselves here");
 const FAILOVER: Meaning = NoEffect("failover is by quorum among [[peers]], never by a list of other regions");
 
@@ -53,15 +55,15 @@ pub const DIALECT: &[(&str, Meaning)] = &[
     ("NETHICAL_ENABLE_ENCRYPTION", AlwaysOn("TLS between nodes and sealing of bodies")),
     ("NETHICAL_ENABLE_OTEL", OTLP),
     ("NETHICAL_ENABLE_PERFORMANCE_OPTIMIZATION", SIZING),
-    ("NETHICAL_ENABLE_ANOMALY_DETECTION", SCORING),
+    ("NETHICAL_ENABLE_ANOMALY_DETECTION", WATCHED),
     ("NETHICAL_ENABLE_SLA_MONITORING", NoEffect("latency and availability are metrics; SLA reports come later")),
     ("NETHICAL_ENABLE_COMPRESSION", TIERING),
     ("NETHICAL_COMPRESSION_LEVEL", TIERING),
     ("NETHICAL_ENABLE_ML_BLENDING", SCORING),
     ("NETHICAL_ENABLE_ML_SHADOW", SCORING),
     ("NETHICAL_ENABLE_SHADOW_MODE", SCORING),
-    ("NETHICAL_ENABLE_ETHICAL_TAXONOMY", SCORING),
-    ("NETHICAL_ENABLE_TAXONOMY", SCORING),
+    ("NETHICAL_ENABLE_ETHICAL_TAXONOMY", TAXONOMY),
+    ("NETHICAL_ENABLE_TAXONOMY", TAXONOMY),
     ("NETHICAL_AUTO_ESCALATE_ON_BLOCK", NoEffect("escalation is a policy's @verdict(\"escalate\")")),
     ("NETHICAL_AUTO_ESCALATE_ON_LOW_CONFIDENCE", NoEffect("escalation is a policy's @verdict(\"escalate\")")),
     ("NETHICAL_ENABLE_AUTO_ESCALATION", NoEffect("escalation is a policy's @verdict(\"escalate\")")),

@@ -98,6 +98,14 @@ pub const KEYS: &[Key] = &[
         Kind::Path,
         "64 hex digits: the key under which the keyring is sealed. Keep it apart from the keyring.",
     ),
+    Key {
+        required: false,
+        ..must(
+            "taxonomy.file",
+            Kind::Path,
+            "The ethical taxonomy that explains decisions; absent takes the built-in one.",
+        )
+    },
     set("log.level", Kind::Text, "info", "error, warn, info, debug, trace, or a tracing filter."),
     set("log.format", Kind::Word(&["text", "json"]), "text", "How log lines look."),
 ];

@@ -14,6 +14,7 @@ use nethical_protocol::control::{AckState, ControlAck, HoldSpec, LimitMode, Limi
 use nethical_protocol::decision::*;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LogId};
+use nethical_protocol::quarantine::QuarantineSpec;
 use nethical_protocol::status::{ClusterStatus, ReadyCheck};
 
 /// See the module.
@@ -133,6 +134,7 @@ pub(crate) fn decision(request_id: &str) -> Decision {
         degraded: false,
         replayed: false,
         audit: AuditPosition { log: "dev/p/2/1".into(), leaf_index: 42, leaf_hash: "ab".repeat(32) },
+        ethics: None,
     }
 }
 
@@ -229,6 +231,14 @@ impl Governor for Scripted {
 
     fn remove_limit(&self, tenant: String, id: String) -> Answer<'_, ControlAck> {
         self.answer(format!("remove_limit {tenant} {id}"), self.ack())
+    }
+
+    fn put_quarantine_rules(&self, spec: QuarantineSpec) -> Answer<'_, ControlAck> {
+        self.answer(format!("put_quarantine_rules {spec:?}"), self.ack())
+    }
+
+    fn quarantine_rules(&self) -> Answer<'_, Vec<QuarantineSpec>> {
+        self.answer("quarantine_rules".into(), vec![])
     }
 
     fn limits(&self, tenant: Option<String>) -> Answer<'_, Vec<LimitSpec>> {

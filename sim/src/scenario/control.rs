@@ -42,6 +42,30 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "quarantine-by-rule-and-leaders-die",
+        what: "Agents go bad and a rule quarantines them; leaders die one after another, and none of them acts again anywhere.",
+        expected: Expected::Good,
+        seen: &["an agent was quarantined by a rule", "a hold on an agent was enforced"],
+        bounds: USUAL,
+        build: |seed| {
+            let draft = Draft::three(seed).order(8_000, OrderKind::Rules { count: 3, within_s: 20, ttl_s: 0 });
+            let draft = draft.work(|work| work.suspicious_permille = 150);
+            draft.each(4, 11_000, 3_500, 1_500, |turn| Fault::Power { nodes: vec![turn % 3 + 1] }).done()
+        },
+    },
+    Scenario {
+        name: "quarantine-by-rule-lapses-during-a-split",
+        what: "A rule holds agents for three seconds at a time while one node after another is cut off.",
+        expected: Expected::Good,
+        seen: &["an agent was quarantined by a rule", "a hold lapsed"],
+        bounds: Bounds { healed_ms_max: 3_000, ..USUAL },
+        build: |seed| {
+            let draft = Draft::three(seed).order(8_000, OrderKind::Rules { count: 2, within_s: 20, ttl_s: 3 });
+            let draft = draft.work(|work| work.suspicious_permille = 150);
+            (0..3).fold(draft, |draft, turn| draft.alone(9_000 + turn * 5_000, 4_000, &[turn + 1])).done()
+        },
+    },
+    Scenario {
         name: "quarantine-through-snapshots",
         what: "A node that was away learns of a quarantine from a snapshot and then leads.",
         expected: Expected::Good,

@@ -10,6 +10,7 @@ use nethical_protocol::control::{
 };
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::limits::NAME_BYTES_MAX;
+use nethical_protocol::quarantine::QuarantineSpec;
 
 use super::call::{Call, Handled, Reply};
 use super::routes::ok;
@@ -133,6 +134,18 @@ pub async fn place_hold(call: Call) -> Handled {
 pub async fn lift_hold(call: Call) -> Handled {
     let spec: HoldSpec = call.json()?;
     lift(&call, spec).await
+}
+
+/// `GET /v1/quarantine-rules`
+pub async fn quarantine_rules(call: Call) -> Handled {
+    ok(call.door.governor.quarantine_rules().await)
+}
+
+/// `PUT /v1/quarantine-rules`
+pub async fn put_quarantine_rules(call: Call) -> Handled {
+    let spec: QuarantineSpec = call.json()?;
+    check_bytes("tenant", &spec.tenant, NAME_BYTES_MAX)?;
+    acknowledged(call.door.governor.put_quarantine_rules(spec).await)
 }
 
 /// `GET /v1/agents/{tenant}/{agent}`

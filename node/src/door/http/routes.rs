@@ -82,6 +82,8 @@ table! {
     POST   "/v1/approvals/{decision_id}/deny"          Admin Takes::Json    => approvals::deny;
     POST   "/v1/holds"                                 Admin Takes::Json    => admin::place_hold;
     DELETE "/v1/holds"                                 Admin Takes::Json    => admin::lift_hold;
+    GET    "/v1/quarantine-rules"                      Admin Takes::Nothing => admin::quarantine_rules;
+    PUT    "/v1/quarantine-rules"                      Admin Takes::Json    => admin::put_quarantine_rules;
     GET    "/v1/agents/{tenant}/{agent}"               Admin Takes::Nothing => admin::agent;
     POST   "/v1/agents/{tenant}/{agent}/quarantine"    Admin Takes::Json    => admin::quarantine;
     POST   "/v1/agents/{tenant}/{agent}/release"       Admin Takes::Json    => admin::release;

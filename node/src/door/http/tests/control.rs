@@ -28,6 +28,13 @@ async fn every_control_route_makes_its_call() {
         ("GET", "/v1/limits?tenant=a%20b", Value::Null, "limits Some(\"a b\")"),
         ("DELETE", "/v1/limits/t/per%2Fminute", Value::Null, "remove_limit t per/minute"),
         ("GET", "/v1/limits/usage?tenant=t&agent=a", Value::Null, "limit_usage t a"),
+        ("GET", "/v1/quarantine-rules", Value::Null, "quarantine_rules"),
+        (
+            "PUT",
+            "/v1/quarantine-rules",
+            json!({ "rules": [{ "when": "elevated", "actions": 3, "ttl_s": 60 }] }),
+            "put_quarantine_rules QuarantineSpec { tenant: \"\", rules: [QuarantineRule { when: Elevated { actions: 3 }, effect: Block, ttl_s: 60 }] }",
+        ),
         ("GET", "/v1/policy", Value::Null, "policy"),
         ("GET", "/v1/agents/t/a%C3%A9", Value::Null, "agent t aé"),
         (
