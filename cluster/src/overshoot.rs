@@ -165,7 +165,7 @@ impl Sum {
             }
             LimitKind::Rolling { cap, .. } => self.worst(|slots| (slots <= SLOTS as u64).then_some(cap)),
             LimitKind::Rate { amount, period_s, burst } => self.worst(|slots| {
-                let earned = u128::from(amount) * u128::from(slots) / u128::from(period_s.max(1)) + 1;
+                let earned = (u128::from(amount) * u128::from(slots)).div_ceil(u128::from(period_s.max(1)));
                 Some(burst.saturating_add(u64::try_from(earned).unwrap_or(u64::MAX)))
             }),
         }
@@ -217,7 +217,7 @@ mod tests {
     fn a_rate_may_be_used_with_its_burst_in_any_stretch_and_not_beyond() {
         let kind = LimitKind::Rate { amount: 2, period_s: 1, burst: 5 };
         assert_eq!(sum(&[(1, 5), (2, 2), (3, 2), (4, 2)]).beyond(&kind), 0);
-        assert_eq!(sum(&[(1, 8), (9, 9)]).beyond(&kind), 1, "eight in one second, nine in another: 5 + 2 + 1 may");
+        assert_eq!(sum(&[(1, 8), (9, 9)]).beyond(&kind), 2, "eight in one second, nine in another: 5 + 2 may");
         assert_eq!(sum(&[(9, 4), (1, 2), (8, 9)]).beyond(&kind), 4, "out of order: thirteen within two seconds");
     }
 

@@ -287,7 +287,7 @@ fn versions_kinds_cuts_and_trailing_bytes_are_refused() {
     assert_eq!(LeafV1::decode(&[0; LEAF_BYTES_MAX + 1]), Err(LeafError::TooLong));
     assert_eq!(changed(0, 2), Err(LeafError::Version(2)));
     assert_eq!(changed(1, 0), Err(LeafError::Kind(0)));
-    assert_eq!(changed(1, 8), Err(LeafError::Kind(8)));
+    assert_eq!(changed(1, 9), Err(LeafError::Kind(9)));
     assert_eq!(changed(HEAD_BYTES + 32, 2), Err(LeafError::Range("client_chosen")));
 }
 

@@ -108,6 +108,8 @@ pub fn refuse_busy_ports(places: &[NodePlace]) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
 
     #[test]
@@ -131,8 +133,11 @@ mod tests {
         std::fs::write(node.join("pid"), std::process::id().to_string()).expect("written");
         folder.refuse_living_nodes().expect("somebody else's process");
         let mut command = std::process::Command::new("sh");
-        command.arg("-c").arg("while :; do sleep 0.02; done").arg(node.join("config.toml"));
-        let mut child = command.spawn().expect("sh");
+        command.arg("-c").arg("echo here; while :; do sleep 0.02; done").arg(node.join("config.toml"));
+        let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("sh");
+        // Its command line is there once it runs, which is later than that it was started.
+        let mut word = [0; 4];
+        child.stdout.take().expect("piped").read_exact(&mut word).expect("a word");
         std::fs::write(node.join("pid"), child.id().to_string()).expect("written");
         let refused = folder.refuse_living_nodes();
         child.kill().expect("killed");

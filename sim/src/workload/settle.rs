@@ -32,7 +32,7 @@ impl Stage {
     /// Works for a while, and settles what was reserved, or does not.
     pub async fn use_up(&self, decision: &Decision, dice: &mut ChaCha12Rng) {
         let Some(reserved) = self.history.tokens(&decision.request_id) else { return };
-        self.fleet.clock().sleep(Duration::from_millis(dice.random_range(20..1_500))).await;
+        self.fleet.clock().sleep(Duration::from_millis(dice.random_range(20..500))).await;
         let used = |amount: u64| ActionOutcome::Used(vec![(TOKENS.to_owned(), amount)]);
         let outcome = match dice.random_range(0..10) {
             0 | 1 => return,
