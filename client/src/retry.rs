@@ -168,7 +168,7 @@ impl Open {
     }
 }
 
-/// Refusals by this one node, from which nothing follows for an earlier attempt at another.
+/// Refusals by this one node or at this moment, from which nothing follows for an earlier attempt.
 fn says_nothing_of_the_action(code: Code) -> bool {
     use Code::*;
     matches!(
@@ -180,6 +180,7 @@ fn says_nothing_of_the_action(code: Code) -> bool {
             | ResidencyRedirect
             | MalformedFrame
             | UnknownVersion
+            | DenialRepeated
     )
 }
 

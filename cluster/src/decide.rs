@@ -193,7 +193,8 @@ impl Decider {
             for (at, answer) in std::mem::take(&mut open).into_iter().zip(done.answers) {
                 let class = answer.result.as_ref().err().map(|problem| problem.code.class());
                 was_unknown[at] |= class == Some(Class::Unknown) && !is_final(&answer);
-                if matches!(class, Some(Class::Retry | Class::Unknown)) && !is_final(&answer) {
+                let settles_nothing = was_unknown[at] && is_from_memory(&answer);
+                if matches!(class, Some(Class::Retry | Class::Unknown)) && !is_final(&answer) || settles_nothing {
                     open.push(at);
                 } else if answer.result.is_ok() && buggify!("decide.repeat-answered") {
                     // What a network or a client may do too: the same request comes once more, and nobody listens.
@@ -229,6 +230,11 @@ fn is_final(answer: &ItemAnswer) -> bool {
     matches!(&answer.result, Err(problem) if problem.code == Code::RequestTooOld)
 }
 
+/// A refusal from memory says nothing of an attempt of the same request that may still be on its way into the log.
+fn is_from_memory(answer: &ItemAnswer) -> bool {
+    matches!(&answer.result, Err(problem) if problem.code == Code::DenialRepeated)
+}
+
 /// Once an attempt was unknown, a later refusal to try again does not make it *not happened*.
 fn settle(answer: Option<ItemAnswer>, id: &str, was_unknown: bool) -> ItemAnswer {
     let unknown = |answer: &ItemAnswer| matches!(&answer.result, Err(problem) if problem.code == Code::OutcomeUnknown);
@@ -236,7 +242,7 @@ fn settle(answer: Option<ItemAnswer>, id: &str, was_unknown: bool) -> ItemAnswer
     match answer {
         None => lost(id),
         Some(ItemAnswer { request_id, result: Err(problem) })
-            if was_unknown && problem.code.class() == Class::Retry =>
+            if was_unknown && (problem.code.class() == Class::Retry || problem.code == Code::DenialRepeated) =>
         {
             let detail = format!("an earlier attempt was not answered; the last one said: {}", problem.detail);
             ItemAnswer { request_id, result: Err(Problem::new(Code::OutcomeUnknown, detail)) }

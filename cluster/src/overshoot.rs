@@ -2,7 +2,8 @@
 //! than a limit allows. It must always be nothing; `nethical_quota_overshoot_units_total` says so.
 //!
 //! It shares no arithmetic with the ledger: it knows who a limit counts together, and compares plain sums. It adds up all
-//! groups that this node hosts, so limits that partitions share are seen whole where a node hosts all partitions. It is
+//! groups that this node hosts, so limits that partitions share are seen whole where a node hosts all partitions; what may be
+//! given back is added up by group, since the leaves of several groups come here in no order. It is
 //! bounded, and what it does not know (before its start, beyond its bounds, before a limit was changed) counts as nothing:
 //! it may miss an overshoot and never invents one. It decides nothing and holds nobody up.
 
@@ -22,8 +23,8 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// Slots of a rate (a second each) and of a rolling window.
 const SLOTS: usize = 32;
 
-/// (limit, revision of its amounts, who is counted together).
-type Key = (LimitNumber, ControlRevision, KeyedId);
+/// (limit, revision of its amounts, who is counted together, the group where only its part is counted).
+type Key = (LimitNumber, ControlRevision, KeyedId, Option<GroupId>);
 /// A reservation: its group and the leaf of its decision.
 type Held = (GroupId, u64);
 
@@ -79,13 +80,14 @@ impl Overshoot {
             if limit.changed.0 > decision.control_rev {
                 continue;
             }
-            let key = (limit.fact.number, limit.changed, subject_of(decision).counter(&limit).key);
             let counts_live = matches!(limit.fact.kind, LimitKind::Concurrency { .. });
             let costs = decision.costs.iter().enumerate().filter(|(_, (unit, _))| *unit == limit.fact.unit);
             let (cost, is_held) = costs.fold((0u64, false), |(sum, held), (at, (_, amount))| {
                 (sum.saturating_add(*amount), held || decision.reserved >> at & 1 == 1)
             });
             let cost = if limit.fact.tenant.is_none() { 1 } else { cost };
+            let part = (limit.is_leased && (counts_live || is_held)).then_some(place.0);
+            let key = (limit.fact.number, limit.changed, subject_of(decision).counter(&limit).key, part);
             let slot = slot_of(&limit.fact.kind, now_ns);
             if counts_live && decision.reserved == 0 {
                 continue;

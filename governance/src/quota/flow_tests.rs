@@ -51,7 +51,7 @@ struct World {
 impl World {
     fn new(kind: &LimitKind, ahead_ms: &[i64]) -> Self {
         let mut parent = Quota::default();
-        parent.limits.set(fact(kind.clone()), ControlRevision(3), Placement::Spread);
+        parent.limits.set(fact(*kind), ControlRevision(3), Placement::Spread);
         let (limit, born, key) = (LimitNumber(1), ControlRevision(3), KeyedId::NONE);
         let lease = LeaseKey::of(BucketKey { slot: slot_of_lease(limit, key), limit, born, key }, 0);
         Self {
@@ -178,7 +178,7 @@ fn run(kind: &LimitKind, ahead_ms: &[i64], steps: &[Step]) -> World {
             }
             Step::Hear(_) | Step::Take(_) => {}
             Step::Spend(child, cost) => drop(world.spend(child, cost)),
-            Step::GiveBack(child) => drop(world.children[child].give_back(&world.lease.clone())),
+            Step::GiveBack(child) => drop(world.children[child].give_back(&world.lease)),
             Step::Forget(child) => {
                 let (lease, now_ns) = (world.lease, world.clock(child));
                 let until_ns = world.children[child].share(&lease).until_ns;
@@ -188,7 +188,7 @@ fn run(kind: &LimitKind, ahead_ms: &[i64], steps: &[Step]) -> World {
             }
             Step::Sweep => {
                 let now_ns = world.clock(CHILDREN);
-                world.parent.sweep_leases(&world.lease.clone(), now_ns);
+                world.parent.sweep_leases(&world.lease, now_ns);
             }
         }
     }

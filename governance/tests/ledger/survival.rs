@@ -73,32 +73,33 @@ fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
             let approver = id(["ann", "ben"][usize::from(how % 2)]);
             HeaderV1::LiftHoldOrder(HoldOrderV1 { approver, ..bench.order(agent, effect, 0) })
         }
-        225..=249 => {
-            let number = LimitNumber(u32::from(who % 6));
-            let fact = match how % 7 {
-                0 => match who % 3 {
-                    0 => ControlFact::Policy { digest: [how; 32] },
-                    1 => ControlFact::PolicyCanary { digest: [how; 32], percent: (much % 100) as u8 + 1 },
-                    _ => ControlFact::PolicyCanaryEnded,
-                },
-                1 => ControlFact::LimitRemoved(number),
-                2 => ControlFact::Hold(HoldFact {
-                    id: ControlRevision(from + 1),
-                    tenant: id("t"),
-                    cohort: KeyedId::NONE,
-                    tool: id(["", "search", "mail"][usize::from(who % 3)]),
-                    effect,
-                    session: id(["", "s1", "s2"][usize::from(who / 3 % 3)]),
-                    region: KeyedId::NONE,
-                    until_ns: bench.now_ns + u64::from(much) * 1_000_000,
-                }),
-                6 => ControlFact::Quarantine(any_rules(how, much, effect)),
-                3 => ControlFact::HoldLifted(ControlRevision(from.saturating_sub(u64::from(who)))),
-                _ => ControlFact::Limit(any_fact(number, how, much)),
-            };
-            control(from, from + 1, vec![fact])
-        }
+        225..=249 => control(from, from + 1, vec![any_change(bench.now_ns, from, effect, (who, how, much))]),
         _ => HeaderV1::Tick,
+    }
+}
+
+fn any_change(now_ns: u64, from: u64, effect: HoldEffect, (who, how, much): (u8, u8, u16)) -> ControlFact {
+    let number = LimitNumber(u32::from(who % 6));
+    match how % 7 {
+        0 => match who % 3 {
+            0 => ControlFact::Policy { digest: [how; 32] },
+            1 => ControlFact::PolicyCanary { digest: [how; 32], percent: (much % 100) as u8 + 1 },
+            _ => ControlFact::PolicyCanaryEnded,
+        },
+        1 => ControlFact::LimitRemoved(number),
+        2 => ControlFact::Hold(HoldFact {
+            id: ControlRevision(from + 1),
+            tenant: id("t"),
+            cohort: KeyedId::NONE,
+            tool: id(["", "search", "mail"][usize::from(who % 3)]),
+            effect,
+            session: id(["", "s1", "s2"][usize::from(who / 3 % 3)]),
+            region: KeyedId::NONE,
+            until_ns: now_ns + u64::from(much) * 1_000_000,
+        }),
+        6 => ControlFact::Quarantine(any_rules(how, much, effect)),
+        3 => ControlFact::HoldLifted(ControlRevision(from.saturating_sub(u64::from(who)))),
+        _ => ControlFact::Limit(any_fact(number, how, much)),
     }
 }
 

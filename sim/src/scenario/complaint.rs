@@ -141,7 +141,7 @@ pub const SCENARIOS: &[Scenario] = &[
         what: "Two agents ask for the same thing over and over, and are refused from memory once the log has said so.",
         expected: Expected::Good,
         seen: &["a denial was answered from memory"],
-        bounds: USUAL,
+        bounds: LONG,
         build: |seed| {
             house(seed, |house| (house.runaway, house.stride) = (true, Some((1, 2))))
                 .work(|work| (work.single_agents, work.pause_ms) = (2, (5, 40)))
