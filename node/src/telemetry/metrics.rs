@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
+use nethical_cluster::overshoot::OVERSHOOT_TOTAL;
 use nethical_protocol::decision::{ItemAnswer, Verdict};
 use nethical_protocol::error::Code;
 
@@ -28,8 +29,16 @@ pub const RESIDENT_BYTES: &str = "nethical_resident_memory_bytes";
 
 /// Names that are always present at `/metrics`.
 #[cfg(test)]
-pub const PROMISED: [&str; 7] =
-    [ACTIONS_TOTAL, ACTIVE_AGENTS, STORAGE_BYTES, LATENCY_SECONDS, ERRORS_TOTAL, CPU_USAGE_PERCENT, RESIDENT_BYTES];
+pub const PROMISED: [&str; 8] = [
+    ACTIONS_TOTAL,
+    ACTIVE_AGENTS,
+    STORAGE_BYTES,
+    LATENCY_SECONDS,
+    ERRORS_TOTAL,
+    CPU_USAGE_PERCENT,
+    RESIDENT_BYTES,
+    OVERSHOOT_TOTAL,
+];
 
 /// Half a millisecond to the longest deadline; 0.2 and 0.5 are the alerts' thresholds.
 pub const LATENCY_BUCKETS_SECONDS: [f64; 14] =
@@ -84,6 +93,7 @@ pub fn touch() {
     gauge!(STORAGE_BYTES).increment(0.0);
     gauge!(CPU_USAGE_PERCENT).increment(0.0);
     gauge!(RESIDENT_BYTES).increment(0.0);
+    counter!(OVERSHOOT_TOTAL).increment(0);
 }
 
 /// Tells the recorder what each name means.
@@ -97,6 +107,7 @@ pub fn describe() {
         describe_counter!(ERRORS_TOTAL, "Problems answered, by code");
         describe_gauge!(CPU_USAGE_PERCENT, "CPU used by the process since the last scrape; 100 is one core");
         describe_gauge!(RESIDENT_BYTES, Unit::Bytes, "Resident memory of the process");
+        describe_counter!(OVERSHOOT_TOTAL, "Units let through beyond limits, added up from sealed leaves; must stay 0");
         touch();
     });
 }
