@@ -40,6 +40,8 @@ struct Line<'a> {
     issued_at_ms: Option<u64>,
     #[serde(default)]
     approval: Option<String>,
+    #[serde(default)]
+    critical: bool,
 }
 
 /// Reads one line. A line without `request_id` gives an action without one; the client gives it one when it is sent.
@@ -65,6 +67,7 @@ pub fn from_line(line: &str) -> Result<Action, LineError> {
         cost: Vec::new(),
         explain: false,
         approval: line.approval.unwrap_or_default(),
+        is_critical: line.critical,
     })
 }
 

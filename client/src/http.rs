@@ -109,6 +109,8 @@ struct OptionsJson<'a> {
     explain: bool,
     #[serde(skip_serializing_if = "str::is_empty")]
     approval: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<&'static str>,
 }
 
 #[derive(Deserialize)]
@@ -253,6 +255,10 @@ fn action_json(action: &Action) -> Result<ActionJson<'_>, serde_json::Error> {
         resource: ResourceJson { kind: &action.resource_type, id: &action.resource_id },
         context: serde_json::from_str(&action.context_json)?,
         cost: action.cost.iter().map(|cost| (cost.unit.as_str(), CostJson::of(cost))).collect(),
-        options: OptionsJson { explain: action.explain, approval: &action.approval },
+        options: OptionsJson {
+            explain: action.explain,
+            approval: &action.approval,
+            priority: action.is_critical.then_some("critical"),
+        },
     })
 }

@@ -181,6 +181,7 @@ mod tests {
             cost: Vec::new(),
             explain: false,
             approval: String::new(),
+            is_critical: false,
         };
         let bands = vec![("daily".to_owned(), Band::Low)];
         let seen = SeenV1 { status: AgentStatus::Restricted, tier: RiskTier::High, epoch: 7, bands };

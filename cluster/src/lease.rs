@@ -49,20 +49,25 @@ type Fetched = Option<Result<(), Problem>>;
 /// it knows that nobody had any left a moment ago.
 #[derive(Default)]
 pub struct Fetches {
-    under_way: Mutex<BTreeMap<LeaseKey, watch::Receiver<Fetched>>>,
-    drained: Mutex<BTreeMap<LeaseKey, Duration>>,
+    under_way: Mutex<BTreeMap<(LeaseKey, bool), watch::Receiver<Fetched>>>,
+    drained: Mutex<BTreeMap<(LeaseKey, bool), Duration>>,
+}
+
+/// Critical actions ask apart: what is kept back for them is not for the others.
+fn place_of(ask: &LeaseAskV1) -> (LeaseKey, bool) {
+    (ask.lease, ask.is_critical)
 }
 
 impl Fetches {
-    fn is_drained(&self, lease: &LeaseKey, now: Duration) -> bool {
-        self.drained.lock().get(lease).is_some_and(|at| now.saturating_sub(*at) < DRAINED)
+    fn is_drained(&self, ask: &LeaseAskV1, now: Duration) -> bool {
+        self.drained.lock().get(&place_of(ask)).is_some_and(|at| now.saturating_sub(*at) < DRAINED)
     }
 
-    fn note_drained(&self, lease: LeaseKey, now: Duration) {
+    fn note_drained(&self, ask: &LeaseAskV1, now: Duration) {
         let mut drained = self.drained.lock();
         drained.retain(|_, at| now.saturating_sub(*at) < DRAINED);
         if drained.len() < DRAINED_MAX {
-            drained.insert(lease, now);
+            drained.insert(place_of(ask), now);
         }
     }
 }
@@ -75,11 +80,11 @@ impl Fetches {
 pub async fn fetch(core: &Arc<Core>, lead: &Arc<Lead>, ask: LeaseAskV1) -> Result<(), Problem> {
     let mut told = {
         let mut under_way = lead.fetches.under_way.lock();
-        match under_way.get(&ask.lease) {
+        match under_way.get(&place_of(&ask)) {
             Some(told) => told.clone(),
             None => {
                 let (tell, told) = watch::channel(None);
-                under_way.insert(ask.lease, told.clone());
+                under_way.insert(place_of(&ask), told.clone());
                 core.shared.world.scope.spawn(fetch_and_tell(core.clone(), lead.clone(), ask, tell));
                 told
             }
@@ -92,7 +97,7 @@ pub async fn fetch(core: &Arc<Core>, lead: &Arc<Lead>, ask: LeaseAskV1) -> Resul
 async fn fetch_and_tell(core: Arc<Core>, lead: Arc<Lead>, ask: LeaseAskV1, tell: watch::Sender<Fetched>) {
     let fetched = fetch_once(&core, &lead, ask).await;
     sometimes!(fetched.is_err(), "a lease was not to be had");
-    lead.fetches.under_way.lock().remove(&ask.lease);
+    lead.fetches.under_way.lock().remove(&place_of(&ask));
     tell.send_replace(Some(fetched));
 }
 
@@ -145,7 +150,7 @@ async fn grant(core: &Arc<Core>, replica: &PartitionReplica, lead: &Lead, ask: L
         return LeaseAnswerV1::Granted(first.take(&ask, false));
     }
     let now = core.shared.world.clock.now();
-    if lead.fetches.is_drained(&ask.lease, now) {
+    if lead.fetches.is_drained(&ask, now) {
         sometimes!(true, "a lease was refused without another recall");
         return LeaseAnswerV1::Granted(first.take(&ask, true));
     }
@@ -166,7 +171,7 @@ async fn grant(core: &Arc<Core>, replica: &PartitionReplica, lead: &Lead, ask: L
         Ok(again) if again.helps(&ask) => LeaseAnswerV1::Granted(again.take(&ask, false)),
         // Only where everybody has answered is it certain that nobody had anything left.
         Ok(again) if everybody => {
-            lead.fetches.note_drained(ask.lease, now);
+            lead.fetches.note_drained(&ask, now);
             LeaseAnswerV1::Granted(again.take(&ask, true))
         }
         Ok(_) => LeaseAnswerV1::Unavailable("a partition that may hold some of the limit does not answer".to_owned()),
@@ -192,7 +197,7 @@ impl Answered {
 
     fn take(&self, ask: &LeaseAskV1, refused: bool) -> LeaseTakeV1 {
         let Self { life_ns, granted, wait_ns, .. } = *self;
-        LeaseTakeV1 { lease: ask.lease, life_ns, granted, refused, wait_ns }
+        LeaseTakeV1 { lease: ask.lease, life_ns, granted, refused, wait_ns, is_critical: ask.is_critical }
     }
 }
 

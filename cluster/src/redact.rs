@@ -107,6 +107,7 @@ mod tests {
             cost: Vec::new(),
             explain: false,
             approval: String::new(),
+            is_critical: false,
         };
         let detectors = Detectors::new();
         assert_eq!(stored(&detectors, &tenant(Redaction::None), &action), (action.clone(), None));

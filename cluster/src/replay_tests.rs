@@ -47,6 +47,7 @@ fn action() -> Action {
         cost: Vec::new(),
         explain: false,
         approval: String::new(),
+        is_critical: false,
     }
 }
 

@@ -188,6 +188,7 @@ mod tests {
             cost: Vec::new(),
             explain: false,
             approval: String::new(),
+            is_critical: false,
         }
     }
 

@@ -95,6 +95,8 @@ pub struct LeaseTakeV1 {
     pub refused: bool,
     /// Nanoseconds until there would be enough; 0 where that is not known.
     pub wait_ns: u64,
+    /// The ask was for something critical.
+    pub is_critical: bool,
 }
 
 /// The idempotency part of a command.
@@ -157,6 +159,8 @@ pub struct DecideV1 {
     pub body_commitment: [u8; 32],
     /// What a person is asked where policy escalates, or has answered.
     pub review: ReviewV1,
+    /// It may take what limits keep back for what is critical.
+    pub is_critical: bool,
     /// The region, under an id that is the same in all tenants (`hold::region_id`): hold-orders on regions go by it.
     pub region_in_zone: KeyedId,
 }

@@ -138,7 +138,7 @@ impl Canonical {
     }
 
     fn limit(&mut self, limit: &Limit) {
-        let LimitFact { number, tenant, unit, kind, key, mode, overrun, agent, tool, cohort } = &limit.fact;
+        let LimitFact { number, tenant, unit, kind, key, mode, overrun, reserve, agent, tool, cohort } = &limit.fact;
         self.u64(u64::from(number.0))
             .u64(limit.born.0)
             .u64(limit.changed.0)
@@ -159,7 +159,7 @@ impl Canonical {
             LimitMode::Shadow => 1,
             LimitMode::Soft => 2,
         });
-        self.byte(u8::from(*overrun == Overrun::Cap));
+        self.byte(u8::from(*overrun == Overrun::Cap)).u64(*reserve);
         self.u64(key.len() as u64);
         for part in key {
             self.byte(key_part_byte(*part));
@@ -241,10 +241,10 @@ impl Canonical {
     }
 
     fn share(&mut self, lease: &LeaseKey, share: &Share) {
-        let Share { counters, until_ns, refused_until_ns, enough_at_ns } = share;
+        let Share { counters, until_ns, refused_until_ns, enough_at_ns, is_refused_to_all } = share;
         let CountersV1 { born_ns, granted, returned, spent, spent_at_ns } = counters;
         self.lease(lease).u64(*born_ns).u64(*granted).u64(*returned).u64(*spent).u64(*spent_at_ns);
-        self.u64(*until_ns).u64(*refused_until_ns).u64(*enough_at_ns);
+        self.u64(*until_ns).u64(*refused_until_ns).u64(*enough_at_ns).byte(u8::from(*is_refused_to_all));
     }
 
     fn account(&mut self, (lease, child): &(LeaseKey, u32), account: &Account) {

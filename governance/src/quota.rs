@@ -14,6 +14,7 @@
 //! - What an action reserves is charged like any cost and held until its outcome is known; then it is replaced by what
 //!   was used, see [`Quota::settle_hold`]. Use beyond the reserve is debt or only reported, as the limit says.
 //! - A concurrency limit counts reservations, 1 each. An action that reserves nothing needs room for one and takes none.
+//! - A limit may keep some of its cap back: for actions that are not critical it has only the rest.
 //! - A limit over every tenant counts actions, one each.
 //! - A limit matches only actions that name its unit. A cost of 0 asks and never charges or violates.
 //!
@@ -61,6 +62,8 @@ pub struct Subject {
     pub tool: KeyedId,
     /// The region.
     pub region: KeyedId,
+    /// It may take what limits keep back.
+    pub is_critical: bool,
 }
 
 /// Where a counter is: slot first, so that a slot is one contiguous range.
@@ -222,7 +225,7 @@ impl Quota {
                 continue;
             }
             let key = subject.counter(limit);
-            let mut item = self.judge_one(limit, key, cost, now_ns);
+            let mut item = self.judge_one(limit, key, (cost, subject.is_critical), now_ns);
             let counts_any = limit.meter.counts_reservations();
             item.is_held = costs.iter().any(|cost| cost.is_reserved && (counts_any || cost.unit == limit.fact.unit));
             items.push(item);
@@ -231,14 +234,14 @@ impl Quota {
         Judgement { now_ns, items }
     }
 
-    fn judge_one(&self, limit: &Limit, key: BucketKey, cost: u64, now_ns: u64) -> Judged {
+    fn judge_one(&self, limit: &Limit, key: BucketKey, (cost, is_critical): (u64, bool), now_ns: u64) -> Judged {
         let (meter, bucket) = (limit.meter, self.buckets.get(&key));
         let cost = if meter.counts_reservations() { cost.min(1) } else { cost };
         let has_no_counter = meter.is_lasting() && bucket.is_none() && self.lasting >= LIFETIME_COUNTERS_MAX;
         if let Some(lease) = limit.lease_at(key, now_ns) {
-            return self.judge_share(limit, (key, lease), cost, now_ns);
+            return self.judge_share(limit, (key, lease), (cost, is_critical), now_ns);
         }
-        let fit = match meter.fit(bucket, cost, now_ns) {
+        let fit = match limit.open_to(is_critical).fit(bucket, cost, now_ns) {
             Fit::Room if has_no_counter && cost > 0 => Fit::NoCounter,
             fit => fit,
         };
@@ -248,10 +251,17 @@ impl Quota {
     }
 
     /// As [`Quota::judge_one`], for a limit of which this group has a share.
-    fn judge_share(&self, limit: &Limit, (key, lease): (BucketKey, LeaseKey), cost: u64, now_ns: u64) -> Judged {
+    fn judge_share(
+        &self,
+        limit: &Limit,
+        (key, lease): (BucketKey, LeaseKey),
+        (cost, is_critical): (u64, bool),
+        now_ns: u64,
+    ) -> Judged {
         let (meter, share) = (limit.meter, self.leases.share(&lease));
         let used = meter.scaled(meter.cap().saturating_sub(share.balance(now_ns)));
-        let (fit, reset_ns) = (meter.fit_of(&share, cost, now_ns), meter.whole_in(used, now_ns));
+        let (fit, reset_ns) =
+            (limit.open_to(is_critical).fit_of(&share, (cost, is_critical), now_ns), meter.whole_in(used, now_ns));
         let (mode, unit, changed) = (limit.fact.mode, limit.fact.unit, limit.changed);
         Judged { key, meter, mode, used, reset_ns, cost, fit, unit, changed, is_held: false, lease: Some(lease) }
     }
@@ -312,7 +322,7 @@ impl Quota {
             self.buckets.insert(hold.key, bucket);
         }
         let charged = if limit.fact.overrun == Overrun::Debt { over } else { 0 };
-        let mut item = self.judge_one(&limit, hold.key, charged, now_ns);
+        let mut item = self.judge_one(&limit, hold.key, (charged, true), now_ns);
         if charged > 0 {
             self.charge(&mut item, now_ns);
             item.fit = Fit::Room;
@@ -329,7 +339,7 @@ impl Quota {
     /// What the limits of a tenant have left for a subject; parts that it leaves out exclude no limit. Reads only.
     pub fn usage(&self, subject: &Subject, now_ns: u64) -> Vec<QuotaV1> {
         let bound = self.limits.binding(subject.actor.tenant).filter(|limit| subject.may_fall_under(limit));
-        bound.map(|limit| report(&self.judge_one(limit, subject.counter(limit), 0, now_ns))).collect()
+        bound.map(|limit| report(&self.judge_one(limit, subject.counter(limit), (0, true), now_ns))).collect()
     }
 
     /// Looks at the next `count` counters, round and round, and drops those that are whole again or whose limit is
@@ -393,6 +403,7 @@ mod tests {
             key,
             mode,
             overrun: Overrun::Debt,
+            reserve: 0,
             agent: none,
             tool: none,
             cohort: none,
@@ -402,7 +413,7 @@ mod tests {
     fn subject(agent: u8) -> Subject {
         let actor = ActorKeys { slot: Slot(0), tenant: KeyedId([1; 16]), agent: KeyedId([agent; 16]) };
         let (session, cohort, tool, region) = Default::default();
-        Subject { actor, session, cohort, tool, region }
+        Subject { actor, session, cohort, tool, region, is_critical: false }
     }
 
     #[test]

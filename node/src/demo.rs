@@ -196,6 +196,7 @@ impl Demo {
             key: vec![KeyPart::Agent],
             mode: LimitMode::Enforce,
             overrun: Default::default(),
+            reserve: 0,
             agent: SPENDER.to_owned(),
             tool: String::new(),
             cohort: String::new(),

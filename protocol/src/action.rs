@@ -112,6 +112,8 @@ pub struct Action {
     pub explain: bool,
     /// The decision id of the approval that the action claims; empty for none. Not part of what was approved.
     pub approval: String,
+    /// It may take what limits keep back for what is critical.
+    pub is_critical: bool,
 }
 
 impl Action {

@@ -57,6 +57,8 @@ pub struct Operation {
     pub content: String,
     /// Credits asked for.
     pub credits: u64,
+    /// It may take what limits keep back.
+    pub is_critical: bool,
     /// Millionths of a dollar asked for.
     pub coins: u64,
     /// Tokens reserved, and for how many seconds.
@@ -124,6 +126,7 @@ impl History {
             region: action.region.clone(),
             content: format!("{} {}/{} {}", action.name, action.resource_type, action.resource_id, action.args_json),
             credits: action.cost.iter().filter(|cost| cost.unit == CREDITS).map(|cost| cost.amount).sum(),
+            is_critical: action.is_critical,
             coins: action.cost.iter().filter(|cost| cost.unit == COINS).map(|cost| cost.amount).sum(),
             tokens: action.cost.iter().find(|cost| cost.ttl_s > 0).map_or((0, 0), |cost| (cost.amount, cost.ttl_s)),
             invoked: now,

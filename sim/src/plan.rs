@@ -16,6 +16,10 @@ use nethical_protocol::ids::NodeId;
 
 use crate::fault::{Entry, Fault};
 
+mod limits;
+
+pub use limits::{HouseSpec, SharedSpec};
+
 /// First field of every plan. A plan of another version is refused: its faults would mean something else.
 pub const FORMAT: &str = "nethical-sim-plan/1";
 /// Nothing fails in the last seconds of a run.
@@ -164,60 +168,6 @@ pub struct WorkSpec {
     pub approvals: u32,
     /// What administrators do.
     pub orders: Vec<Order>,
-}
-
-/// Limits that all agents of the spread tenant share, besides the budget, and what they reserve.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SharedSpec {
-    /// Requests per second, and at once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tide: Option<(u64, u64)>,
-    /// Requests within any window, and its length in seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pond: Option<(u64, u64)>,
-    /// Reservations that live at the same time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hall: Option<u64>,
-    /// Tokens that may ever be used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pot: Option<u64>,
-    /// Of a thousand requests, how many reserve tokens.
-    #[serde(default)]
-    pub reserve_permille: u32,
-}
-
-/// Limits of the single tenant besides its purse: several at one position, of several units and modes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HouseSpec {
-    /// Millionths of a dollar that may be spent in a day, besides credits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub coins: Option<u64>,
-    /// Requests per second and at once of each agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stride: Option<(u64, u64)>,
-    /// A limit in shadow mode that nothing fits under.
-    #[serde(default)]
-    pub shade: bool,
-    /// Every request of an agent is the same: they run away.
-    #[serde(default)]
-    pub runaway: bool,
-    /// Of a thousand requests, how many cost more credits than there are.
-    #[serde(default)]
-    pub huge_permille: u32,
-}
-
-impl HouseSpec {
-    fn is_nothing(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl SharedSpec {
-    fn is_nothing(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// Something that an administrator does at a time.

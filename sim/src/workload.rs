@@ -223,6 +223,7 @@ impl Stage {
             cost,
             explain: false,
             approval: String::new(),
+            is_critical: tenant == SINGLE && self.work.house.keep > 0 && dice.random_ratio(1, 5),
         }
     }
 
@@ -262,7 +263,7 @@ impl Stage {
             })
             .await?;
         }
-        let own = [self.pace(self.work.pace), purse(self.work.purse)];
+        let own = [self.pace(self.work.pace), self.purse(self.work.purse)];
         for spec in own.into_iter().chain(shared::limits(&self.work)).chain(shared::house(&self.work.house)) {
             self.put_limit(dice, spec).await?;
         }
@@ -276,6 +277,10 @@ impl Stage {
 
     fn pace(&self, (rate, burst): (u64, u64)) -> LimitSpec {
         limit("pace", SPREAD, "requests", LimitKind::Rate { amount: rate, period_s: 1, burst }, KeyPart::Agent)
+    }
+
+    fn purse(&self, cap: u64) -> LimitSpec {
+        LimitSpec { reserve: self.work.house.keep.min(cap - 1), ..purse(cap) }
     }
 
     async fn put_limit(&self, dice: &mut ChaCha12Rng, spec: LimitSpec) -> Result<(), Problem> {
@@ -346,6 +351,7 @@ fn limit(id: &str, tenant: &str, unit: &str, kind: LimitKind, key: KeyPart) -> L
         key: vec![key],
         mode: LimitMode::Enforce,
         overrun: Default::default(),
+        reserve: 0,
         agent: String::new(),
         tool: String::new(),
         cohort: String::new(),

@@ -29,6 +29,8 @@ pub const FLAG_QUOTA_CUT: u8 = 0b100;
 
 /// Bit of [`DecisionLeaf::flags`]: policy's verdict is the canary's, not that of the bundle in force.
 pub const FLAG_CANARY: u8 = 0b1000;
+/// Bit of [`DecisionLeaf::flags`]: the action was critical and might take what limits keep back.
+pub const FLAG_CRITICAL: u8 = 0b1_0000;
 
 /// Bytes before the event.
 const HEAD_BYTES: usize = 66;
@@ -45,7 +47,7 @@ const QUOTA_BYTES: usize = 29;
 const END_BYTES: usize = 51;
 const END_COST_BYTES: usize = 32;
 const END_QUOTA_BYTES: usize = QUOTA_BYTES + 8;
-const FLAGS_KNOWN: u8 = 0b1111;
+const FLAGS_KNOWN: u8 = 0b1_1111;
 
 const _: () = {
     let fullest = HEAD_BYTES

@@ -75,6 +75,7 @@ fn action(agent: &str, request_id: &str) -> Action {
         cost: Vec::new(),
         explain: false,
         approval: String::new(),
+        is_critical: false,
     }
 }
 

@@ -104,6 +104,7 @@ impl Builder {
             evaluation,
             body_commitment,
             region_in_zone: region_id(region),
+            is_critical: action.is_critical,
             review: ReviewV1 { digest, named: named_in(log, action), lifted, ttl_s: ttl(ttl_s) },
         };
         Ok((CommandV1 { header: HeaderV1::Decide(decide), body }, counted))
@@ -118,6 +119,7 @@ impl Builder {
             cohort: self.id(tenant, "cohort", &action.cohort),
             tool: self.id(tenant, "tool", &action.name),
             region: self.id(tenant, "region", region),
+            is_critical: action.is_critical,
         }
     }
 
@@ -240,7 +242,9 @@ fn ttl(seconds: u32) -> u32 {
 /// The idempotency key: the id under the tenant key, and a MAC over everything whose change makes another request. And
 /// the digest of the same without the approval that it names, which is what a person approves.
 pub fn request_key(tenant: &Tenant, action: &Action) -> (RequestKey, KeyedId) {
-    let kind = [action.kind as u8];
+    // What is not critical has the digest that it had before there was such a thing.
+    let marks = [action.kind as u8, u8::from(action.is_critical)];
+    let kind = if action.is_critical { &marks[..] } else { &marks[..1] };
     let costs: Vec<u8> = action
         .cost
         .iter()
@@ -259,7 +263,7 @@ pub fn request_key(tenant: &Tenant, action: &Action) -> (RequestKey, KeyedId) {
         action.session.as_bytes(),
         action.cohort.as_bytes(),
         action.region.as_bytes(),
-        &kind,
+        kind,
         action.name.as_bytes(),
         action.resource_type.as_bytes(),
         action.resource_id.as_bytes(),

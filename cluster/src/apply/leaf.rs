@@ -1,6 +1,6 @@
 //! From command and outcome to leaf: the one place where the ledger's words become the audit trail's.
 
-use nethical_audit::leaf::codec::{DETECTIONS_MAX, FLAG_CANARY};
+use nethical_audit::leaf::codec::{DETECTIONS_MAX, FLAG_CANARY, FLAG_CRITICAL};
 use nethical_audit::leaf::{
     ApprovalLeaf, DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, RepeatsLeaf, ReservationLeaf, reason,
 };
@@ -100,7 +100,7 @@ fn decision(asked: &DecideV1, decided: &DecidedV1) -> DecisionLeaf {
         verdict: decided.verdict as u8,
         status: decided.status as u8,
         epoch: decided.epoch,
-        flags: u8::from(evaluation.privileged) | u8::from(evaluation.automated) << 1 | canary_flag(asked),
+        flags: u8::from(evaluation.privileged) | u8::from(evaluation.automated) << 1 | marks(asked),
         risk: decided.risk,
         tier: decided.tier as u8,
         risk_terms: decided.risk_terms,
@@ -115,8 +115,9 @@ fn decision(asked: &DecideV1, decided: &DecidedV1) -> DecisionLeaf {
     }
 }
 
-fn canary_flag(asked: &DecideV1) -> u8 {
-    if asked.by_canary { FLAG_CANARY } else { 0 }
+fn marks(asked: &DecideV1) -> u8 {
+    let canary = if asked.by_canary { FLAG_CANARY } else { 0 };
+    canary | if asked.is_critical { FLAG_CRITICAL } else { 0 }
 }
 
 /// What detectors found in the text and what is odd about the behaviour, by number. Where a leaf has no room for all, the

@@ -27,6 +27,7 @@ fn control() -> HeaderV1 {
         key: vec![],
         mode: LimitMode::Enforce,
         overrun: Overrun::Debt,
+        reserve: 0,
         agent: KeyedId::NONE,
         tool: KeyedId::NONE,
         cohort: KeyedId::NONE,
@@ -58,6 +59,7 @@ fn decide(ledger: &Ledger, amount: u64, ttl_s: u32) -> HeaderV1 {
         evaluation: EvaluationV1::default(),
         body_commitment: [0; 32],
         review: ReviewV1::default(),
+        is_critical: false,
         region_in_zone: KeyedId::NONE,
     })
 }

@@ -152,6 +152,9 @@ fn put_limit(state: &ControlState, spec: &LimitSpec) -> Result<Option<EventV1>, 
     check_name("the limit's unit", &spec.unit)?;
     check_kind(&spec.kind).map_err(bad)?;
     check_leased(spec, placement_for(state, spec)?)?;
+    if spec.reserve >= Meter::of(&spec.kind).cap() {
+        return Err(bad(format!("a reserve of {} leaves nothing for actions that are not critical", spec.reserve)));
+    }
     let mut spec = spec.clone();
     spec.key.sort();
     spec.key.dedup();
@@ -342,6 +345,7 @@ mod tests {
             key,
             mode: Default::default(),
             overrun: Default::default(),
+            reserve: 0,
             agent,
             tool,
             cohort,

@@ -340,6 +340,7 @@ fn limit_fact(number: LimitNumber, spec: &LimitSpec, tenant: Option<&Arc<Tenant>
         key: spec.key.clone(),
         mode: spec.mode,
         overrun: spec.overrun,
+        reserve: spec.reserve,
         agent: id("agent", &spec.agent),
         tool: id("tool", &spec.tool),
         cohort: id("cohort", &spec.cohort),

@@ -63,6 +63,7 @@ fn command(evaluation: EvaluationV1, kind: ActionKind, actor: ActorKeys, agent_v
         body_commitment: [0; 32],
         region_in_zone: KeyedId::NONE,
         review: ReviewV1 { digest: SOMEBODY, ..ReviewV1::default() },
+        is_critical: false,
     }
 }
 

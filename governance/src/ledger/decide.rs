@@ -77,7 +77,7 @@ impl Ledger {
         let verdict = verdict_among(&said);
         // What is refused for another reason needs no share.
         if let Some((lease, need)) = judgement.short().filter(|_| verdict.is_allowed()) {
-            return self.lease_short(lease, need);
+            return self.lease_short(lease, need, decide.is_critical);
         }
         let review_says = review_says.filter(|_| review.is_told(verdict));
         let reasons = reasons_among(said, tripped.map(|(rule, _)| rule), review_says);
@@ -238,5 +238,6 @@ fn subject_of(decide: &DecideV1) -> Subject {
         cohort: decide.cohort,
         tool: decide.tool,
         region: decide.region,
+        is_critical: decide.is_critical,
     }
 }

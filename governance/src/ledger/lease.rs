@@ -19,18 +19,23 @@ const OF_SPENT: u64 = 4;
 
 impl Ledger {
     /// What to ask the parent for: the need, and what the group would soon use beyond it.
-    pub(super) fn lease_short(&self, lease: LeaseKey, need: u64) -> OutcomeV1 {
+    pub(super) fn lease_short(&self, lease: LeaseKey, need: u64, is_critical: bool) -> OutcomeV1 {
         sometimes!(true, "a share of a limit was too small");
         let share = self.quota.leases.share(&lease);
         let cap = self.leased(&lease).map_or(0, |limit| limit.meter.cap());
         let need = need.saturating_add(share.debt(self.now_ns));
-        let want = need.max(cap / PIECES).max(share.counters.spent / OF_SPENT);
-        OutcomeV1::LeaseShort(LeaseAskV1 { lease, child: self.group, counters: share.counters, need, want })
+        // What is kept back is given out as it is needed and no sooner.
+        let soon = if is_critical { need } else { (cap / PIECES).max(share.counters.spent / OF_SPENT) };
+        let want = need.max(soon);
+        let (child, counters) = (self.group, share.counters);
+        OutcomeV1::LeaseShort(LeaseAskV1 { lease, child, counters, need, want, is_critical })
     }
 
     /// The parent's side.
     pub(super) fn grant_lease(&mut self, ask: &LeaseAskV1) -> OutcomeV1 {
-        let Some(meter) = self.leased(&ask.lease).map(|limit| limit.meter) else { return OutcomeV1::NoEffect };
+        let Some(meter) = self.leased(&ask.lease).map(|limit| limit.open_to(ask.is_critical)) else {
+            return OutcomeV1::NoEffect;
+        };
         self.quota.sweep_leases(&ask.lease, self.now_ns);
         let granted = match meter.is_flow() {
             true => self.quota.grant_flow(meter, ask, self.now_ns),

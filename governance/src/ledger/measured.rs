@@ -73,6 +73,7 @@ impl Whole {
             body_commitment: [0; 32],
             region_in_zone: KeyedId::NONE,
             review: ReviewV1::default(),
+            is_critical: false,
         }
     }
 

@@ -50,6 +50,7 @@ pub(crate) fn action(kind: ActionKind, name: &str, args_json: &str) -> Action {
         cost: Vec::new(),
         explain: false,
         approval: String::new(),
+        is_critical: false,
     }
 }
 

@@ -135,6 +135,19 @@ impl Meter {
         }
     }
 
+    /// The same with so much less in it, for those who may not take the rest.
+    pub fn keeping(&self, reserve: u64) -> Self {
+        let mut meter = *self;
+        match &mut meter {
+            Self::Rate { burst: cap, .. }
+            | Self::Budget { cap, .. }
+            | Self::Lifetime { cap }
+            | Self::Rolling { cap, .. }
+            | Self::Concurrency { cap } => *cap = cap.saturating_sub(reserve),
+        }
+        meter
+    }
+
     /// True where a counter, once charged, is never whole again.
     pub fn is_lasting(&self) -> bool {
         matches!(self, Self::Lifetime { .. })
@@ -206,14 +219,15 @@ impl Meter {
     }
 
     /// As [`Meter::fit`] for a leased limit, of which this group has a share. Only the parent may say that none is left.
-    pub fn fit_of(&self, share: &Share, cost: u64, now_ns: u64) -> Fit {
+    pub fn fit_of(&self, share: &Share, (cost, is_critical): (u64, bool), now_ns: u64) -> Fit {
         if cost == 0 || cost <= share.balance(now_ns) {
             return Fit::Room;
         }
         if cost > self.cap() {
             return Fit::Never;
         }
-        if share.refused_until_ns <= now_ns {
+        // What was refused to others may be kept back for what is critical.
+        if share.refused_until_ns <= now_ns || is_critical && !share.is_refused_to_all {
             return Fit::Short;
         }
         sometimes!(matches!(self, Self::Budget { .. }), "a leased budget ran out");

@@ -27,6 +27,7 @@ fn fact(kind: LimitKind) -> LimitFact {
         key: vec![KeyPart::Tenant],
         mode: LimitMode::Enforce,
         overrun: Overrun::Debt,
+        reserve: 0,
         agent: none,
         tool: none,
         cohort: none,
@@ -73,7 +74,7 @@ impl World {
 
     fn ask(&mut self, child: usize, need: u64, want: u64) {
         let counters = self.children[child].share(&self.lease).counters;
-        self.asks.push(LeaseAskV1 { lease: self.lease, child: child as u32, counters, need, want });
+        self.asks.push(LeaseAskV1 { lease: self.lease, child: child as u32, counters, need, want, is_critical: false });
     }
 
     /// The parent hears an ask, for the first time or again.
@@ -81,7 +82,7 @@ impl World {
         let (ask, now_ns) = (self.asks[at], self.clock(CHILDREN));
         let granted = self.parent.grant_flow(self.meter, &ask, now_ns).expect("room");
         let (life_ns, granted, wait_ns) = (granted.life_ns, granted.granted, granted.wait_ns);
-        let take = LeaseTakeV1 { lease: self.lease, life_ns, granted, refused: false, wait_ns };
+        let take = LeaseTakeV1 { lease: self.lease, life_ns, granted, refused: false, wait_ns, is_critical: false };
         self.takes.push((ask.child as usize, take));
     }
 

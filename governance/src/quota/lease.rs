@@ -103,6 +103,8 @@ pub struct Share {
     pub refused_until_ns: u64,
     /// When the parent, at its last refusal, would have had enough; 0 where that is not known.
     pub enough_at_ns: u64,
+    /// The last refusal was of something critical, so there is nothing for anybody.
+    pub is_refused_to_all: bool,
 }
 
 impl Share {
@@ -150,6 +152,8 @@ pub struct LeaseAskV1 {
     pub need: u64,
     /// More than this it would not use soon.
     pub want: u64,
+    /// It may have what the limit keeps back.
+    pub is_critical: bool,
 }
 
 /// The parent's answer to an ask.
@@ -246,6 +250,7 @@ impl Leases {
         let is_known = take.wait_ns > 0;
         share.refused_until_ns = after(if is_known { take.wait_ns.min(REFUSAL_NS) } else { REFUSAL_NS });
         share.enough_at_ns = if is_known { after(take.wait_ns) } else { 0 };
+        share.is_refused_to_all = take.refused && take.is_critical;
         Some(*share)
     }
 
@@ -309,11 +314,11 @@ mod tests {
         LeaseKey { slot: Slot(7), limit: LimitNumber(1), born: ControlRevision(3), key: KeyedId::NONE, window_ns: 0 };
 
     fn ask(child: u32, share: Share, need: u64, want: u64) -> LeaseAskV1 {
-        LeaseAskV1 { lease: LEASE, child, counters: share.counters, need, want }
+        LeaseAskV1 { lease: LEASE, child, counters: share.counters, need, want, is_critical: false }
     }
 
     fn take(granted: u64) -> LeaseTakeV1 {
-        LeaseTakeV1 { lease: LEASE, life_ns: (0, u64::MAX), granted, refused: false, wait_ns: 0 }
+        LeaseTakeV1 { lease: LEASE, life_ns: (0, u64::MAX), granted, refused: false, wait_ns: 0, is_critical: false }
     }
 
     #[test]

@@ -26,6 +26,11 @@ pub struct Limit {
 }
 
 impl Limit {
+    /// What an action may fill: all of it, or as much as is not kept back for what is critical.
+    pub fn open_to(&self, is_critical: bool) -> Meter {
+        if is_critical { self.meter } else { self.meter.keeping(self.fact.reserve) }
+    }
+
     /// The lease that a counter's spending falls under; `None` where the limit is exact here.
     pub fn lease_at(&self, key: BucketKey, now_ns: u64) -> Option<LeaseKey> {
         self.is_leased.then(|| LeaseKey::of(key, self.meter.lease_window(now_ns)))

@@ -48,6 +48,7 @@ pub fn limit(number: u32, unit: &str, kind: LimitKind) -> LimitFact {
         key: vec![],
         mode: LimitMode::Enforce,
         overrun: Overrun::Debt,
+        reserve: 0,
         agent: KeyedId::NONE,
         tool: KeyedId::NONE,
         cohort: KeyedId::NONE,
@@ -114,6 +115,7 @@ impl Bench {
             body_commitment: [0; 32],
             region_in_zone: KeyedId::NONE,
             review: ReviewV1 { digest: id("the action"), ttl_s: 3_600, ..ReviewV1::default() },
+            is_critical: false,
         }
     }
 
@@ -161,6 +163,7 @@ pub fn subject(agent: &str) -> Subject {
         cohort: KeyedId::NONE,
         tool: KeyedId::NONE,
         region: KeyedId::NONE,
+        is_critical: false,
     }
 }
 

@@ -126,11 +126,11 @@ impl Script {
         let (spent, spent_at_ns) = (count("spent")?, since_start(count("at")?));
         let counters = CountersV1 { born_ns, granted, returned, spent, spent_at_ns };
         let life_ns = if window == 0 { (born_ns, until_ns) } else { (0, u64::MAX) };
-        let (refused, wait_ns) = (count("refused")? > 0, count("wait")?);
+        let (refused, wait_ns, is_critical) = (count("refused")? > 0, count("wait")?, count("critical")? > 0);
         let lease = LeaseKey { slot: slot_of_lease(number, key), limit: number, born, key, window_ns };
         Ok(self.apply(match name {
-            "grant" => HeaderV1::LeaseGrant(LeaseAskV1 { lease, child, counters, need, want }),
-            "take" => HeaderV1::LeaseTake(LeaseTakeV1 { lease, life_ns, granted, refused, wait_ns }),
+            "grant" => HeaderV1::LeaseGrant(LeaseAskV1 { lease, child, counters, need, want, is_critical }),
+            "take" => HeaderV1::LeaseTake(LeaseTakeV1 { lease, life_ns, granted, refused, wait_ns, is_critical }),
             _ => HeaderV1::LeaseReturn(lease),
         }))
     }
@@ -231,6 +231,7 @@ impl Script {
         if let Some(what) = words.key("action") {
             decide.review.digest = id(what);
         }
+        decide.is_critical = words.key("critical").is_some();
         decide.review.named = words.key("approval").map(str::parse).transpose()?;
         if let Some(word) = words.key("lifted") {
             decide.review.lifted = VerdictWord(Verdict::from_word(word).ok_or("lifted=")?);
@@ -411,6 +412,7 @@ fn limit_fact(words: &mut Words<'_>) -> Result<LimitFact, Failure> {
     let mut fact = limit(number, words.key("unit").unwrap_or("requests"), kind);
     let mode = words.key("mode").unwrap_or("enforce");
     fact.mode = LimitMode::ALL.into_iter().find(|known| known.as_str() == mode).ok_or("mode=")?;
+    fact.reserve = words.key("reserve").unwrap_or("0").parse()?;
     if words.key("overrun") == Some("cap") {
         fact.overrun = Overrun::Cap;
     }

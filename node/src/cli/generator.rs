@@ -260,6 +260,7 @@ impl Generator {
             cost: vec![Cost::charged("tokens.input", 50 + dice.below(900))],
             explain: false,
             approval: String::new(),
+            is_critical: false,
         }
     }
 }

@@ -68,6 +68,9 @@ pub struct SetArgs {
     /// Used beyond what was reserved: charge it and let later actions wait (debt), or report it only (cap).
     #[arg(long, value_enum, default_value_t = OverrunArg::Debt)]
     pub overrun: OverrunArg,
+    /// Units of the cap or burst that are kept back for critical actions (`options.priority`).
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub reserve: u64,
     /// Only this agent.
     #[arg(long, default_value = "")]
     pub agent: String,
@@ -178,6 +181,7 @@ impl SetArgs {
                 OverrunArg::Debt => Overrun::Debt,
                 OverrunArg::Cap => Overrun::Cap,
             },
+            reserve: self.reserve,
             agent: self.agent.clone(),
             tool: self.tool.clone(),
             cohort: self.cohort.clone(),

@@ -27,7 +27,7 @@ const LINES_MAX: usize = 2_000_000;
 #[derive(Debug, Args)]
 #[command(
     after_help = "A line: {\"tenant\": \"airline\", \"agent_id\": \"a-1\", \"session\": \"s\", \"kind\": \"tool_call\", \
-    \"name\": \"find_order\", \"args\": {}}; context, cost, cohort, region, resource_type, resource_id, approval may be added.\n\
+    \"name\": \"find_order\", \"args\": {}}; context, cost, cohort, region, resource_type, resource_id, approval, critical may be added.\n\
     Exits 1 where lines failed, 4 where the outcome of some is unknown. A denial is no failure.\n\n\
     Examples:\n  nethical submit actions.jsonl\n  \
     nethical submit actions.jsonl --endpoint http://127.0.0.1:8001 --endpoint http://127.0.0.1:8002 --batch 50\n  \
@@ -79,6 +79,8 @@ struct Line {
     explain: bool,
     #[serde(default)]
     approval: String,
+    #[serde(default)]
+    critical: bool,
 }
 
 impl Line {
@@ -101,6 +103,7 @@ impl Line {
             cost: self.cost.into_iter().map(|(unit, amount)| Cost::charged(unit, amount)).collect(),
             explain: self.explain,
             approval: self.approval,
+            is_critical: self.critical,
         };
         stamp(&mut action);
         action.check_bounds().map(|()| action)

@@ -104,6 +104,7 @@ pub(crate) fn action(request_id: &str) -> Action {
         cost: vec![],
         explain: false,
         approval: String::new(),
+        is_critical: false,
     }
 }
 

@@ -31,6 +31,7 @@ fn full() -> Action {
         cost: vec![Cost::charged("usd_micros", 5)],
         explain: true,
         approval: String::new(),
+        is_critical: false,
         ..action(ID)
     }
 }

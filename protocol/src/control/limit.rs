@@ -179,6 +179,9 @@ pub struct LimitSpec {
     /// What becomes of units used beyond what was reserved.
     #[serde(default, skip_serializing_if = "Overrun::is_debt")]
     pub overrun: Overrun,
+    /// Units of the cap or burst that only critical actions may take.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reserve: u64,
     /// Only this agent.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub agent: String,
@@ -213,6 +216,8 @@ pub struct LimitFact {
     pub mode: LimitMode,
     /// What becomes of units used beyond what was reserved.
     pub overrun: Overrun,
+    /// Units of the cap or burst that only critical actions may take.
+    pub reserve: u64,
     /// Only this agent, or [`KeyedId::NONE`].
     pub agent: KeyedId,
     /// Only this action name, or none.
@@ -226,4 +231,9 @@ impl LimitFact {
     pub fn is_leased(&self, placement: Placement) -> bool {
         placement == Placement::Spread && self.agent.is_none() && !self.key.contains(&KeyPart::Agent)
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(units: &u64) -> bool {
+    *units == 0
 }

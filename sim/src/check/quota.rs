@@ -16,13 +16,13 @@ const VIOLATED: u8 = 1;
 
 /// Budgets whose record contradicts itself.
 pub fn check(findings: &Findings<'_>) -> Vec<String> {
-    let mut found = Vec::new();
+    let (mut found, keep) = (Vec::new(), findings.plan.work.house.keep);
     for log in findings.longest().into_values() {
         let mut spent: BTreeMap<KeyedId, u64> = BTreeMap::new();
         for recorded in findings.decisions(log) {
             let Some(operation) = recorded.operation.filter(|operation| operation.tenant == SINGLE) else { continue };
             let spent = spent.entry(recorded.decision.tenant).or_default();
-            found.extend(judge(&recorded, operation.credits, *spent));
+            found.extend(judge(&recorded, (operation.credits, operation.is_critical), *spent, keep));
             found.extend(named(&recorded));
             if recorded.decision.verdict < 2 {
                 *spent += operation.credits;
@@ -50,13 +50,15 @@ fn named(recorded: &Recorded<'_>) -> Option<String> {
 }
 
 /// Whether one decision's record of its budget follows from what was spent before.
-fn judge(recorded: &Recorded<'_>, credits: u64, spent: u64) -> Option<String> {
+fn judge(recorded: &Recorded<'_>, (credits, is_critical): (u64, bool), spent: u64, keep: u64) -> Option<String> {
     let (request, place) = (recorded.request, recorded.leaf.leaf_index);
     // The purse is the tenant's first limit.
     let budget = recorded.decision.quota.first()?;
     let allowed = recorded.decision.verdict < 2;
     let is_violated = budget.flags & VIOLATED != 0;
-    let would_fit = spent + credits <= budget.cap;
+    // Orders may make the purse so small that less than what is to be kept is left to keep.
+    let kept = if is_critical { 0 } else { keep.min(budget.cap.saturating_sub(1)) };
+    let would_fit = spent + credits <= budget.cap - kept;
     let after = if allowed { spent + credits } else { spent };
     if is_violated == would_fit {
         let said = if is_violated { "refused" } else { "passed" };

@@ -109,6 +109,18 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "room-is-kept-for-the-critical",
+        what: "A budget keeps a part back for critical requests, and no other request takes any of it while leaders die.",
+        expected: Expected::Good,
+        seen: &[BUDGET_OUT],
+        bounds: USUAL,
+        build: |seed| {
+            house(seed, |house| house.keep = 100)
+                .each(3, 9_000, 4_000, 500, |turn| Fault::Kill { node: turn + 1 })
+                .done()
+        },
+    },
+    Scenario {
         name: "no-race-at-a-window-end",
         what: "Shared budgets of two seconds roll over while leaders die and messages come twice.",
         expected: Expected::Good,

@@ -26,6 +26,7 @@ pub fn draw_house(dice: &mut ChaCha12Rng) -> HouseSpec {
         coins: dice.random_bool(0.3).then_some(dice.random_range(5_000..200_000)),
         stride: dice.random_bool(0.3).then_some((dice.random_range(1..5), dice.random_range(2..9))),
         shade: dice.random_bool(0.3),
+        keep: if dice.random_bool(0.3) { dice.random_range(1..40) } else { 0 },
         runaway: dice.random_bool(0.15),
         huge_permille: if dice.random_bool(0.3) { 30 } else { 0 },
     }

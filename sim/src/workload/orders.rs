@@ -11,7 +11,7 @@ use nethical_protocol::control::{HoldEffect, HoldScope, HoldSpec};
 use nethical_protocol::error::Problem;
 use nethical_protocol::quarantine::{QuarantineRule, QuarantineSpec, QuarantineWhen};
 
-use super::{CLOCK_ERROR, SPREAD, Stage, agent_name, approvals, in_force, purse};
+use super::{CLOCK_ERROR, SPREAD, Stage, agent_name, approvals, in_force};
 use crate::dice;
 use crate::plan::{Order, OrderKind};
 use crate::trace::Field;
@@ -49,7 +49,9 @@ impl Stage {
             OrderKind::Pace { rate, burst } => {
                 ("limit", format!("pace {rate}/s, {burst}"), self.put_limit(&mut dice, self.pace((rate, burst))).await)
             }
-            OrderKind::Purse { cap } => ("limit", format!("purse {cap}"), self.put_limit(&mut dice, purse(cap)).await),
+            OrderKind::Purse { cap } => {
+                ("limit", format!("purse {cap}"), self.put_limit(&mut dice, self.purse(cap)).await)
+            }
             OrderKind::Rules { count, within_s, ttl_s } => {
                 let spec = rules(count, within_s, ttl_s);
                 let put = self.administer(&mut dice, move |governor| {

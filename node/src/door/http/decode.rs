@@ -109,6 +109,14 @@ enum IssuedAt {
     Rfc3339(String),
 }
 
+/// How much the action matters; critical ones may take what limits keep back for them.
+#[derive(PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Priority {
+    Normal,
+    Critical,
+}
+
 /// What the caller asks of the decision itself.
 #[derive(Default, Deserialize)]
 pub struct Options {
@@ -118,6 +126,7 @@ pub struct Options {
     explain: bool,
     #[serde(default)]
     approval: String,
+    priority: Option<Priority>,
 }
 
 /// Only the id, for answers to requests that could not be read any further.
@@ -275,6 +284,7 @@ fn blank(id: RequestId, args: Option<&RawValue>, context: Option<&RawValue>) -> 
         cost: Vec::new(),
         explain: false,
         approval: String::new(),
+        is_critical: false,
     }
 }
 
@@ -287,7 +297,13 @@ fn finish(action: Action, cost: Option<&RawValue>, options: Option<Options>) -> 
             format!("options.mode {shown:?}: only \"enforce\" is offered"),
         ));
     }
-    Ok(Action { cost: costs(cost)?, explain: options.explain, approval: options.approval, ..action })
+    Ok(Action {
+        cost: costs(cost)?,
+        explain: options.explain,
+        approval: options.approval,
+        is_critical: options.priority == Some(Priority::Critical),
+        ..action
+    })
 }
 
 /// `{unit: amount}`; in order of the unit, so that one request has one form.
@@ -370,7 +386,7 @@ mod tests {
             "subject":{"type":"agent","id":"a\"1","properties":{"tenant":"t","session":"s","cohort":"c","region":"r","x":1}},
             "action":{"name":"refund","kind":"tool_call","properties":{"args":{"amount":1}}},
             "resource":{"type":"order","id":"o-1","properties":{}},"context":{"k":[2]},
-            "cost":{"usd_micros":5,"tokens.input":7},"options":{"mode":"enforce","deadline_ms":900,"approval":"3.1.42","explain":true}}"#;
+            "cost":{"usd_micros":5,"tokens.input":7},"options":{"mode":"enforce","deadline_ms":900,"approval":"3.1.42","explain":true,"priority":"critical"}}"#;
         let decoded = decode(text, Dialect::Native);
         assert_eq!((decoded.request_id.as_str(), decoded.deadline_ms), (ID, Some(900)));
         let cost = |unit: &str, amount| Cost::charged(unit, amount);
@@ -392,6 +408,7 @@ mod tests {
             cost: vec![cost("tokens.input", 7), cost("usd_micros", 5)],
             explain: true,
             approval: "3.1.42".into(),
+            is_critical: true,
         };
         assert_eq!(decoded.item, Ok(expected));
     }

@@ -107,6 +107,7 @@ fn action(body: Body, text: &str) -> Result<Action, Problem> {
         cost: Vec::new(),
         explain: true,
         approval: String::new(),
+        is_critical: false,
     })
 }
 
