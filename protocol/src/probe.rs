@@ -15,7 +15,6 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("hold-lapses-early", "A hold-order on a tenant or the zone ends a second and a half too early."),
     ("contact-of-the-node-counts", "A new leader decides on contact that its node made before it led."),
     ("lease-granted-twice", "A parent forgets what it granted to other partitions."),
-    ("lease-refilled-while-held", "A parent refills a shared rate although its partitions hold what was in it."),
     ("lease-returned-and-kept", "A partition spends what it has given back to the parent."),
     ("acknowledge-before-sync", "The log's writer tells everybody that a batch is durable and only then syncs it."),
     ("vote-not-synced", "A vote counts as saved as soon as it is queued."),

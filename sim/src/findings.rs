@@ -69,6 +69,18 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
     Findings { plan, history: stage.history.clone(), operations, entries, logs, proofs, keys }
 }
 
+/// Nodes whose audit log of a group has a gap: a snapshot took them past leaves that they have still to fetch.
+pub fn lacking(fleet: &Fleet, group: GroupId) -> Vec<NodeId> {
+    let mut found = Vec::new();
+    for (node, living) in fleet.living() {
+        let replica = living.governor.core().partition(group);
+        if replica.is_some_and(|replica| replica.store.stored().0 < replica.store.trail.first()) {
+            found.push(node);
+        }
+    }
+    found
+}
+
 /// Where each replica of a group stands: (term, index) of the last entry applied.
 pub fn replicas_of(fleet: &Fleet, group: GroupId) -> Vec<(NodeId, (u64, u64))> {
     let position = |core: &Core| Some(*core.partition(group)?.machine.lock().position().borrow());

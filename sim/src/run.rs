@@ -16,7 +16,7 @@ use nethical_protocol::ids::GroupId;
 use crate::check::{Findings, sometimes};
 use crate::clock::SimClock;
 use crate::dice;
-use crate::findings::{gather, replicas_of};
+use crate::findings::{gather, lacking, replicas_of};
 use crate::history::{History, Told};
 use crate::monitor::{Monitor, leaderships};
 use crate::nemesis::Nemesis;
@@ -261,13 +261,15 @@ impl Run {
         }
     }
 
-    /// After healing, all replicas come to the same position; what that means for their content is for the checks.
+    /// After healing, all replicas come to the same position, and have the leaves that they never applied themselves; what
+    /// that means for their content is for the checks.
     async fn check_convergence(&self) {
         let fleet = self.stage.fleet.clone();
         let is_equal = |_: &Self| {
             fleet.partitions().all(|group| {
                 let positions = replicas_of(&fleet, group);
-                positions.len() == fleet.spec().replicas && positions.windows(2).all(|pair| pair[0].1 == pair[1].1)
+                let here = positions.len() == fleet.spec().replicas;
+                here && positions.windows(2).all(|pair| pair[0].1 == pair[1].1) && lacking(&fleet, group).is_empty()
             })
         };
         if !self.until(is_equal).await {
@@ -275,6 +277,9 @@ impl Run {
                 let positions = replicas_of(&fleet, group);
                 if positions.windows(2).any(|pair| pair[0].1 != pair[1].1) || positions.len() != fleet.spec().replicas {
                     self.violated("convergence", format!("replicas of group {group} stay at {positions:?}"));
+                }
+                for node in lacking(&fleet, group) {
+                    self.violated("convergence", format!("node {node} never got all leaves of group {group}"));
                 }
             }
         }

@@ -17,7 +17,7 @@
 //!
 //! Costs and counters only; it must not know tenants or verdicts.
 
-use nethical_protocol::{probe, sometimes};
+use nethical_protocol::sometimes;
 
 use super::bucket::{Bucket, Meter};
 use super::lease::{Account, CountersV1, GROUPS_APART_NS, Granted, LeaseAskV1, LeaseKey, Leases, granted_of};
@@ -205,7 +205,6 @@ fn free_of(meter: Meter, bucket: Option<&Bucket>, held: u64, now_ns: u64) -> u64
 fn used_of(meter: Meter, bucket: Option<&Bucket>, held: u64, now_ns: u64) -> u128 {
     let (used, held) = (meter.used(bucket, now_ns), meter.scaled(held));
     match meter {
-        Meter::Rate { .. } if probe::planted("lease-refilled-while-held") => used,
         Meter::Rate { .. } => used.max(held),
         _ => used.saturating_add(held),
     }
