@@ -15,6 +15,8 @@ use nethical_protocol::ids::{DecisionId, GroupId};
 use nethical_protocol::quarantine::QuarantineSpec;
 use nethical_protocol::status::{ClusterStatus, ReadyCheck};
 
+pub use crate::alarms::{AlarmList, AlarmQuery, AlarmView};
+
 /// The answer of every call.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Problem>>;
 
@@ -75,6 +77,8 @@ pub trait Governor: Send + Sync + 'static {
     fn place_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView>;
     /// Lifts a hold-order by its scope (release).
     fn lift_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView>;
+    /// What many agents did together, asked of every node.
+    fn alarms(&self, query: AlarmQuery) -> Answer<'_, AlarmList>;
     /// One agent's state.
     fn agent(&self, tenant: String, agent: String) -> Answer<'_, AgentView>;
 
