@@ -262,7 +262,7 @@ fn extend(alarm: &mut Alarm, found: Found) {
 
 /// Half of a thousand where the bar is only reached, and a hundred for each octave beyond it.
 fn severity(excess: &Excess) -> u16 {
-    (500 + (u64::from(excess.beyond) * 100 >> 16)).min(1_000) as u16
+    (500 + ((u64::from(excess.beyond) * 100) >> 16)).min(1_000) as u16
 }
 
 /// A keyed id as 64 bits; it is a keyed hash already.

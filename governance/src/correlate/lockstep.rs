@@ -94,10 +94,14 @@ impl Lockstep {
 
     fn forget(&mut self, cell: u64) {
         let over = |then: u64| cell >= then + Pattern::AnomalousCluster.cells();
-        while let Some((_, signature)) = self.shared.pop_front_if(|(then, _)| over(*then)) {
-            self.known.insert(mix(signature));
-        }
-        while self.suspects.pop_front_if(|suspect| over(suspect.cell)).is_some() {}
+        let (shared, suspects) = (&self.shared, &self.suspects);
+        let (old, ended) = (
+            shared.iter().take_while(|(then, _)| over(*then)).count(),
+            suspects.iter().take_while(|suspect| over(suspect.cell)).count(),
+        );
+        let known = &mut self.known;
+        self.shared.drain(..old).for_each(|(_, signature)| known.insert(mix(signature)));
+        self.suspects.drain(..ended);
     }
 }
 
