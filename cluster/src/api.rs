@@ -17,6 +17,7 @@ use nethical_protocol::status::{ClusterStatus, ReadyCheck};
 
 mod approval;
 
+pub use crate::alarms::{AlarmList, AlarmQuery, AlarmView};
 pub use approval::{ApprovalList, ApprovalQuery, ApprovalView, ApprovalWord};
 
 /// The answer of every call.
@@ -79,6 +80,8 @@ pub trait Governor: Send + Sync + 'static {
     fn place_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView>;
     /// Lifts a hold-order by its scope (release).
     fn lift_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView>;
+    /// What many agents did together, asked of every node.
+    fn alarms(&self, query: AlarmQuery) -> Answer<'_, AlarmList>;
     /// One agent's state.
     fn agent(&self, tenant: String, agent: String) -> Answer<'_, AgentView>;
 

@@ -23,7 +23,7 @@ use crate::decide::Decider;
 use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
-use crate::{administer, approvals, bundles, inspect, replay, rules, settle};
+use crate::{administer, alarms, approvals, bundles, inspect, replay, rules, settle};
 
 /// How long a question to another node may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
@@ -352,6 +352,10 @@ impl Governor for NodeGovernor {
             Ok(HoldView { hold: spec, ack, missing, decision_id: None })
         }
         .boxed()
+    }
+
+    fn alarms(&self, query: AlarmQuery) -> Answer<'_, AlarmList> {
+        alarms::list(self.core.clone(), query).boxed()
     }
 
     fn agent(&self, tenant: String, agent: String) -> Answer<'_, AgentView> {

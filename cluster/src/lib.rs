@@ -5,6 +5,7 @@
 
 // The steps of the sentence.
 pub mod actor;
+pub mod alarms;
 pub mod answer;
 pub mod apply;
 pub mod ask;

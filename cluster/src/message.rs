@@ -43,6 +43,8 @@ pub const KIND_SETTLE: u16 = 64;
 pub const KIND_WORD: u16 = 65;
 /// Node → leader: approvals ([`ApprovalsAskV1`] → [`ApprovalsV1`]).
 pub const KIND_APPROVALS: u16 = 66;
+/// Node → node: what many agents did together (empty → [`crate::alarms::AlarmsV1`]).
+pub const KIND_ALARMS: u16 = 67;
 /// Node → node: the founding record (empty → [`FoundingV1`]).
 pub const KIND_FOUNDING: u16 = 59;
 

@@ -14,6 +14,7 @@ use nethical_protocol::ids::{GroupId, NodeId};
 use nethical_protocol::{buggify, probe, sometimes};
 
 use crate::administer;
+use crate::alarms;
 use crate::decide::{Attempt, Decider, observe_forwarded};
 use crate::lease;
 use crate::local::{all, decide_here};
@@ -61,6 +62,7 @@ impl Service for NodeService {
             KIND_LEASE => LeaseQuestionV1::from_bytes(&body).ok().map(|ask| lease::on_lease(core, ask).boxed()),
             KIND_RECALL => RecallV1::from_bytes(&body).ok().map(|ask| lease::on_recall(core, ask).boxed()),
             KIND_REPORT => Some(async move { administer::report(&core).to_bytes() }.boxed()),
+            KIND_ALARMS => Some(async move { alarms::report(&core).to_bytes() }.boxed()),
             KIND_LEAVES => AskLeavesV1::from_bytes(&body).ok().map(|ask| leaves(core, ask).boxed()),
             KIND_FOUNDING => {
                 let record = core.founding().map(|record| record.to_bytes()).unwrap_or_default();

@@ -12,6 +12,7 @@ use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, NodeId};
 use nethical_protocol::ring::RingNode;
 
+use crate::alarms::Correlation;
 use crate::canary::CanaryCounts;
 use crate::contact::Contact;
 use crate::control::RevisedEventV1;
@@ -68,6 +69,8 @@ pub struct Shared {
     pub shadow: ShadowCounts,
     /// Adds up what was let through.
     pub overshoot: Mutex<Overshoot>,
+    /// Looks at what many agents do together.
+    pub correlation: Mutex<Correlation>,
     /// What a canary decides.
     pub canary: CanaryCounts,
     process_random: u64,
@@ -95,6 +98,7 @@ impl Shared {
             contact: Contact::default(),
             shadow: ShadowCounts::default(),
             overshoot: Mutex::default(),
+            correlation: Mutex::default(),
             canary: CanaryCounts::default(),
             view: RwLock::new(Arc::new(ControlView::default())),
             revision: watch::channel(ControlRevision(0)).0,

@@ -21,7 +21,7 @@ mod mix;
 mod novelty;
 mod pace;
 mod size;
-mod stats;
+pub(crate) mod stats;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -11,6 +11,7 @@ pub mod approval;
 pub mod behaviour;
 pub mod canary;
 pub mod command;
+pub mod correlate;
 pub mod dedup;
 pub mod detect;
 pub mod digest;

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::output::Format;
 
 pub mod agent;
+pub mod alarm;
 pub mod approval;
 pub mod audit;
 pub mod config;
@@ -68,6 +69,9 @@ enum Command {
     /// Stop tenants, sessions, regions or everything, and let them go on.
     #[command(subcommand)]
     Hold(hold::HoldCommand),
+    /// Show what many agents of a tenant do together.
+    #[command(subcommand)]
+    Alarm(alarm::AlarmCommand),
     /// List, approve and deny what policy escalates.
     #[command(subcommand)]
     Approval(approval::ApprovalCommand),
@@ -110,6 +114,7 @@ impl Cli {
             Command::Status(args) => block_on(status::run(args, format)),
             Command::Agent(command) => block_on(agent::run(command, format)),
             Command::Hold(command) => block_on(hold::run(command, format)),
+            Command::Alarm(command) => block_on(alarm::run(command, format)),
             Command::Approval(command) => block_on(approval::run(command, format)),
             Command::Tenant(command) => block_on(tenant::run(command, format)),
             Command::Limit(command) => block_on(limit::run(command, format)),

@@ -75,6 +75,16 @@ pub const REMEMBERED_DENIALS_MAX: usize = 4_096;
 pub const OVERSHOOT_COUNTERS_MAX: usize = 16_384;
 /// See [`OVERSHOOT_COUNTERS_MAX`].
 pub const OVERSHOOT_HOLDS_MAX: usize = 65_536;
+/// Tenants whose agents a node correlates (about 180 KB each besides their agents); a silent one makes room.
+pub const CORRELATE_TENANTS_MAX: usize = 64;
+/// Agents of one tenant that are looked at together, those of the last quarter of an hour (about 110 B each).
+pub const CORRELATE_AGENTS_MAX: usize = 4_096;
+/// Deeds of new agents that are followed at once, a tenant (up to 430 B each).
+pub const CORRELATE_DEEDS_MAX: usize = 256;
+/// Agents that an alarm names.
+pub const ALARM_AGENTS_MAX: usize = 8;
+/// Alarms that a node remembers (about 300 B each); the oldest make room.
+pub const ALARMS_MAX: usize = 1_024;
 /// Counters of lifetime caps that one group keeps (about 90 B each, 24 MB at the bound); nothing ever sweeps them.
 pub const LIFETIME_COUNTERS_MAX: usize = 262_144;
 /// Reservations of one agent that live at once.

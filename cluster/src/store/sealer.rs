@@ -76,6 +76,7 @@ impl AuditStore {
             }
             self.write(&records, clock).await?;
             self.add_up(core, &records);
+            core.shared.correlation.lock().note(self.log.group, records.iter().map(|record| &record.leaf));
         }
         if self.is_wanted() || (self.is_dirty() && clock.now().saturating_sub(*synced_at) >= sync_every()) {
             self.sync(core).await?;

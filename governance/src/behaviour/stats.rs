@@ -1,10 +1,10 @@
 //! Logarithms, means and deviations in fixed point. Values are base-2 logarithms with 16 fractional bits ("octaves").
 
 /// One octave.
-pub(super) const OCTAVE: u32 = 1 << 16;
+pub(crate) const OCTAVE: u32 = 1 << 16;
 
 /// `log2(x)` with 16 fractional bits, rounded down; 0 for 0. By repeated squaring (Knuth, TAOCP 1, 1.2.2, exercise 25).
-pub(super) fn log2(x: u64) -> u32 {
+pub(crate) fn log2(x: u64) -> u32 {
     let Some(whole) = x.checked_ilog2() else { return 0 };
     // The mantissa in 1..2 with 31 fractional bits.
     let mut mantissa = if whole > 31 { x >> (whole - 31) } else { x << (31 - whole) };
@@ -20,11 +20,11 @@ pub(super) fn log2(x: u64) -> u32 {
 
 /// Exponentially weighted mean and variance of a quantity; the first values weigh equally.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-pub(super) struct Line {
+pub(crate) struct Line {
     /// Values learned; stays at the weight's limit once it is there.
     pub count: u16,
     /// Octaves.
-    mean: u32,
+    pub mean: u32,
     /// Octaves squared, 16 fractional bits.
     variance: u32,
 }

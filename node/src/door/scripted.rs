@@ -202,6 +202,10 @@ impl Governor for Scripted {
         self.answer(format!("approvals {query:?}"), ApprovalList { approvals, awaiting: vec![], cursor: None })
     }
 
+    fn alarms(&self, query: AlarmQuery) -> Answer<'_, AlarmList> {
+        self.answer(format!("alarms {query:?}"), AlarmList { alarms: vec![], awaiting: vec![] })
+    }
+
     fn approval(&self, id: DecisionId) -> Answer<'_, ApprovalView> {
         self.answer(format!("approval {id}"), approval(id, "pending"))
     }

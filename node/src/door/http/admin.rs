@@ -148,6 +148,11 @@ pub async fn put_quarantine_rules(call: Call) -> Handled {
     acknowledged(call.door.governor.put_quarantine_rules(spec).await)
 }
 
+/// `GET /v1/alarms?tenant=`
+pub async fn alarms(call: Call) -> Handled {
+    ok(call.door.governor.alarms(call.query()?).await)
+}
+
 /// `GET /v1/agents/{tenant}/{agent}`
 pub async fn agent(call: Call) -> Handled {
     let (tenant, agent) = agent_of(&call)?;

@@ -96,6 +96,7 @@ async fn every_hold_and_every_word_makes_its_call() {
             Value::Null,
             "approvals ApprovalQuery { tenant: Some(\"t\"), state: Some(\"pending\"), cursor: Some(\"2.1.9\"), limit: Some(5) }",
         ),
+        ("GET", "/v1/alarms?tenant=t", Value::Null, "alarms AlarmQuery { tenant: Some(\"t\") }"),
         ("GET", "/v1/approvals/2.1.42", Value::Null, "approval 2.1.42"),
         (
             "POST",
