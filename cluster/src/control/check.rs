@@ -113,6 +113,7 @@ fn put_tenant(state: &ControlState, spec: &TenantSpec, wrapped_key: &[u8]) -> Re
         off.sort();
         off.dedup();
     }
+    spec.sla.map_or(Ok(()), |targets| targets.check())?;
     match last_tenant_event(state, &spec.tenant) {
         Some((old, _)) if old.placement != spec.placement => {
             Err(invalid(format!("tenant {} exists with another placement, which is fixed at creation", spec.tenant)))
@@ -121,6 +122,7 @@ fn put_tenant(state: &ControlState, spec: &TenantSpec, wrapped_key: &[u8]) -> Re
             // What is not named stays as it is, and so does the key: everything sealed before must still open.
             spec.storage_redaction = spec.storage_redaction.or(old.storage_redaction);
             spec.detectors_off = spec.detectors_off.or_else(|| old.detectors_off.clone());
+            spec.sla = spec.sla.or(old.sla);
             Ok((spec != *old).then(|| EventV1::Tenant { spec, wrapped_key: key.to_vec() }))
         }
         None if tenants(state).len() >= TENANTS_MAX => {
@@ -319,6 +321,7 @@ fn is_same(held: &HoldSpec, spec: &HoldSpec) -> bool {
 mod tests {
     use super::super::{ChangeV1, Changed};
     use nethical_protocol::control::Redaction;
+    use nethical_protocol::sla::SlaTargets;
 
     use super::*;
 
@@ -386,6 +389,19 @@ mod tests {
         };
         assert_eq!(problem.code, Code::InvalidControl);
         assert_eq!(change(&mut state, put(None, Some(&[]))), Changed::Revision(ControlRevision(4)));
+    }
+
+    #[test]
+    fn a_tenants_promise_is_checked_and_stays_until_another_is_named() {
+        let mut state = ControlState::default();
+        let put = |sla| AskV1::PutTenant { spec: TenantSpec { sla, ..TenantSpec::named("t") }, wrapped_key: vec![1] };
+        let strict = SlaTargets { availability_ppm: 999_900, ..SlaTargets::default() };
+        assert_eq!(change(&mut state, put(Some(strict))), Changed::Revision(ControlRevision(1)));
+        assert_eq!(change(&mut state, put(None)), Changed::Unchanged(ControlRevision(1)));
+        assert_eq!(last_tenant_event(&state, "t").expect("it was put").0.sla, Some(strict));
+        let endless = SlaTargets { availability_ppm: 1_000_000, ..strict };
+        let Changed::Refused(problem) = change(&mut state, put(Some(endless))) else { panic!("accepted") };
+        assert_eq!(problem.code, Code::InvalidControl);
     }
 
     #[test]
