@@ -146,20 +146,35 @@ pub struct SlaCountsV1 {
     pub tenant: String,
     /// Seconds since it is counted.
     pub since_s: u64,
-    /// 5 minutes, 1 hour, 30 days: answered, failed, and the bins that hold anything.
-    pub windows: Vec<(u64, u64, Vec<(u8, u64)>)>,
+    /// 5 minutes, 1 hour, 30 days.
+    pub windows: Vec<SlaWindowV1>,
+}
+
+/// What a node has counted in one window.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SlaWindowV1 {
+    /// Decisions and failures.
+    pub answered: u64,
+    /// Of those, failures.
+    pub failed: u64,
+    /// The bins that hold anything, with their counts.
+    pub bins: Vec<(u8, u64)>,
 }
 
 impl SlaCountsV1 {
     fn new(tenant: String, counted: &Counted) -> Self {
-        let wire = |counts: &Counts| (counts.answered, counts.failed, counts.filled().collect());
+        let wire = |counts: &Counts| SlaWindowV1 {
+            answered: counts.answered,
+            failed: counts.failed,
+            bins: counts.filled().collect(),
+        };
         Self { tenant, since_s: counted.since_s, windows: counted.windows.iter().map(wire).collect() }
     }
 
     fn add_to(&self, sum: &mut Counted) {
         sum.since_s = sum.since_s.max(self.since_s);
-        for (held, (answered, failed, bins)) in sum.windows.iter_mut().zip(&self.windows) {
-            held.add(*answered, *failed, bins.iter().copied());
+        for (held, window) in sum.windows.iter_mut().zip(&self.windows) {
+            held.add(window.answered, window.failed, window.bins.iter().copied());
         }
     }
 }
