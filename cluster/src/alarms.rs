@@ -269,7 +269,7 @@ mod tests {
             needed: 6,
         };
         let read = AlarmsV1::from_bytes(&AlarmsV1 { alarms: vec![sent.clone()] }.to_bytes()).expect("reads");
-        assert_eq!(read.alarms, [sent.clone()]);
+        assert_eq!(read.alarms, std::slice::from_ref(&sent));
         shown(&BTreeMap::from([(KeyedId([1; 16]), "airline")]), node, sent).expect("a known pattern")
     }
 

@@ -13,11 +13,13 @@ use nethical_protocol::decision::{ActionOutcome, AgentStatus, Decision, ItemAnsw
 use nethical_protocol::error::Problem;
 use nethical_protocol::ids::{DecisionId, GroupId};
 use nethical_protocol::quarantine::QuarantineSpec;
+use nethical_protocol::sla::{SlaList, SlaQuery};
 use nethical_protocol::status::{ClusterStatus, ReadyCheck};
 
 mod approval;
 
 pub use crate::alarms::{AlarmList, AlarmQuery, AlarmView};
+pub use crate::sla::Answered;
 pub use approval::{ApprovalList, ApprovalQuery, ApprovalView, ApprovalWord};
 
 /// The answer of every call.
@@ -95,6 +97,11 @@ pub trait Governor: Send + Sync + 'static {
     fn raw_leaves(&self, group: GroupId, from: u64, count: u64) -> Answer<'_, RawLeaves>;
     /// The verifier key of the zone's logs, as a C2SP vkey for each group, with the cluster's name.
     fn verifier_keys(&self) -> Answer<'_, VerifierKeys>;
+
+    /// Counts what a door answered a tenant. Never waits.
+    fn answered(&self, answered: &Answered);
+    /// How tenants' promises stand, a page at a time.
+    fn sla(&self, query: SlaQuery) -> Answer<'_, SlaList>;
 
     /// All nodes and groups, asked now.
     fn status(&self) -> Answer<'_, ClusterStatus>;

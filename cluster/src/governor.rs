@@ -15,6 +15,7 @@ use nethical_protocol::decision::{ActionOutcome, ItemAnswer, Settlement};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LimitNumber};
 use nethical_protocol::quarantine::QuarantineSpec;
+use nethical_protocol::sla::{SlaList, SlaQuery};
 use nethical_protocol::status::{ClusterStatus, GroupStatus, NodeStatus, ReadyCheck};
 
 use crate::api::*;
@@ -23,7 +24,7 @@ use crate::decide::Decider;
 use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
-use crate::{administer, alarms, approvals, bundles, inspect, replay, rules, settle};
+use crate::{administer, alarms, approvals, bundles, inspect, replay, rules, settle, sla};
 
 /// How long a question to another node may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
@@ -387,6 +388,18 @@ impl Governor for NodeGovernor {
     fn verifier_keys(&self) -> Answer<'_, VerifierKeys> {
         let keys = inspect::verifier_keys(&self.core);
         async move { keys }.boxed()
+    }
+
+    fn answered(&self, answered: &Answered) {
+        let shared = &self.core.shared;
+        let known = shared.view().tenant(&answered.tenant).is_some();
+        if !shared.sla.note(shared.world.clock.now(), answered, known) {
+            metrics::counter!("nethical_sla_uncounted_total").increment(answered.decided + answered.failed);
+        }
+    }
+
+    fn sla(&self, query: SlaQuery) -> Answer<'_, SlaList> {
+        sla::list(self.core.clone(), query).boxed()
     }
 
     fn status(&self) -> Answer<'_, ClusterStatus> {

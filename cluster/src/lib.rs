@@ -43,6 +43,7 @@ pub mod service;
 pub mod settle;
 pub mod shadow;
 pub mod shared;
+pub mod sla;
 pub mod start;
 pub mod store;
 pub mod supervise;

@@ -53,6 +53,9 @@ pub const KIND_LEASE: u16 = 60;
 /// Parent's leader → child's leader: give back what you do not use ([`RecallV1`] → [`RecalledV1`]).
 pub const KIND_RECALL: u16 = 61;
 
+/// Node → node: what have you counted of tenants' promises ([`crate::sla::SlaAskV1`] → a list of [`crate::sla::SlaCountsV1`]).
+pub const KIND_SLA: u16 = 68;
+
 /// Makes a type of this module travel.
 macro_rules! message {
     ($($(#[$doc:meta])* $kind:ident $name:ident $body:tt)*) => {$(

@@ -24,6 +24,7 @@ use crate::replicate::codec;
 use crate::review;
 use crate::rules;
 use crate::settle;
+use crate::sla;
 use crate::world::{Lane, Service};
 
 /// Leaves in one answer.
@@ -63,6 +64,7 @@ impl Service for NodeService {
             KIND_RECALL => RecallV1::from_bytes(&body).ok().map(|ask| lease::on_recall(core, ask).boxed()),
             KIND_REPORT => Some(async move { administer::report(&core).to_bytes() }.boxed()),
             KIND_ALARMS => Some(async move { alarms::report(&core).to_bytes() }.boxed()),
+            KIND_SLA => sla::on_sla(&core, &body).map(|found| async move { found }.boxed()),
             KIND_LEAVES => AskLeavesV1::from_bytes(&body).ok().map(|ask| leaves(core, ask).boxed()),
             KIND_FOUNDING => {
                 let record = core.founding().map(|record| record.to_bytes()).unwrap_or_default();

@@ -20,6 +20,7 @@ use crate::control::view::{ControlView, ViewError};
 use crate::overshoot::Overshoot;
 use crate::replicate::group::Timing;
 use crate::shadow::ShadowCounts;
+use crate::sla::Monitor;
 use crate::timekeeper::Timekeeper;
 use crate::wal::OnFatal;
 use crate::world::World;
@@ -73,6 +74,8 @@ pub struct Shared {
     pub correlation: Mutex<Correlation>,
     /// What a canary decides.
     pub canary: CanaryCounts,
+    /// What the doors answered each tenant.
+    pub sla: Monitor,
     process_random: u64,
     sealed_bodies: AtomicU64,
     /// The newest log time of all groups here. Read by the planted bug `apply-reads-other-group` alone.
@@ -100,6 +103,7 @@ impl Shared {
             overshoot: Mutex::default(),
             correlation: Mutex::default(),
             canary: CanaryCounts::default(),
+            sla: Monitor::default(),
             view: RwLock::new(Arc::new(ControlView::default())),
             revision: watch::channel(ControlRevision(0)).0,
         })

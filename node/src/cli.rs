@@ -25,6 +25,7 @@ pub mod node;
 pub mod policy;
 pub mod rules;
 pub mod sender;
+pub mod sla;
 pub mod status;
 pub mod submit;
 pub mod taxonomy;
@@ -63,6 +64,8 @@ enum Command {
     Load(load::LoadArgs),
     /// Show nodes and groups.
     Status(status::StatusArgs),
+    /// Show how the promises to tenants stand.
+    Sla(sla::SlaArgs),
     /// Look at agents, quarantine and release them.
     #[command(subcommand)]
     Agent(agent::AgentCommand),
@@ -112,6 +115,7 @@ impl Cli {
             Command::Submit(args) => block_on(submit::run(args, format)),
             Command::Load(args) => block_on(load::run(args, format)),
             Command::Status(args) => block_on(status::run(args, format)),
+            Command::Sla(args) => block_on(sla::run(args, format)),
             Command::Agent(command) => block_on(agent::run(command, format)),
             Command::Hold(command) => block_on(hold::run(command, format)),
             Command::Alarm(command) => block_on(alarm::run(command, format)),

@@ -219,6 +219,7 @@ async fn keep_metrics(governor: NodeGovernor) {
         metrics::gauge!("nethical_log_live_segments").set(stats.live_segments as f64);
         metrics::counter!("nethical_log_syncs_total").absolute(stats.batches);
         metrics::counter!("nethical_log_written_bytes_total").absolute(stats.written_bytes);
+        nethical_cluster::sla::publish(governor.core());
         telemetry::upkeep();
     }
 }

@@ -11,6 +11,7 @@ use crate::error::{Code, Problem};
 use crate::ids::{ControlRevision, KeyedId, LimitNumber};
 use crate::limits::{HOLD_APPROVER_NAMES_MAX, HOLD_APPROVERS_MAX, NAME_BYTES_MAX};
 use crate::quarantine::QuarantineFact;
+use crate::sla::SlaTargets;
 
 mod limit;
 
@@ -99,6 +100,9 @@ pub struct TenantSpec {
     /// Detectors that say nothing about this tenant's actions, by name; absent for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detectors_off: Option<Vec<String>>,
+    /// What it is promised of the service; absent for the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sla: Option<SlaTargets>,
 }
 
 impl TenantSpec {

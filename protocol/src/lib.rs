@@ -14,5 +14,6 @@ pub mod message;
 pub mod probe;
 pub mod quarantine;
 pub mod ring;
+pub mod sla;
 pub mod slot;
 pub mod status;

@@ -117,6 +117,11 @@ pub const HOLD_APPROVERS_MAX: usize = 8;
 pub const HOLD_APPROVER_NAMES_MAX: usize = 16;
 /// Tenants per zone in this release.
 pub const TENANTS_MAX: usize = 10_000;
+/// Tenants whose answers a node counts for their promises (up to 55 KB each, 56 MB at the bound); the longest idle one makes
+/// room.
+pub const SLA_TENANTS_MAX: usize = 1_024;
+/// Tenants in one page of promises (up to 12 KB each between nodes).
+pub const SLA_PAGE_MAX: usize = 100;
 /// A policy bundle's text.
 pub const POLICY_BYTES_MAX: usize = 512 * 1024;
 /// Limits that one bundle may name in `context.quota`: each is one look at a counter for every action.
@@ -170,6 +175,7 @@ const _: () = {
     assert!(CLIENT_RETRY_MS_MAX < IDEMPOTENCY_WINDOW_MS);
     assert!(DEADLINE_DEFAULT_MS <= DEADLINE_MAX_MS);
     assert!(DEADLINE_MAX_MS < CLIENT_RETRY_MS_MAX);
+    assert!(SLA_PAGE_MAX * 13 * 1024 < FRAME_BYTES_MAX);
     assert!(SEGMENT_LEAVES_MAX.is_power_of_two());
     assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
     assert!(SLOTS.is_power_of_two());

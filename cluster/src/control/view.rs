@@ -14,6 +14,7 @@ use nethical_protocol::control::{
     TenantSpec,
 };
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
+use nethical_protocol::sla::SlaTargets;
 
 use super::bundles::Bundles;
 use super::{EventV1, RevisedEventV1, quarantine};
@@ -42,6 +43,11 @@ impl Tenant {
     /// What is cut out of its actions before they are sealed.
     pub fn storage_redaction(&self) -> Redaction {
         self.spec.storage_redaction.unwrap_or_default()
+    }
+
+    /// What it is promised of the service.
+    pub fn sla(&self) -> SlaTargets {
+        self.spec.sla.unwrap_or_default()
     }
 }
 

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
 
 use nethical_protocol::control::{ControlAck, Placement, Redaction, TenantSpec};
+use nethical_protocol::sla::SlaTargets;
 
 use super::agent::require_acknowledged;
 use super::{EndpointArgs, rules};
@@ -19,6 +20,7 @@ pub enum TenantCommand {
         before stays. Detectors that are off say nothing to policy and risk; redaction uses all of them.\n\n\
         Examples:\n  nethical tenant put airline\n  nethical tenant put bank --placement single\n  \
         nethical tenant put bank --placement single --storage-redaction standard\n  \
+        nethical tenant put bank --placement single --sla 99.95,150,400\n  \
         nethical tenant put airline --detectors-off ip,phone\n  nethical tenant put airline --detectors-off ''")]
     Put(PutArgs),
     /// List all tenants.
@@ -45,6 +47,9 @@ pub struct PutArgs {
     /// Detectors that say nothing about its actions, separated by commas; '' for none.
     #[arg(long, value_name = "NAMES")]
     pub detectors_off: Option<String>,
+    /// What it is promised: decisions in per cent of answers, then milliseconds for 95 and for 99 of 100.
+    #[arg(long, value_parser = super::sla::targets, value_name = "PERCENT,P95,P99")]
+    pub sla: Option<SlaTargets>,
     #[command(flatten)]
     pub endpoint: EndpointArgs,
 }
@@ -85,6 +90,7 @@ async fn put(args: PutArgs, format: Format) -> anyhow::Result<()> {
         placement,
         storage_redaction: args.storage_redaction.map(|policy| Redaction::ALL[policy as usize]),
         detectors_off: args.detectors_off.as_ref().map(names),
+        sla: args.sla,
     };
     let ack: ControlAck = args.endpoint.connect()?.send(Method::PUT, &["v1", "tenants", &args.tenant], &spec).await?;
     report(&ack, &format!("tenant {}", args.tenant), format)

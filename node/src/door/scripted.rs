@@ -15,6 +15,7 @@ use nethical_protocol::decision::*;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LogId};
 use nethical_protocol::quarantine::QuarantineSpec;
+use nethical_protocol::sla::{SlaList, SlaQuery};
 use nethical_protocol::status::{ClusterStatus, ReadyCheck};
 
 /// See the module.
@@ -28,6 +29,7 @@ pub(crate) struct Scripted {
     refusal: Mutex<Option<Problem>>,
     checks: Mutex<Vec<ReadyCheck>>,
     pending: Mutex<bool>,
+    answered: Mutex<Vec<Answered>>,
 }
 
 impl Scripted {
@@ -65,6 +67,10 @@ impl Scripted {
 
     pub(crate) fn calls(&self) -> Vec<String> {
         self.calls.lock().clone()
+    }
+
+    pub(crate) fn answered_lines(&self) -> Vec<Answered> {
+        self.answered.lock().clone()
     }
 
     fn answer<T: Send + 'static>(&self, call: String, value: T) -> Answer<'_, T> {
@@ -354,6 +360,14 @@ impl Governor for Scripted {
 
     fn verifier_keys(&self) -> Answer<'_, VerifierKeys> {
         self.answer("verifier_keys".into(), VerifierKeys { cluster: "dev".into(), vkeys: vec!["dev+1+k".into()] })
+    }
+
+    fn answered(&self, answered: &Answered) {
+        self.answered.lock().push(answered.clone());
+    }
+
+    fn sla(&self, query: SlaQuery) -> Answer<'_, SlaList> {
+        self.answer(format!("sla {query:?}"), SlaList::default())
     }
 
     fn status(&self) -> Answer<'_, ClusterStatus> {

@@ -3,13 +3,14 @@
 //! Refused items never reach the governor; the others keep their order. A governor that breaks its own deadline is
 //! answered for with `outcome-unknown`, since it may have proposed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nethical_cluster::api::Governor;
+use nethical_cluster::api::{Answered, Governor};
 use nethical_protocol::action::Action;
 use nethical_protocol::decision::ItemAnswer;
-use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::error::{Class, Code, Problem};
 use nethical_protocol::limits::{DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS};
 
 use super::{json, request_id};
@@ -72,13 +73,52 @@ pub async fn submit(
             Err(refusal) => answers.push(Some(refusal.into())),
         }
     }
-    let mut decided = decide(governor, actions, deadline).await.into_iter();
+    let tenants = runs(&actions);
+    let decided = decide(governor, actions, deadline).await;
+    let mut promises = count(&tenants, &decided);
+    let mut decided = decided.into_iter();
     let answers: Vec<ItemAnswer> = answers
         .into_iter()
         .map(|answer| answer.or_else(|| decided.next()).expect("decide answers every action"))
         .collect();
-    batch.finish(&answers);
+    let took = batch.finish(&answers);
+    for promise in &mut promises {
+        promise.took = took;
+        governor.answered(promise);
+    }
     answers
+}
+
+/// The tenants of actions in a row, and how many actions each row has.
+fn runs(actions: &[Action]) -> Vec<(String, usize)> {
+    let rows = actions.chunk_by(|one, next| one.tenant == next.tenant);
+    rows.map(|row| (row[0].tenant.clone(), row.len())).collect()
+}
+
+/// What each tenant was answered, apart from refusals and redirects: those are the caller's.
+fn count(tenants: &[(String, usize)], answers: &[ItemAnswer]) -> Vec<Answered> {
+    let mut counted: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    let mut rest = answers;
+    for (tenant, length) in tenants {
+        let (row, behind) = rest.split_at((*length).min(rest.len()));
+        rest = behind;
+        let held = counted.entry(tenant).or_default();
+        for answer in row {
+            match answer.result.as_ref().map_err(|problem| problem.code.class()) {
+                Ok(_) => held.0 += 1,
+                Err(Class::Retry | Class::Unknown | Class::Broken) => held.1 += 1,
+                Err(Class::Refused | Class::Redirect) => {}
+            }
+        }
+    }
+    let told = counted.into_iter().filter(|(_, (decided, failed))| decided + failed > 0);
+    told.map(|(tenant, (decided, failed))| Answered {
+        tenant: tenant.to_owned(),
+        decided,
+        failed,
+        took: Duration::ZERO,
+    })
+    .collect()
 }
 
 fn checked(action: Action) -> Item {
@@ -140,6 +180,40 @@ mod tests {
         let answers = submit(&governor, vec![Ok(action("a")), Ok(action("b"))], deadline(None), "test").await;
         assert_eq!(answers.len(), 2);
         assert!(answers.iter().all(|answer| answer.result.as_ref().is_err_and(|p| p.code == Code::OutcomeUnknown)));
+    }
+
+    #[tokio::test]
+    async fn each_tenant_is_counted_once_with_what_it_was_answered() {
+        let problem = |code| Err(Problem::new(code, "no"));
+        let script = Scripted::deciding(vec![
+            Ok(decision("a")),
+            problem(Code::Overloaded),
+            problem(Code::UnknownTenant),
+            Ok(decision("d")),
+            problem(Code::OutcomeUnknown),
+            problem(Code::RequestConflict),
+        ]);
+        let of = |tenant: &str, id| Ok(Action { tenant: tenant.into(), ..action(id) });
+        let items = vec![of("t", "a"), of("u", "b"), of("v", "c"), of("t", "d"), of("t", "e"), of("u", "f")];
+        let governor: Arc<dyn Governor> = script.clone();
+        submit(&governor, items, deadline(None), "test").await;
+        let told: Vec<_> = script.answered_lines().iter().map(|a| (a.tenant.clone(), a.decided, a.failed)).collect();
+        assert_eq!(told, [("t".to_owned(), 2, 1), ("u".to_owned(), 0, 1)]);
+    }
+
+    #[tokio::test]
+    async fn what_never_reaches_the_governor_counts_for_nobody() {
+        let script = Scripted::deciding(vec![]);
+        let governor: Arc<dyn Governor> = script.clone();
+        let long = Action { name: "x".repeat(300), ..action("c") };
+        submit(
+            &governor,
+            vec![Err(refuse("a", Problem::new(Code::UnknownKind, "no"))), Ok(long)],
+            deadline(None),
+            "test",
+        )
+        .await;
+        assert_eq!(script.answered_lines(), []);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Once;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
@@ -56,8 +56,8 @@ impl Batch {
         Self { door, started: now() }
     }
 
-    /// Counts the answers and ends the request's time.
-    pub fn finish(self, answers: &[ItemAnswer]) {
+    /// Counts the answers, ends the request's time and tells it.
+    pub fn finish(self, answers: &[ItemAnswer]) -> Duration {
         let mut verdicts = [0u64; Verdict::ALL.len()];
         let mut codes: BTreeMap<&'static str, u64> = BTreeMap::new();
         for answer in answers {
@@ -72,7 +72,9 @@ impl Batch {
         for (code, count) in codes {
             counter!(ERRORS_TOTAL, "code" => code).increment(count);
         }
-        histogram!(LATENCY_SECONDS, "door" => self.door).record(now().duration_since(self.started).as_secs_f64());
+        let took = now().duration_since(self.started);
+        histogram!(LATENCY_SECONDS, "door" => self.door).record(took.as_secs_f64());
+        took
     }
 }
 

@@ -11,6 +11,7 @@ use nethical_protocol::control::{
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::limits::NAME_BYTES_MAX;
 use nethical_protocol::quarantine::QuarantineSpec;
+use nethical_protocol::sla::SlaTargets;
 
 use super::call::{Call, Handled, Reply};
 use super::routes::ok;
@@ -25,6 +26,7 @@ struct TenantBody {
     placement: Placement,
     storage_redaction: Option<Redaction>,
     detectors_off: Option<Vec<String>>,
+    sla: Option<SlaTargets>,
 }
 
 #[derive(Deserialize)]
@@ -67,8 +69,9 @@ pub async fn put_tenant(call: Call) -> Handled {
     if body.tenant.as_ref().is_some_and(|named| *named != tenant) {
         return Err(Problem::new(Code::InvalidControl, "the body names another tenant than the path"));
     }
-    let TenantBody { placement, storage_redaction, detectors_off, .. } = body;
-    let spec = TenantSpec { tenant, placement, storage_redaction, detectors_off };
+    let TenantBody { placement, storage_redaction, detectors_off, sla, .. } = body;
+    sla.map_or(Ok(()), |targets| targets.check())?;
+    let spec = TenantSpec { tenant, placement, storage_redaction, detectors_off, sla };
     acknowledged(call.door.governor.put_tenant(spec).await)
 }
 

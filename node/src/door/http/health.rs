@@ -5,8 +5,10 @@
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use nethical_protocol::sla::SlaQuery;
 use nethical_protocol::status::ReadyCheck;
 
+use super::admin::check_name;
 use super::call::{Call, Handled, Reply};
 use super::routes::ok;
 use crate::{openapi, telemetry};
@@ -65,6 +67,15 @@ pub async fn health(call: Call) -> Handled {
 /// `GET /v1/status`
 pub async fn status(call: Call) -> Handled {
     ok(call.door.governor.status().await)
+}
+
+/// `GET /v1/sla?tenant=&scope=&cursor=`
+pub async fn sla(call: Call) -> Handled {
+    let query: SlaQuery = call.query()?;
+    for (what, name) in [("tenant", &query.tenant), ("cursor", &query.cursor)] {
+        name.as_ref().map_or(Ok(()), |name| check_name(what, name))?;
+    }
+    ok(call.door.governor.sla(query).await)
 }
 
 /// `GET /metrics`

@@ -94,6 +94,7 @@ table! {
     GET    "/v1/audit/raw/{group}"                     Admin Takes::Nothing => audit::raw_leaves;
     GET    "/v1/audit/keys"                            Admin Takes::Nothing => audit::verifier_keys;
     GET    "/v1/status"                                Admin Takes::Nothing => health::status;
+    GET    "/v1/sla"                                   Admin Takes::Nothing => health::sla;
     GET    "/livez"                                    Open  Takes::Nothing => health::live;
     GET    "/readyz"                                   Open  Takes::Nothing => health::ready;
     GET    "/health"                                   Open  Takes::Nothing => health::health;

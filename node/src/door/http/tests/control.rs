@@ -14,8 +14,8 @@ async fn every_control_route_makes_its_call() {
         (
             "PUT",
             "/v1/tenants/t",
-            json!({ "placement": "single", "storage_redaction": "standard", "detectors_off": ["ip"] }),
-            "put_tenant TenantSpec { tenant: \"t\", placement: Single, storage_redaction: Some(Standard), detectors_off: Some([\"ip\"]) }",
+            json!({ "placement": "single", "storage_redaction": "standard", "detectors_off": ["ip"], "sla": { "p95_ms": 150 } }),
+            "put_tenant TenantSpec { tenant: \"t\", placement: Single, storage_redaction: Some(Standard), detectors_off: Some([\"ip\"]), sla: Some(SlaTargets { availability_ppm: 999000, p95_ms: 150, p99_ms: 500 }) }",
         ),
         ("GET", "/v1/tenants", Value::Null, "tenants"),
         (
@@ -60,6 +60,13 @@ async fn every_control_route_makes_its_call() {
         ("GET", "/v1/audit/raw/3?from=7&count=999999", Value::Null, "raw_leaves 3 7 1024"),
         ("GET", "/v1/audit/keys", Value::Null, "verifier_keys"),
         ("GET", "/v1/status", Value::Null, "status"),
+        ("GET", "/v1/sla", Value::Null, "sla SlaQuery { tenant: None, scope: All, cursor: None }"),
+        (
+            "GET",
+            "/v1/sla?tenant=t&scope=node",
+            Value::Null,
+            "sla SlaQuery { tenant: Some(\"t\"), scope: Node, cursor: None }",
+        ),
     ];
     expect_calls(&rig, &cases).await;
 }
@@ -179,6 +186,11 @@ async fn malformed_control_requests_are_refused_before_the_governor() {
         ("PUT", format!("/v1/tenants/{long}"), json!({}), 413),
         ("PUT", "/v1/tenants/t".into(), json!({ "placement": "moon" }), 400),
         ("DELETE", "/v1/policies/abc".into(), Value::Null, 400),
+        ("GET", "/v1/sla?scope=moon".into(), Value::Null, 400),
+        ("PUT", "/v1/tenants/t".into(), json!({ "sla": { "availability_ppm": 1_000_000 } }), 422),
+        ("PUT", "/v1/tenants/t".into(), json!({ "sla": { "p96_ms": 3 } }), 400),
+        ("GET", "/v1/sla?tenat=t".into(), Value::Null, 400),
+        ("GET", format!("/v1/sla?tenant={long}"), Value::Null, 413),
         ("PUT", "/v1/policy/shadow".into(), json!({}), 400),
         ("POST", format!("/v1/policies/{}/activate?canary_percnt=10", "ab".repeat(32)), Value::Null, 400),
         ("POST", format!("/v1/policies/{}/activate?canary_percent=300", "ab".repeat(32)), Value::Null, 400),
