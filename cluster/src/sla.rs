@@ -97,37 +97,36 @@ impl Monitor {
         true
     }
 
-    /// Up to so many tenants behind a name, or the one of a name.
+    /// A page of tenants behind a name, or the one of a name.
     fn page(&self, now: Duration, ask: &SlaAskV1) -> Vec<SlaCountsV1> {
-        let tenants = self.0.lock();
-        let wire = |(name, tenant): (&String, &Tenant)| SlaCountsV1::new(name.clone(), &tenant.counted(now));
-        match &ask.tenant {
-            Some(name) => tenants.get_key_value(name).map(wire).into_iter().collect(),
-            None => behind(&tenants, &ask.after).take(SLA_PAGE_MAX).map(wire).collect(),
+        if let Some(name) = &ask.tenant {
+            let counted = self.0.lock().get(name).map(|tenant| tenant.counted(now));
+            return counted.map(|counted| SlaCountsV1::new(name.clone(), &counted)).into_iter().collect();
         }
+        let mut page: Vec<SlaCountsV1> = Vec::new();
+        while page.len() < SLA_PAGE_MAX {
+            let after = page.last().map_or(ask.after.as_str(), |counts| counts.tenant.as_str());
+            let Some((name, counted)) = self.next(now, after) else { break };
+            page.push(SlaCountsV1::new(name, &counted));
+        }
+        page
     }
 
-    /// The tenant behind a name and its counts: one at a time, so that nobody waits for the sum of all.
+    /// The tenant behind a name and its counts: one at a time, so that no door waits for the sum of all.
     fn next(&self, now: Duration, after: &str) -> Option<(String, Counted)> {
         let tenants = self.0.lock();
-        behind(&tenants, after).next().map(|(name, tenant)| (name.clone(), tenant.counted(now)))
+        let mut behind = tenants.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
+        behind.next().map(|(name, tenant)| (name.clone(), tenant.counted(now)))
     }
-}
-
-fn behind<'a>(tenants: &'a BTreeMap<String, Tenant>, after: &str) -> impl Iterator<Item = (&'a String, &'a Tenant)> {
-    tenants.range::<str, _>((Bound::Excluded(after), Bound::Unbounded))
 }
 
 fn make_room(tenants: &mut BTreeMap<String, Tenant>, now: Duration, known: bool) -> bool {
-    if tenants.len() < SLA_TENANTS_MAX {
-        return true;
+    if tenants.len() < SLA_TENANTS_MAX || !known {
+        return tenants.len() < SLA_TENANTS_MAX;
     }
     let longest = tenants.iter().min_by_key(|(_, tenant)| tenant.last);
-    let idle = longest.filter(|(_, tenant)| known && now.saturating_sub(tenant.last) >= IDLE);
-    match idle.map(|(name, _)| name.clone()) {
-        Some(name) => tenants.remove(&name).is_some(),
-        None => false,
-    }
+    let idle = longest.filter(|(_, tenant)| now.saturating_sub(tenant.last) >= IDLE).map(|(name, _)| name.clone());
+    idle.is_some_and(|name| tenants.remove(&name).is_some())
 }
 
 /// What have you counted?

@@ -1,4 +1,4 @@
-//! Liveness, readiness, health, status, metrics and the description of the interface.
+//! Liveness, readiness, health, status, promises, metrics and the description of the interface.
 //!
 //! Health means progress, not role (ARCHITECTURE 19): the governor's checks say what would be decided now.
 
