@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 
 use nethical_protocol::ids::{GroupId, NodeId};
 use nethical_protocol::limits::{SNAPSHOT_LOG_BYTES, WAL_PINNED_SEGMENTS_MAX};
@@ -34,23 +35,26 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(2);
 const PROBE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Asks the peers for their wall clocks, quickly until every one has answered once. Runs until the node stops.
+/// Asks the peers for their wall clocks, all at once and quickly where one did not answer. Runs until the node stops.
 pub async fn probe_clocks(core: Arc<Core>) {
     let clock = core.shared.world.clock.clone();
     loop {
-        let mut answered = 0;
         let peers = core.peers();
-        for peer in &peers {
-            let sent = clock.now();
-            let call = core.shared.world.wire.call(*peer, Lane::Pulse, KIND_PROBE, Bytes::new(), PROBE_PATIENCE);
-            let Ok(answer) = call.await else { continue };
-            let Some(wall) = answer.first_chunk::<8>() else { continue };
-            core.shared.timekeeper.probed(*peer, u64::from_le_bytes(*wall), sent, clock.now());
-            core.shared.world.directory.heard(*peer, clock.now());
-            answered += 1;
-        }
-        clock.sleep(if answered == peers.len() { PROBE_EVERY } else { PROBE_EVERY / 10 }).await;
+        let answered = join_all(peers.iter().map(|peer| probe_clock(&core, *peer))).await;
+        let all = answered.into_iter().all(|answered| answered);
+        clock.sleep(if all { PROBE_EVERY } else { PROBE_EVERY / 10 }).await;
     }
+}
+
+/// False where the peer did not answer.
+async fn probe_clock(core: &Core, peer: NodeId) -> bool {
+    let (clock, sent) = (&core.shared.world.clock, core.shared.world.clock.now());
+    let call = core.shared.world.wire.call(peer, Lane::Pulse, KIND_PROBE, Bytes::new(), PROBE_PATIENCE);
+    let answer = call.await.unwrap_or_default();
+    let Some(wall) = answer.first_chunk::<8>() else { return false };
+    core.shared.timekeeper.probed(peer, u64::from_le_bytes(*wall), sent, clock.now());
+    core.shared.world.directory.heard(peer, clock.now());
+    true
 }
 
 /// Learns the founding record from the meta group here or from a peer; the meta leader writes it. Ends once known.

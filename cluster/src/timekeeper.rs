@@ -18,8 +18,9 @@ use crate::world::Clock;
 
 /// Most that stamps are pulled towards the wall clock: parts per million of elapsed time.
 const SLEW_PPM: u128 = 500;
-/// A probe older than this says nothing.
-const PROBE_AGE_MAX: Duration = Duration::from_secs(10);
+/// A probe older than this says nothing: what was wrong with a clock then may be mended, and two wrong clocks that were never
+/// wrong at the same time must not outvote a right one. Probes come every second, and sooner where one is missing.
+const PROBE_AGE_MAX: Duration = Duration::from_secs(2);
 
 /// What this node knows of the others' clocks. Cheap to clone.
 #[derive(Clone, Default)]
@@ -181,11 +182,23 @@ mod tests {
             // On its way back for a tenth of a second.
             timekeeper.probed(NodeId(peer), WALL_NS - 100_000_000, sent, answered);
         }
-        let later = Duration::from_millis(3_100);
-        let true_ns = WALL_NS + 2_000_000_000;
+        let later = Duration::from_millis(2_100);
+        let true_ns = WALL_NS + 1_000_000_000;
         assert_eq!(timekeeper.base_ns(&Still(later, true_ns), 3), Ok(true_ns));
         let jumped = timekeeper.base_ns(&Still(later, true_ns + 60_000_000_000), 3);
         assert_eq!(jumped.expect_err("it is a minute ahead").code, Code::ClockUncertain);
+    }
+
+    #[test]
+    fn a_wall_that_was_wrong_a_while_ago_does_not_vouch_for_one_that_is_wrong_now() {
+        const WALL_NS: u64 = 1_700_000_000_000_000_000;
+        const WRONG_NS: u64 = 40_000_000_000;
+        let timekeeper = Timekeeper::default();
+        let second = Duration::from_secs(1);
+        timekeeper.probed(NodeId(3), WALL_NS + WRONG_NS, second, second);
+        timekeeper.probed(NodeId(2), WALL_NS + 2_200_000_000, second * 16 / 5, second * 16 / 5);
+        let jumped = Still(second * 16 / 5, WALL_NS + 2_200_000_000 + WRONG_NS);
+        assert_eq!(timekeeper.base_ns(&jumped, 3).expect_err("it is wrong").code, Code::ClockUncertain);
     }
 
     #[test]

@@ -11,6 +11,8 @@ use rand_chacha::ChaCha12Rng;
 use serde::Serialize;
 
 use nethical_cluster::world::{Clock, Scope};
+use nethical_protocol::decision::ItemAnswer;
+use nethical_protocol::error::Code;
 use nethical_protocol::ids::GroupId;
 
 use crate::check::{Findings, sometimes};
@@ -251,7 +253,12 @@ impl Run {
                     .collect();
                 let asked = actions.len();
                 let answers = self.stage.decide(u32::MAX, node, actions).await.unwrap_or_default();
-                let decided = answers.iter().filter(|answer| answer.result.is_ok()).count();
+                // What is refused from memory was decided a moment ago.
+                let is_alive = |answer: &&ItemAnswer| match &answer.result {
+                    Ok(_) => true,
+                    Err(problem) => problem.code == Code::DenialRepeated,
+                };
+                let decided = answers.iter().filter(is_alive).count();
                 if decided < asked {
                     let problem = answers.iter().find_map(|answer| answer.result.as_ref().err());
                     let what = format!("after healing, node {node} decided {decided} of {asked} requests: {problem:?}");

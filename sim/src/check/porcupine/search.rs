@@ -6,7 +6,7 @@ use porcupine_rs::{CheckResult, Model, Operation};
 
 use super::Findings;
 use crate::history::Operation as Request;
-use crate::plan::OrderKind;
+use crate::plan::{OrderKind, WorkSpec};
 use crate::workload::SINGLE;
 
 /// A history with more at once is not searched.
@@ -56,6 +56,11 @@ impl Model for Budget {
     }
 }
 
+/// What a request may fill of the purse.
+fn open_to(request: &Request, work: &WorkSpec) -> u64 {
+    if request.is_critical { work.purse } else { work.purse - work.house.keep.min(work.purse - 1) }
+}
+
 pub(super) fn check(findings: &Findings<'_>) -> Vec<String> {
     let work = &findings.plan.work;
     // A purse that is changed on the way is more than this model knows.
@@ -63,7 +68,7 @@ pub(super) fn check(findings: &Findings<'_>) -> Vec<String> {
         return Vec::new();
     }
     let requests = findings.operations.values().filter(|request| request.tenant == SINGLE);
-    let history: Vec<Operation<Budget>> = requests.map(|request| seen(request, work.purse)).collect();
+    let history: Vec<Operation<Budget>> = requests.map(|request| seen(request, open_to(request, work))).collect();
     if history.len() > LENGTH_MAX || at_once(&history) > AT_ONCE_MAX {
         return Vec::new();
     }
