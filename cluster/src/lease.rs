@@ -154,18 +154,9 @@ async fn grant(core: &Arc<Core>, replica: &PartitionReplica, lead: &Lead, ask: L
         sometimes!(true, "a lease was refused without another recall");
         return LeaseAnswerV1::Granted(first.take(&ask, true));
     }
-    let recalls = first.others.iter().map(|child| recall(core, *child, ask.lease));
-    let (mut everybody, mut came_back) = (true, false);
-    for (child, told) in first.others.iter().zip(join_all(recalls).await) {
-        let ask = |told: RecalledV1| LeaseAskV1 { child: *child, counters: told.counters, need: 0, want: 0, ..ask };
-        match told {
-            Ok(told) => match granted_in(replica, lead, ask(told)).await {
-                Ok(noted) => came_back |= noted.freed > 0,
-                Err(_) => everybody = false,
-            },
-            Err(_) => everybody = false,
-        }
-    }
+    let freed = join_all(first.others.iter().map(|child| freed_by(core, replica, lead, (*child, ask)))).await;
+    let everybody = freed.iter().all(Option::is_some);
+    let came_back = freed.into_iter().flatten().any(|freed| freed > 0);
     let again = if came_back { granted_in(replica, lead, ask).await } else { Ok(first) };
     match again {
         Ok(again) if again.helps(&ask) => LeaseAnswerV1::Granted(again.take(&ask, false)),
@@ -177,6 +168,18 @@ async fn grant(core: &Arc<Core>, replica: &PartitionReplica, lead: &Lead, ask: L
         Ok(_) => LeaseAnswerV1::Unavailable("a partition that may hold some of the limit does not answer".to_owned()),
         Err(why) => LeaseAnswerV1::Unavailable(why),
     }
+}
+
+/// Has one child give back what it does not use, and notes it; gives how much that was, or nothing where that is not known.
+async fn freed_by(
+    core: &Arc<Core>,
+    replica: &PartitionReplica,
+    lead: &Lead,
+    (child, ask): (u32, LeaseAskV1),
+) -> Option<u64> {
+    let told = recall(core, child, ask.lease).await.ok()?;
+    let noted = LeaseAskV1 { child, counters: told.counters, need: 0, want: 0, ..ask };
+    granted_in(replica, lead, noted).await.ok().map(|noted| noted.freed)
 }
 
 /// What the parent's log made of an ask.
@@ -197,7 +200,15 @@ impl Answered {
 
     fn take(&self, ask: &LeaseAskV1, refused: bool) -> LeaseTakeV1 {
         let Self { life_ns, granted, wait_ns, .. } = *self;
-        LeaseTakeV1 { lease: ask.lease, life_ns, granted, refused, wait_ns, is_critical: ask.is_critical }
+        LeaseTakeV1 {
+            lease: ask.lease,
+            life_ns,
+            granted,
+            refused,
+            wait_ns,
+            is_critical: ask.is_critical,
+            need: ask.need,
+        }
     }
 }
 

@@ -97,6 +97,8 @@ pub struct LeaseTakeV1 {
     pub wait_ns: u64,
     /// The ask was for something critical.
     pub is_critical: bool,
+    /// What the ask needed.
+    pub need: u64,
 }
 
 /// The idempotency part of a command.

@@ -100,8 +100,8 @@ struct SnapshotV1 {
     quarantine: Vec<(ControlRevision, QuarantineFact)>,
 }
 
-/// (lease, counters, until, refused until, enough at, refused to all).
-type ShareV1 = (LeaseKey, CountersV1, u64, u64, u64, bool);
+/// (lease, counters, until, refused until, enough at, refused to all, pinned, pinned until).
+type ShareV1 = (LeaseKey, CountersV1, u64, u64, u64, bool, u64, u64);
 /// (lease, child, granted, returned, spent, until).
 type AccountV1 = (LeaseKey, u32, u64, u64, u64, u64);
 type AgentKeyV1 = (Slot, KeyedId, KeyedId);
@@ -448,14 +448,17 @@ fn reservation_of(record: ReservationV1) -> Result<(ReservationKey, Reservation)
 }
 
 fn share_record((lease, share): (&LeaseKey, &Share)) -> ShareV1 {
-    let Share { counters, until_ns, refused_until_ns, enough_at_ns, is_refused_to_all } = *share;
-    (*lease, counters, until_ns, refused_until_ns, enough_at_ns, is_refused_to_all)
+    let Share { counters, until_ns, refused_until_ns, enough_at_ns, is_refused_to_all, pinned, pinned_until_ns } =
+        *share;
+    (*lease, counters, until_ns, refused_until_ns, enough_at_ns, is_refused_to_all, pinned, pinned_until_ns)
 }
 
 fn share_of(
-    (lease, counters, until_ns, refused_until_ns, enough_at_ns, is_refused_to_all): ShareV1,
+    (lease, counters, until_ns, refused_until_ns, enough_at_ns, is_refused_to_all, pinned, pinned_until_ns): ShareV1,
 ) -> (LeaseKey, Share) {
-    (lease, Share { counters, until_ns, refused_until_ns, enough_at_ns, is_refused_to_all })
+    let share =
+        Share { counters, until_ns, refused_until_ns, enough_at_ns, is_refused_to_all, pinned, pinned_until_ns };
+    (lease, share)
 }
 
 fn account_record(((lease, child), account): (&(LeaseKey, u32), &Account)) -> AccountV1 {

@@ -62,7 +62,7 @@ impl Ledger {
 
     /// The child's side: what is not spent goes back.
     pub(super) fn return_lease(&mut self, lease: &LeaseKey) -> OutcomeV1 {
-        let given = self.quota.leases.give_back(lease);
+        let given = self.quota.leases.give_back(lease, self.now_ns);
         given.map_or(OutcomeV1::NoEffect, |share| OutcomeV1::LeaseChanged(share.counters))
     }
 

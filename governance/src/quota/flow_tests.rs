@@ -82,7 +82,15 @@ impl World {
         let (ask, now_ns) = (self.asks[at], self.clock(CHILDREN));
         let granted = self.parent.grant_flow(self.meter, &ask, now_ns).expect("room");
         let (life_ns, granted, wait_ns) = (granted.life_ns, granted.granted, granted.wait_ns);
-        let take = LeaseTakeV1 { lease: self.lease, life_ns, granted, refused: false, wait_ns, is_critical: false };
+        let take = LeaseTakeV1 {
+            lease: self.lease,
+            life_ns,
+            granted,
+            refused: false,
+            wait_ns,
+            is_critical: false,
+            need: ask.need,
+        };
         self.takes.push((ask.child as usize, take));
     }
 
@@ -112,7 +120,8 @@ impl World {
 
     /// As a recall does: what a child does not use comes back, and the parent hears what it spent.
     fn recall(&mut self, child: usize) {
-        self.children[child].give_back(&self.lease);
+        let now_ns = self.clock(child);
+        self.children[child].give_back(&self.lease, now_ns);
         self.ask(child, 0, 0);
         self.hear(self.asks.len() - 1);
     }
@@ -179,7 +188,10 @@ fn run(kind: &LimitKind, ahead_ms: &[i64], steps: &[Step]) -> World {
             }
             Step::Hear(_) | Step::Take(_) => {}
             Step::Spend(child, cost) => drop(world.spend(child, cost)),
-            Step::GiveBack(child) => drop(world.children[child].give_back(&world.lease)),
+            Step::GiveBack(child) => {
+                let now_ns = world.clock(child);
+                world.children[child].give_back(&world.lease, now_ns);
+            }
             Step::Forget(child) => {
                 let (lease, now_ns) = (world.lease, world.clock(child));
                 let until_ns = world.children[child].share(&lease).until_ns;

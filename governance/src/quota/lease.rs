@@ -26,6 +26,8 @@ use crate::command::LeaseTakeV1;
 
 /// After the parent has refused, a child takes its word for so long and asks no more.
 const REFUSAL_NS: u64 = 1_000_000_000;
+/// So long an action that waits for several shares keeps those that it has.
+const PINNED_NS: u64 = 300_000_000;
 /// Leases looked at by every change of one, so that those that are over go.
 const SWEPT_PER_CHANGE: usize = 4;
 /// Log times of two groups that were stamped at one instant differ by at most this much: each is off by half of it.
@@ -105,6 +107,11 @@ pub struct Share {
     pub enough_at_ns: u64,
     /// The last refusal was of something critical, so there is nothing for anybody.
     pub is_refused_to_all: bool,
+    /// What was granted to an action that has not spent it yet, because it still waits for shares of other limits …
+    pub pinned: u64,
+    /// … and until when, in log time, nobody may have it back. Else actions that need several shares could take them from
+    /// each other for ever.
+    pub pinned_until_ns: u64,
 }
 
 impl Share {
@@ -243,6 +250,9 @@ impl Leases {
             share.until_ns = until_ns;
         }
         if born_ns == share.counters.born_ns {
+            if take.granted > share.counters.granted {
+                (share.pinned, share.pinned_until_ns) = (take.need, now_ns.saturating_add(PINNED_NS));
+            }
             share.counters.granted = share.counters.granted.max(take.granted);
             share.until_ns = share.until_ns.max(until_ns);
         }
@@ -255,9 +265,10 @@ impl Leases {
     }
 
     /// The child gives back what it has not spent.
-    pub fn give_back(&mut self, lease: &LeaseKey) -> Option<Share> {
+    pub fn give_back(&mut self, lease: &LeaseKey, now_ns: u64) -> Option<Share> {
         let share = self.shares.get_mut(lease)?;
-        let idle = share.counters.balance();
+        let pinned = if now_ns < share.pinned_until_ns { share.pinned } else { 0 };
+        let idle = share.counters.balance().saturating_sub(pinned);
         sometimes!(idle > 0, "a lease was given back");
         let mut given = *share;
         given.counters.returned += idle;
@@ -272,6 +283,7 @@ impl Leases {
         let share = self.shares.entry(lease).or_default();
         share.counters.spent = share.counters.spent.saturating_add(cost);
         share.counters.spent_at_ns = now_ns;
+        share.pinned = share.pinned.saturating_sub(cost);
     }
 
     /// What a reservation held of a stock and did not use may be spent again, while its window lasts.
@@ -318,7 +330,15 @@ mod tests {
     }
 
     fn take(granted: u64) -> LeaseTakeV1 {
-        LeaseTakeV1 { lease: LEASE, life_ns: (0, u64::MAX), granted, refused: false, wait_ns: 0, is_critical: false }
+        LeaseTakeV1 {
+            lease: LEASE,
+            life_ns: (0, u64::MAX),
+            granted,
+            refused: false,
+            wait_ns: 0,
+            is_critical: false,
+            need: 0,
+        }
     }
 
     #[test]
@@ -344,7 +364,7 @@ mod tests {
         child.take(&take(account.granted), 0);
         child.spend(LEASE, 30, 0);
         assert_eq!(parent.grant(&ask(3, Share::default(), 1, 1), 100).expect("room").granted, 0);
-        let share = child.give_back(&LEASE).expect("a share");
+        let share = child.give_back(&LEASE, 0).expect("a share");
         assert_eq!((share.balance(0), share.counters.returned), (0, 70));
         parent.grant(&ask(2, share, 0, 0), 100);
         assert_eq!(parent.grant(&ask(3, Share::default(), 70, 70), 100).expect("room").granted, 70);
@@ -380,7 +400,7 @@ mod tests {
                         let (child, granted) = grants[roll(grants.len() as u64) as usize];
                         children[child].take(&take(granted), 0);
                     }
-                    3 => drop(children[at].give_back(&LEASE)),
+                    3 => drop(children[at].give_back(&LEASE, 0)),
                     _ => {
                         let cost = roll(6);
                         if cost <= share.balance(0) {

@@ -130,7 +130,7 @@ impl Script {
         let lease = LeaseKey { slot: slot_of_lease(number, key), limit: number, born, key, window_ns };
         Ok(self.apply(match name {
             "grant" => HeaderV1::LeaseGrant(LeaseAskV1 { lease, child, counters, need, want, is_critical }),
-            "take" => HeaderV1::LeaseTake(LeaseTakeV1 { lease, life_ns, granted, refused, wait_ns, is_critical }),
+            "take" => HeaderV1::LeaseTake(LeaseTakeV1 { lease, life_ns, granted, refused, wait_ns, is_critical, need }),
             _ => HeaderV1::LeaseReturn(lease),
         }))
     }
