@@ -42,7 +42,7 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
-        name: "quarantine-by-rule-and-leaders-die",
+        name: "rule-holds-while-leaders-die",
         what: "Agents go bad and a rule quarantines them; leaders die one after another, and none of them acts again anywhere.",
         expected: Expected::Good,
         seen: &["an agent was quarantined by a rule", "a hold on an agent was enforced"],

@@ -96,15 +96,15 @@ pub const SCENARIOS: &[Scenario] = &[
         build: |seed| flows(Draft::five(seed), Some((8, 16)), None).done(),
     },
     Scenario {
-        name: "shared-rate-holders-without-quorum",
+        name: "shared-rate-holders-lose-quorum",
         what: "Partitions that hold some of a shared rate lose their quorum for longer than their shares live.",
         expected: Expected::Good,
         seen: &[FLOWED, NO_ROOM, VOID],
         bounds: LONG,
         build: |seed| {
-            flows(Draft::five(seed).seconds(54), Some((6, 14)), None)
+            flows(Draft::five(seed).seconds(48), Some((6, 14)), None)
                 .at(8_000, 15_000, Fault::Power { nodes: vec![1, 2] })
-                .at(30_000, 15_000, Fault::Power { nodes: vec![3, 4] })
+                .at(27_000, 14_000, Fault::Power { nodes: vec![3, 4] })
                 .done()
         },
     },
