@@ -54,7 +54,7 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
-        name: "quarantine-by-rule-lapses-during-a-split",
+        name: "rule-lapses-during-a-split",
         what: "A rule holds agents for three seconds at a time while one node after another is cut off.",
         expected: Expected::Good,
         seen: &["an agent was quarantined by a rule", "a hold lapsed"],
