@@ -31,7 +31,7 @@ pub const SCENARIOS: &[Scenario] = &[
         what: "All machines lose power six times while slow syncs are under way, so that logs end in half a write.",
         expected: Expected::Good,
         seen: &["a start cut the log's torn tail"],
-        bounds: USUAL,
+        bounds: LONG,
         build: |seed| {
             Draft::three(seed)
                 .fleet(|fleet| fleet.sync_ms = (40, 120))
