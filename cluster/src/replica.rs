@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::future::join_all;
 use parking_lot::{Mutex, RwLock};
 
 use nethical_governance::command::{CommandV1, HeaderV1};
@@ -137,9 +138,9 @@ impl PartitionReplica {
             if lead.passivate_idle() > 0 {
                 world::pass(&*self.shared.world.clock, "actor.passivate").await;
             }
-            for repeats in lead.repeats.take() {
-                let _ = self.propose(&lead, repeats, Vec::new(), HOUSEKEEPING).await;
-            }
+            // All at once: one after the other, many runaway agents would keep time from passing for the rest.
+            let repeats = lead.repeats.take().into_iter();
+            join_all(repeats.map(|repeats| self.propose(&lead, repeats, Vec::new(), HOUSEKEEPING))).await;
             let due = self.machine.lock().ledger.next_due_ns();
             if due.is_some_and(|due| due <= self.shared.world.clock.wall_ns()) {
                 let _ = self.propose(&lead, HeaderV1::Tick, Vec::new(), HOUSEKEEPING).await;

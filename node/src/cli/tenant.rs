@@ -15,7 +15,8 @@ use crate::output::{self, Format};
 pub enum TenantCommand {
     /// Create a tenant, or change its settings. What is not named stays as it is.
     #[command(after_help = "Single: all agents in one partition, every limit exact, the throughput of one group.\n\
-        Spread: agents over all partitions; budgets are leased to them, rates need the agent in their key.\n\n\
+        Spread: agents over all partitions; enforced limits that span them are leased, limits in shadow\n\
+        and soft mode need the agent in their key.\n\n\
         Storage redaction cuts personal data out of actions before they are sealed into the audit trail; what was sealed \
         before stays. Detectors that are off say nothing to policy and risk; redaction uses all of them.\n\n\
         Examples:\n  nethical tenant put airline\n  nethical tenant put bank --placement single\n  \
