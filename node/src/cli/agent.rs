@@ -47,13 +47,20 @@ pub struct AgentArgs {
 pub struct QuarantineArgs {
     #[command(flatten)]
     pub agent: AgentArgs,
+    #[command(flatten)]
+    pub order: OrderArgs,
+}
+
+/// What a hold-order says, whatever its scope is.
+#[derive(Debug, Args)]
+pub struct OrderArgs {
     /// Why; kept sealed in the audit trail.
     #[arg(long, default_value = "")]
     pub reason: String,
     /// Seconds until it lapses by itself; 0 for never.
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     pub ttl_s: u64,
-    /// What happens to the agent's actions.
+    /// What happens to actions in its scope.
     #[arg(long, value_enum, default_value_t = Effect::Block)]
     pub effect: Effect,
     /// Different approvers that must ask for the release.
@@ -84,13 +91,13 @@ pub async fn run(command: AgentCommand, format: Format) -> anyhow::Result<()> {
     match command {
         AgentCommand::Show(args) => show(args, format).await,
         AgentCommand::Quarantine(args) => {
-            let effect = if args.effect == Effect::Restrict { "restrict" } else { "block" };
+            let effect = if args.order.effect == Effect::Restrict { "restrict" } else { "block" };
             let body = json!({
-                "reason": args.reason,
-                "ttl_s": args.ttl_s,
+                "reason": args.order.reason,
+                "ttl_s": args.order.ttl_s,
                 "effect": effect,
-                "approvers": args.approvers,
-                "approver_names": args.approver_names,
+                "approvers": args.order.approvers,
+                "approver_names": args.order.approver_names,
             });
             hold(&args.agent, "quarantine", body, format).await
         }

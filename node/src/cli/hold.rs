@@ -7,7 +7,7 @@ use nethical_cluster::api::HoldView;
 use nethical_protocol::control::{HoldEffect, HoldScope, HoldSpec};
 
 use super::EndpointArgs;
-use super::agent::{Effect, require_acknowledged, require_lifted, state_of};
+use super::agent::{Effect, OrderArgs, require_acknowledged, require_lifted, state_of};
 use crate::output::{self, Exit, Format, stop};
 
 /// Stop tenants, cohorts, tools, sessions, regions or everything, and let them go on.
@@ -57,21 +57,8 @@ pub struct ScopeArgs {
 pub struct PlaceArgs {
     #[command(flatten)]
     pub scope: ScopeArgs,
-    /// Why.
-    #[arg(long, default_value = "")]
-    pub reason: String,
-    /// Seconds until it lapses by itself; 0 for never.
-    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
-    pub ttl_s: u64,
-    /// What happens to actions in its scope.
-    #[arg(long, value_enum, default_value_t = Effect::Block)]
-    pub effect: Effect,
-    /// Different approvers that must ask for the release.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub approvers: u8,
-    /// The only ones whose words count; anybody's where left out.
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    pub approver_names: Vec<String>,
+    #[command(flatten)]
+    pub order: OrderArgs,
     #[command(flatten)]
     pub endpoint: EndpointArgs,
 }
@@ -92,11 +79,11 @@ pub async fn run(command: HoldCommand, format: Format) -> anyhow::Result<()> {
     match command {
         HoldCommand::Place(args) => {
             let spec = HoldSpec {
-                effect: if args.effect == Effect::Restrict { HoldEffect::Restrict } else { HoldEffect::Block },
-                reason: args.reason,
-                ttl_s: args.ttl_s,
-                approvers: args.approvers,
-                approver_names: args.approver_names,
+                effect: if args.order.effect == Effect::Restrict { HoldEffect::Restrict } else { HoldEffect::Block },
+                reason: args.order.reason,
+                ttl_s: args.order.ttl_s,
+                approvers: args.order.approvers,
+                approver_names: args.order.approver_names,
                 ..HoldSpec::new(scope_of(args.scope)?)
             };
             let view = send(&args.endpoint, Method::POST, &spec, "placed", format).await?;
