@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use nethical_governance::detect::Detectors;
 
+use crate::order::{self, Aside};
 use crate::plan::{Plan, Runtime};
 use crate::run::{Report, run};
 use crate::runtimes::Lives;
@@ -62,6 +63,9 @@ pub const NOT_WHOLE: &str = "this simulator was built without `--cfg tokio_unsta
      runs would not follow from their seeds; run it as `just sim …`";
 
 fn on_this_thread(plan: &Plan, keep: bool) -> anyhow::Result<Done> {
+    // Taken before anything is spawned, and held until everything is dropped.
+    let _aside = Aside::take(plan.runtime);
+    order::align()?;
     let begun = cpu_ns();
     hear_panics();
     let (runtime, trace) = (runtime(plan.seed).context("making the runtime")?, Trace::new(keep));

@@ -20,6 +20,7 @@ pub mod world;
 pub mod engine;
 pub mod fault;
 pub mod nemesis;
+pub mod order;
 pub mod plan;
 pub mod run;
 pub mod runtimes;

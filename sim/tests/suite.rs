@@ -68,12 +68,9 @@ fn a_hundred_seeds_find_nothing() {
 #[test]
 fn runs_with_a_runtime_for_each_node_find_nothing_and_are_as_repeatable() {
     succeeds(&["fuzz", "--runtime", "per-node", "--seeds", "10", "--seconds", "40"]);
-    // Each in processes of its own: what one run leaves behind in its process may show in the next one (see the README).
-    for seed in ["1", "2"] {
-        let one = ["--from", seed, "--seeds", "1", "--seconds", "40"];
-        let said = succeeds(&[&["verify-determinism", "--runtime", "per-node"][..], &one].concat());
-        assert!(said.contains("1 of 1 seeds"), "{said}");
-    }
+    // Seed 2 ends a node's tasks in another order where seed 1 has left tokio at another id, unless runs see to it.
+    let said = succeeds(&["verify-determinism", "--runtime", "per-node", "--seeds", "3", "--seconds", "40"]);
+    assert!(said.contains("3 of 3 seeds"), "{said}");
 }
 
 #[test]
