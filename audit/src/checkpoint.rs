@@ -6,7 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::note::{Note, NoteError, Signer, VerifierKey};
+use crate::note::{KeyKind, Note, NoteError, Signer, VerifierKey};
 use crate::tree::Hash;
 
 /// Size and root of a log.
@@ -71,7 +71,8 @@ impl Checkpoint {
     /// Reads a signed checkpoint of the log `origin` that one of `keys` under that name signed.
     pub fn open(note: &str, origin: &str, keys: &[VerifierKey]) -> Result<Self, CheckpointError> {
         let note = Note::parse(note)?;
-        let own: Vec<VerifierKey> = keys.iter().filter(|key| key.name() == origin).cloned().collect();
+        let own: Vec<VerifierKey> =
+            keys.iter().filter(|key| key.kind() == KeyKind::Log && key.name() == origin).cloned().collect();
         let claimed = Self::parse_text(note.text_unverified())?;
         if claimed.origin != origin {
             return Err(CheckpointError::Origin { wanted: origin.to_owned(), found: claimed.origin });

@@ -9,6 +9,7 @@ pub mod keys;
 pub mod leaf;
 pub mod note;
 pub mod proof;
+pub mod publish;
 mod reader;
 pub mod segment;
 pub mod tree;

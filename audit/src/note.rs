@@ -1,15 +1,16 @@
 //! C2SP signed notes (c2sp.org/signed-note v1.0.0) with Ed25519: text, blank line, signature lines.
 //!
-//! The key's name is the log's origin. Signatures by unknown keys are ignored, so that cosigners and new algorithms can
-//! add lines; a wrong signature by a known key refuses the whole note. Text is not to be believed before that.
+//! A log's key is named as its origin; cosigners have names of their own ([`cosign`]). Signatures by unknown keys are
+//! ignored, so that cosigners and new algorithms can add lines; a wrong signature by a known key refuses the whole note.
+//! Text is not to be believed before that.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use sha2::{Digest, Sha256};
 
-/// Signature type byte of Ed25519 in key ids and verifier keys.
-const ED25519_TYPE: u8 = 1;
+pub mod cosign;
+
 /// A whole note; a checkpoint with one signature takes about 200 B.
 pub const NOTE_BYTES_MAX: usize = 256 * 1024;
 /// Signature lines read; the format asks verifiers to take at least 16.
@@ -43,10 +44,21 @@ pub struct Signer {
     key: Ed25519KeyPair,
 }
 
-/// Verifies notes signed under one name.
+/// What a key's signatures say. The type byte of key ids and verifier keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum KeyKind {
+    /// Signs the text as it is: a log's own key.
+    Log = 1,
+    /// Signs the text and a time (c2sp.org/tlog-cosignature): a replica or a witness.
+    Cosigner = 4,
+}
+
+/// Verifies what one key signed under one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifierKey {
     name: String,
+    kind: KeyKind,
     id: u32,
     public: [u8; 32],
 }
@@ -84,16 +96,14 @@ impl Signer {
 
     /// The key that verifies what this signs.
     pub fn verifier_key(&self) -> VerifierKey {
-        let public = self.key.public_key().as_ref().try_into().expect("an Ed25519 public key has 32 bytes");
-        VerifierKey { id: key_id(&self.name, &public), name: self.name.clone(), public }
+        VerifierKey::of(&self.name, KeyKind::Log, public_of(&self.key))
     }
 
     /// `text`, a blank line and one signature. The text must end in a newline and hold no other control characters.
     pub fn sign(&self, text: &str) -> String {
         assert!(check_text(text).is_ok(), "notes are composed here from lines without control characters");
-        let mut bytes = self.verifier_key().id.to_be_bytes().to_vec();
-        bytes.extend_from_slice(self.key.sign(text.as_bytes()).as_ref());
-        format!("{text}\n{SIGNATURE_START}{} {}\n", self.name, STANDARD.encode(bytes))
+        let signature = self.key.sign(text.as_bytes());
+        format!("{text}\n{}", signature_line(&self.name, self.verifier_key().id, signature.as_ref()))
     }
 }
 
@@ -105,9 +115,13 @@ impl std::fmt::Debug for Signer {
 
 impl VerifierKey {
     /// From a public key.
-    pub fn new(name: &str, public: [u8; 32]) -> Result<Self, NoteError> {
+    pub fn new(name: &str, kind: KeyKind, public: [u8; 32]) -> Result<Self, NoteError> {
         check_name(name)?;
-        Ok(Self { name: name.to_owned(), id: key_id(name, &public), public })
+        Ok(Self::of(name, kind, public))
+    }
+
+    fn of(name: &str, kind: KeyKind, public: [u8; 32]) -> Self {
+        Self { name: name.to_owned(), kind, id: key_id(name, kind, &public), public }
     }
 
     /// From the text form `name+id+key`.
@@ -121,15 +135,24 @@ impl VerifierKey {
         let id = <[u8; 4]>::try_from(hex::decode(id).map_err(|_| refuse("the id is not hex"))?)
             .map_err(|_| refuse("the id has not 8 digits"))?;
         let key = STANDARD.decode(key).map_err(|_| refuse("the key is not base64"))?;
-        let Some((&ED25519_TYPE, public)) = key.split_first() else { return Err(refuse("not an Ed25519 key")) };
+        let (kind, public) = match key.split_first() {
+            Some((1, public)) => (KeyKind::Log, public),
+            Some((4, public)) => (KeyKind::Cosigner, public),
+            _ => return Err(refuse("not an Ed25519 key of a log or a cosigner")),
+        };
         let public = public.try_into().map_err(|_| refuse("the key has not 32 bytes"))?;
-        let key = Self::new(name, public)?;
+        let key = Self::new(name, kind, public)?;
         if key.id == u32::from_be_bytes(id) { Ok(key) } else { Err(refuse("the id does not fit name and key")) }
     }
 
-    /// The name that its signer signs under: the log's origin.
+    /// The name that its signer signs under: a log's origin, or a cosigner's own.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What its signatures say.
+    pub fn kind(&self) -> KeyKind {
+        self.kind
     }
 
     /// The key's id.
@@ -143,14 +166,24 @@ impl VerifierKey {
     }
 
     fn fits(&self, text: &str, signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ED25519, &self.public).verify(text.as_bytes(), signature).is_ok()
+        let public = UnparsedPublicKey::new(&ED25519, &self.public);
+        match self.kind {
+            KeyKind::Log => public.verify(text.as_bytes(), signature).is_ok(),
+            KeyKind::Cosigner => cosign::timed(signature).is_some_and(|(at_s, signature)| {
+                public.verify(cosign::message(text, at_s).as_bytes(), signature).is_ok()
+            }),
+        }
+    }
+
+    fn signed(&self, signature: &Signature) -> bool {
+        self.name == signature.name && self.id == signature.key_id
     }
 }
 
 impl std::fmt::Display for VerifierKey {
     /// The text form `name+id+key`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut key = vec![ED25519_TYPE];
+        let mut key = vec![self.kind as u8];
         key.extend_from_slice(&self.public);
         write!(f, "{}+{:08x}+{}", self.name, self.id, STANDARD.encode(key))
     }
@@ -179,8 +212,7 @@ impl Note {
     pub fn verify(&self, keys: &[VerifierKey]) -> Result<&str, NoteError> {
         let mut known = 0;
         for signature in &self.signatures {
-            let same = |key: &&VerifierKey| key.name == signature.name && key.id == signature.key_id;
-            let Some(key) = keys.iter().find(same) else { continue };
+            let Some(key) = keys.iter().find(|key| key.signed(signature)) else { continue };
             if !key.fits(&self.text, &signature.bytes) {
                 return Err(NoteError::WrongSignature(signature.name.clone()));
             }
@@ -201,9 +233,19 @@ impl Note {
 }
 
 /// First four bytes, big endian, of SHA-256(name ‖ newline ‖ type ‖ public key).
-fn key_id(name: &str, public: &[u8; 32]) -> u32 {
-    let hash = Sha256::new_with_prefix(name).chain_update([b'\n', ED25519_TYPE]).chain_update(public).finalize();
+fn key_id(name: &str, kind: KeyKind, public: &[u8; 32]) -> u32 {
+    let hash = Sha256::new_with_prefix(name).chain_update([b'\n', kind as u8]).chain_update(public).finalize();
     u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]])
+}
+
+fn public_of(key: &Ed25519KeyPair) -> [u8; 32] {
+    key.public_key().as_ref().try_into().expect("an Ed25519 public key has 32 bytes")
+}
+
+fn signature_line(name: &str, key_id: u32, signature: &[u8]) -> String {
+    let mut bytes = key_id.to_be_bytes().to_vec();
+    bytes.extend_from_slice(signature);
+    format!("{SIGNATURE_START}{name} {}\n", STANDARD.encode(bytes))
 }
 
 fn check_name(name: &str) -> Result<(), NoteError> {
