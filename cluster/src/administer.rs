@@ -21,6 +21,7 @@ use crate::lead::Lead;
 use crate::message::*;
 use crate::meta;
 use crate::node::Core;
+use crate::publish;
 use crate::replica::PartitionReplica;
 use crate::replicate::group::{Group, Progress};
 use crate::replicate::machine::Machine;
@@ -259,6 +260,7 @@ pub fn report(core: &Core) -> NodeReportV1 {
         groups,
         shadow: core.shared.shadow.report(),
         canary: core.shared.canary.report(),
+        cosigner: publish::vkey(core).unwrap_or_default(),
     }
 }
 

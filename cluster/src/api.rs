@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+use nethical_audit::publish::Resource;
 use nethical_protocol::action::Action;
 use nethical_protocol::control::{ControlAck, HoldSpec, LimitSpec, TenantSpec};
 use nethical_protocol::decision::{ActionOutcome, AgentStatus, Decision, ItemAnswer, Settlement, Verdict};
@@ -89,10 +91,12 @@ pub trait Governor: Send + Sync + 'static {
 
     /// Audit entries, newest last.
     fn entries(&self, query: EntryQuery) -> Answer<'_, EntryPage>;
-    /// The inclusion proof of a decision against a checkpoint signed now.
-    fn proof(&self, id: DecisionId) -> Answer<'_, ProofView>;
     /// The group's checkpoint as a signed note.
     fn checkpoint(&self, group: GroupId) -> Answer<'_, String>;
+    /// What a group's log publishes (c2sp.org/tlog-tiles), wherever it is.
+    fn published(&self, group: GroupId, resource: Resource) -> Answer<'_, Bytes>;
+    /// The proof of a decision against a published checkpoint.
+    fn receipt(&self, id: DecisionId) -> Answer<'_, ReceiptView>;
     /// What a verifier needs of one group: leaves and sealed bodies from an index on.
     fn raw_leaves(&self, group: GroupId, from: u64, count: u64) -> Answer<'_, RawLeaves>;
     /// The verifier key of the zone's logs, as a C2SP vkey for each group, with the cluster's name.
@@ -405,21 +409,15 @@ pub struct EntryView {
     pub body: Option<serde_json::Value>,
 }
 
-/// A proof that a decision is in the log.
+/// A proof that outlives the cluster: it needs nothing but a verifier key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProofView {
+pub struct ReceiptView {
     /// Which decision.
     pub decision_id: DecisionId,
     /// The leaf's canonical bytes, base64.
     pub leaf: String,
-    /// Leaf hash, hex.
-    pub leaf_hash: String,
-    /// The tree's size.
-    pub tree_size: u64,
-    /// Sibling hashes from the leaf up, hex.
-    pub hashes: Vec<String>,
-    /// The signed checkpoint of that size.
-    pub checkpoint: String,
+    /// The inclusion proof with its checkpoint and cosignatures, as text (c2sp.org/tlog-proof).
+    pub receipt: String,
 }
 
 /// Leaves as stored.
@@ -440,4 +438,7 @@ pub struct VerifierKeys {
     pub cluster: String,
     /// C2SP verifier keys `name+id+key`.
     pub vkeys: Vec<String>,
+    /// Verifier keys of the nodes that vouch for checkpoints, as far as they answered.
+    #[serde(default)]
+    pub cosigners: Vec<String>,
 }

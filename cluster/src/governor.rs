@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 
+use nethical_audit::publish::Resource;
 use nethical_governance::outcome::RiskTier;
 use nethical_governance::policy::digest_of;
 use nethical_protocol::action::Action;
@@ -24,7 +25,7 @@ use crate::decide::Decider;
 use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
-use crate::{administer, alarms, approvals, bundles, inspect, replay, rules, settle, sla};
+use crate::{administer, alarms, approvals, bundles, inspect, publish, replay, rules, settle, sla};
 
 /// How long a question to another node may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
@@ -373,12 +374,16 @@ impl Governor for NodeGovernor {
         inspect::entries(self.core.clone(), query).boxed()
     }
 
-    fn proof(&self, id: DecisionId) -> Answer<'_, ProofView> {
-        inspect::proof(self.core.clone(), id).boxed()
-    }
-
     fn checkpoint(&self, group: GroupId) -> Answer<'_, String> {
         inspect::checkpoint(self.core.clone(), group).boxed()
+    }
+
+    fn published(&self, group: GroupId, resource: Resource) -> Answer<'_, Bytes> {
+        publish::published(self.core.clone(), group, resource).boxed()
+    }
+
+    fn receipt(&self, id: DecisionId) -> Answer<'_, ReceiptView> {
+        publish::receipt(self.core.clone(), id).boxed()
     }
 
     fn raw_leaves(&self, group: GroupId, from: u64, count: u64) -> Answer<'_, RawLeaves> {
@@ -386,8 +391,14 @@ impl Governor for NodeGovernor {
     }
 
     fn verifier_keys(&self) -> Answer<'_, VerifierKeys> {
-        let keys = inspect::verifier_keys(&self.core);
-        async move { keys }.boxed()
+        async move {
+            let mut keys = inspect::verifier_keys(&self.core)?;
+            let cosigners = self.reports().await.into_iter().map(|report| report.cosigner);
+            keys.cosigners = cosigners.filter(|vkey| !vkey.is_empty()).collect();
+            keys.cosigners.sort();
+            Ok(keys)
+        }
+        .boxed()
     }
 
     fn answered(&self, answered: &Answered) {

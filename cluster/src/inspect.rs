@@ -1,4 +1,4 @@
-//! Looking into the audit trail: entries, proofs, checkpoints, raw leaves, verifier keys. Reads only.
+//! Looking into the audit trail: entries, checkpoints, raw leaves, verifier keys. Reads only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -249,24 +249,6 @@ async fn sealed(core: &Core, replica: &PartitionReplica, leaves: u64) -> Result<
     barrier.ok_or_else(late)?.map_err(broken)
 }
 
-/// The proof that a decision is in the log, against a checkpoint signed now.
-pub async fn proof(core: Arc<Core>, id: DecisionId) -> Result<ProofView, Problem> {
-    let replica = replica_here(&core, id.log.group)?;
-    let missing = || Problem::new(Code::NotFound, format!("there is no decision {id}"));
-    if replica.machine.lock().tree().0 <= id.leaf_index || replica.store.log() != id.log {
-        return Err(missing());
-    }
-    sealed(&core, &replica, id.leaf_index + 1).await?;
-    let found = replica.store.read(id.leaf_index, 1).await.map_err(broken)?;
-    let (leaf, _) = found.first().ok_or_else(missing)?;
-    let (size, root, hashes) = replica.store.prove(id.leaf_index).await.map_err(broken)?.ok_or_else(missing)?;
-    let unsigned = || Problem::new(Code::NotReady, "this node has no signing key");
-    let checkpoint = sealer::sign(&core, &replica.store, size, root).ok_or_else(unsigned)?;
-    let hashes = hashes.iter().map(hex::encode).collect();
-    let leaf_hash = hex::encode(leaf_hash(leaf));
-    Ok(ProofView { decision_id: id, leaf: STANDARD.encode(leaf), leaf_hash, tree_size: size, hashes, checkpoint })
-}
-
 /// A signed checkpoint over everything that this replica has applied, once that is in segments.
 pub async fn checkpoint(core: Arc<Core>, group: GroupId) -> Result<String, Problem> {
     let replica = replica_here(&core, group)?;
@@ -299,5 +281,5 @@ pub fn verifier_keys(core: &Core) -> Result<VerifierKeys, Problem> {
         Signer::from_seed(&origin, seed).map(|signer| signer.verifier_key().to_string()).map_err(broken)
     };
     let vkeys = partitions.map(vkey).collect::<Result<_, _>>()?;
-    Ok(VerifierKeys { cluster, vkeys })
+    Ok(VerifierKeys { cluster, vkeys, cosigners: Vec::new() })
 }

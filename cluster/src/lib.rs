@@ -33,6 +33,7 @@ pub mod meta;
 pub mod node;
 pub mod overshoot;
 pub mod prepared;
+pub mod publish;
 pub mod redact;
 pub mod repeats;
 pub mod replay;

@@ -56,6 +56,11 @@ pub const KIND_RECALL: u16 = 61;
 /// Node → node: what have you counted of tenants' promises ([`crate::sla::SlaAskV1`] → a list of [`crate::sla::SlaCountsV1`]).
 pub const KIND_SLA: u16 = 68;
 
+/// Node → replica: something that a log publishes ([`AskPublishedV1`] → [`PublishedV1`]).
+pub const KIND_PUBLISHED: u16 = 75;
+/// Node → replica: vouch for a checkpoint ([`AskVouchV1`] → [`VouchV1`]).
+pub const KIND_VOUCH: u16 = 76;
+
 /// Makes a type of this module travel.
 macro_rules! message {
     ($($(#[$doc:meta])* $kind:ident $name:ident $body:tt)*) => {$(
@@ -79,8 +84,10 @@ macro_rules! message {
 }
 
 mod people;
+mod publish;
 
 pub use people::*;
+pub use publish::*;
 
 message! {
     /// Decide these, all of one group. Never forwarded again.
@@ -319,6 +326,8 @@ message! {
         pub shadow: Option<ShadowReportV1>,
         /// What it has counted of the canary.
         pub canary: Option<CanaryReportV1>,
+        /// The verifier key by which it vouches for checkpoints; empty where it has none.
+        pub cosigner: String,
     }
 
     /// What a canary and the bundle in force decided, on one node since it started.

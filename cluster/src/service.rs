@@ -20,6 +20,7 @@ use crate::lease;
 use crate::local::{all, decide_here};
 use crate::message::*;
 use crate::node::Core;
+use crate::publish;
 use crate::replicate::codec;
 use crate::review;
 use crate::rules;
@@ -66,6 +67,8 @@ impl Service for NodeService {
             KIND_ALARMS => Some(async move { alarms::report(&core).to_bytes() }.boxed()),
             KIND_SLA => sla::on_sla(&core, &body).map(|found| async move { found }.boxed()),
             KIND_LEAVES => AskLeavesV1::from_bytes(&body).ok().map(|ask| leaves(core, ask).boxed()),
+            KIND_PUBLISHED => AskPublishedV1::from_bytes(&body).ok().map(|ask| publish::on_ask(core, ask).boxed()),
+            KIND_VOUCH => AskVouchV1::from_bytes(&body).ok().map(|ask| publish::on_vouch(core, ask).boxed()),
             KIND_FOUNDING => {
                 let record = core.founding().map(|record| record.to_bytes()).unwrap_or_default();
                 Some(async move { record }.boxed())

@@ -1,13 +1,14 @@
 //! What all parts of a node share: the seams, its options, the zone's rules as it knows them, clocks, control contact.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use nethical_audit::body::{COMMAND_ID_BYTES, command_id};
 use nethical_audit::keys::Keyring;
+use nethical_audit::note::cosign::Cosigner;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, NodeId};
 use nethical_protocol::ring::RingNode;
@@ -60,6 +61,8 @@ pub struct Shared {
     pub options: Options,
     /// Ring keys and the zone's signing seed.
     pub keyring: Keyring,
+    /// Made when this node first vouches for a checkpoint; none where its keyring has no seed for it.
+    pub cosigner: OnceLock<Option<Cosigner>>,
     /// Told when the disk fails. In production it ends the process: nothing is tried again on a disk that has failed.
     pub on_fatal: OnFatal,
     /// The others' clocks.
@@ -96,6 +99,7 @@ impl Shared {
             world,
             options,
             keyring,
+            cosigner: OnceLock::new(),
             on_fatal,
             timekeeper: Timekeeper::default(),
             contact: Contact::default(),

@@ -17,13 +17,15 @@ use nethical_audit::segment::footer::END_BYTES;
 use nethical_audit::segment::{
     ScanEnd, SegmentFooter, SegmentIndex, SegmentMeta, SegmentScan, SegmentWriter, footer_bytes,
 };
-use nethical_audit::tree::{Hash, TILE_LEAVES, TileTree};
+use nethical_audit::tree::{Hash, TileTree};
 use nethical_protocol::ids::LogId;
 use nethical_protocol::sometimes;
 
+use crate::publish::Announced;
 use crate::trail::Trail;
 use crate::world::{self, Disk, File};
 
+mod publish;
 pub mod sealer;
 
 /// One group's segments, and the unsealed tail in front of them.
@@ -42,6 +44,11 @@ pub struct AuditStore {
     retired: AtomicBool,
     /// Made for the first checkpoint; none where the zone's key cannot sign under the log's origin.
     signer: OnceLock<Option<Signer>>,
+    /// The checkpoint that was published last. Held while the next one is made.
+    pub announced: tokio::sync::Mutex<Option<Announced>>,
+    /// This replica never vouches for fewer leaves than it has before. What it vouched for before its start was durable,
+    /// so it is no more than what a start finds.
+    pub vouched: Mutex<u64>,
 }
 
 /// How far segments have come.
@@ -108,6 +115,8 @@ impl AuditStore {
             expected: Mutex::new(None),
             retired: AtomicBool::new(false),
             signer: OnceLock::new(),
+            announced: tokio::sync::Mutex::new(None),
+            vouched: Mutex::new(size),
         }))
     }
 
@@ -193,38 +202,6 @@ impl AuditStore {
         let after = inner.closed.partition_point(|segment| segment.first <= index);
         let segment = inner.closed.get(after.checked_sub(1)?)?;
         (index < segment.next).then(|| segment.index.frame_of(index).map(|span| (segment.name.clone(), span)))?
-    }
-
-    /// The inclusion proof of a leaf in the stored tree: its size, its root, the sibling hashes from the leaf up.
-    pub async fn prove(&self, index: u64) -> io::Result<Option<(u64, Hash, Vec<Hash>)>> {
-        let tile = index / TILE_LEAVES;
-        let hashes = self.tile(tile).await?;
-        let inner = self.inner.lock();
-        if index >= inner.tree.size() {
-            return Ok(None);
-        }
-        let source = |wanted: u64| if wanted == tile { hashes.clone() } else { None };
-        let size = inner.tree.size();
-        let proof = inner.tree.inclusion_proof(index, size, &source).map_err(io::Error::other)?;
-        Ok(Some((size, inner.tree.root(), proof)))
-    }
-
-    /// The leaf hashes of a complete tile; `None` where it is not complete.
-    async fn tile(&self, tile: u64) -> io::Result<Option<Vec<Hash>>> {
-        let first = tile * TILE_LEAVES;
-        let name = {
-            let inner = self.inner.lock();
-            if let Some(open) = inner.open.as_ref().filter(|open| open.writer.meta().first_index <= first) {
-                return Ok(open.writer.tile(tile));
-            }
-            let holds = |segment: &&Closed| segment.first <= first && first < segment.next;
-            inner.closed.iter().find(holds).map(|segment| (segment.name.clone(), segment.first))
-        };
-        let Some((name, segment_first)) = name else { return Ok(None) };
-        let path = format!("{}/{name}", dir_of(self.log));
-        let (_, footer, _) = read_footer(&*self.disk, &path).await?.ok_or_else(|| damaged(&name))?;
-        let at = (first - segment_first) as usize;
-        Ok(footer.leaf_hashes.get(at..at + TILE_LEAVES as usize).map(<[Hash]>::to_vec))
     }
 }
 

@@ -26,7 +26,10 @@ mod tests {
                 described.insert(format!("{} {path}", method.to_uppercase()));
             }
         }
-        let routed: BTreeSet<String> = TABLE.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+        // A parameter that takes the rest of the path has a star for the router only.
+        let path_of = |path: &str| path.replace("{*", "{");
+        let routed: BTreeSet<String> =
+            TABLE.iter().map(|route| format!("{} {}", route.method, path_of(route.path))).collect();
         assert_eq!(described, routed);
     }
 

@@ -281,7 +281,7 @@ impl Fleet {
                     told.ended_itself(node, &watched, &format!("its disk failed: {error}"));
                 }
             });
-            let starting = scope.spawn(start::start(world, fleet.options(node), fleet.keyring(), on_fatal));
+            let starting = scope.spawn(start::start(world, fleet.options(node), fleet.keyring(node), on_fatal));
             match starting.await {
                 Ok(Ok(governor)) => fleet.put(node, Living { scope, governor }),
                 Ok(Err(fault)) => fleet.ended_itself(node, &scope, &format!("it does not start: {fault}")),
@@ -425,13 +425,14 @@ impl Fleet {
         }
     }
 
-    /// The zone's keys: the same on every node, different for every seed.
-    pub fn keyring(&self) -> Keyring {
+    /// A node's keys: the zone's are the same on every node, all are different for every seed.
+    pub fn keyring(&self, node: NodeId) -> Keyring {
         let seed = self.inner.seed;
         Keyring {
             cluster: CLUSTER.to_owned(),
             ring_keys: BTreeMap::from([(1, dice::seed_of(seed, "ring key"))]),
             signing_seed: Some(dice::seed_of(seed, "signing seed")),
+            cosigning_seed: Some(dice::seed_of(seed, &format!("cosigning seed of {node}"))),
         }
     }
 

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! 0   magic     8   "NTHLKEYS"
-//! 8   version   2   1
+//! 8   version   2   2
 //! 10  nonce     12  random, fresh for each writing
 //! 22  length    4   bytes sealed
 //! 26  sealed        AES-256-GCM under the key-encryption key; associated data = bytes 0..26
@@ -19,8 +19,9 @@ use crate::reader::Reader;
 
 /// First bytes of a keyring.
 pub const MAGIC: [u8; 8] = *b"NTHLKEYS";
-/// The layout written here.
-pub const VERSION: u16 = 1;
+/// The layout written here. Version 1, without a cosigning seed, is read too.
+pub const VERSION: u16 = 2;
+const WITHOUT_COSIGNER: u16 = 1;
 /// Ring keys in one keyring; more than two exist only while survivors of an erasure are rewrapped.
 pub const RING_KEYS_MAX: usize = 4_096;
 /// A cluster's name.
@@ -37,6 +38,8 @@ pub struct Keyring {
     pub ring_keys: BTreeMap<u32, [u8; KEY_BYTES]>,
     /// Seed of the zone's Ed25519 key that signs checkpoints; `None` on nodes that do not sign.
     pub signing_seed: Option<[u8; KEY_BYTES]>,
+    /// Seed of this node's own Ed25519 key, by which it vouches for checkpoints. No other node may have it.
+    pub cosigning_seed: Option<[u8; KEY_BYTES]>,
 }
 
 /// Why bytes are not a keyring that can be used.
@@ -85,7 +88,7 @@ impl Keyring {
         let (Some(version), Some(nonce), Some(length)) = (reader.u16(), reader.array(), reader.u32()) else {
             return Err(KeyringError::Malformed);
         };
-        if version != VERSION {
+        if !(WITHOUT_COSIGNER..=VERSION).contains(&version) {
             return Err(KeyringError::Version(version));
         }
         if sealed.len() != length as usize {
@@ -95,10 +98,10 @@ impl Keyring {
             return Err(KeyringError::Checksum);
         }
         let contents = open_copy(kek, nonce, head, sealed).ok_or(KeyringError::Sealed)?;
-        Self::from_contents(&contents).ok_or(KeyringError::Contents)
+        Self::from_contents(&contents, version).ok_or(KeyringError::Contents)
     }
 
-    /// Name with u16 length, ring keys with u16 count as {id u32, key}, seed with one byte in front that says whether.
+    /// Name with u16 length, ring keys with u16 count as {id u32, key}, each seed with one byte in front that says whether.
     fn contents(&self) -> Vec<u8> {
         assert!(self.cluster.len() <= CLUSTER_NAME_BYTES_MAX, "the configuration bounds the cluster's name");
         assert!(self.ring_keys.len() <= RING_KEYS_MAX, "old ring keys are destroyed after an erasure");
@@ -110,12 +113,14 @@ impl Keyring {
             out.extend_from_slice(&id.to_le_bytes());
             out.extend_from_slice(key);
         }
-        out.push(u8::from(self.signing_seed.is_some()));
-        out.extend_from_slice(self.signing_seed.as_ref().map_or(&[], <[u8; KEY_BYTES]>::as_slice));
+        for seed in [&self.signing_seed, &self.cosigning_seed] {
+            out.push(u8::from(seed.is_some()));
+            out.extend_from_slice(seed.as_ref().map_or(&[], <[u8; KEY_BYTES]>::as_slice));
+        }
         out
     }
 
-    fn from_contents(contents: &[u8]) -> Option<Self> {
+    fn from_contents(contents: &[u8], version: u16) -> Option<Self> {
         let mut reader = Reader::new(contents);
         let name_bytes = usize::from(reader.u16()?);
         let cluster = String::from_utf8(reader.take(name_bytes)?.to_vec()).ok()?;
@@ -127,12 +132,17 @@ impl Keyring {
                 return None;
             }
         }
-        let signing_seed = match reader.u8()? {
-            0 => None,
-            1 => Some(reader.array()?),
-            _ => return None,
-        };
-        reader.is_empty().then_some(Self { cluster, ring_keys, signing_seed })
+        let signing_seed = read_seed(&mut reader)?;
+        let cosigning_seed = if version == WITHOUT_COSIGNER { None } else { read_seed(&mut reader)? };
+        reader.is_empty().then_some(Self { cluster, ring_keys, signing_seed, cosigning_seed })
+    }
+}
+
+fn read_seed(reader: &mut Reader<'_>) -> Option<Option<[u8; KEY_BYTES]>> {
+    match reader.u8()? {
+        0 => Some(None),
+        1 => reader.array().map(Some),
+        _ => None,
     }
 }
 
@@ -140,7 +150,8 @@ impl std::fmt::Debug for Keyring {
     /// Names what is there and shows no key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ids: Vec<&u32> = self.ring_keys.keys().collect();
-        write!(f, "Keyring({}, ring keys {ids:?}, signs {})", self.cluster, self.signing_seed.is_some())
+        let (signs, vouches) = (self.signing_seed.is_some(), self.cosigning_seed.is_some());
+        write!(f, "Keyring({}, ring keys {ids:?}, signs {signs}, cosigns {vouches})", self.cluster)
     }
 }
 
@@ -152,7 +163,8 @@ mod tests {
 
     fn keyring() -> Keyring {
         let ring_keys = BTreeMap::from([(1, [2; 32]), (7, [3; 32])]);
-        Keyring { cluster: "demo".into(), ring_keys, signing_seed: Some([4; 32]) }
+        let (signing_seed, cosigning_seed) = (Some([4; 32]), Some([6; 32]));
+        Keyring { cluster: "demo".into(), ring_keys, signing_seed, cosigning_seed }
     }
 
     #[test]
@@ -162,16 +174,26 @@ mod tests {
             assert_eq!(Keyring::decode_sealed(&KEK, &bytes), Ok(keyring));
         }
         let bytes = keyring().encode_sealed(&KEK, [5; 12]);
-        assert_eq!(hex::encode(&bytes[..26]), "4e54484c4b455953010005050505050505050505050581000000");
+        assert_eq!(hex::encode(&bytes[..26]), "4e54484c4b4559530200050505050505050505050505a2000000");
+    }
+
+    #[test]
+    fn a_keyring_of_the_first_version_is_read_and_has_no_cosigner() {
+        let contents = keyring().contents();
+        let (old, _) = contents.split_at(contents.len() - 1 - KEY_BYTES);
+        let wanted = Keyring { cosigning_seed: None, ..keyring() };
+        assert_eq!(Keyring::from_contents(old, WITHOUT_COSIGNER), Some(wanted));
+        assert_eq!(Keyring::from_contents(old, VERSION), None);
+        assert_eq!(Keyring::from_contents(&contents, WITHOUT_COSIGNER), None);
     }
 
     #[test]
     fn nothing_of_the_keys_is_readable_in_the_file_or_in_debug_output() {
         let bytes = keyring().encode_sealed(&KEK, [5; 12]);
-        for secret in [[2u8; 8], [3; 8], [4; 8]] {
+        for secret in [[2u8; 8], [3; 8], [4; 8], [6; 8]] {
             assert!(!bytes.windows(8).any(|window| window == secret));
         }
-        assert_eq!(format!("{:?}", keyring()), "Keyring(demo, ring keys [1, 7], signs true)");
+        assert_eq!(format!("{:?}", keyring()), "Keyring(demo, ring keys [1, 7], signs true, cosigns true)");
     }
 
     #[test]

@@ -80,6 +80,14 @@ impl TileTree {
         &self.tail
     }
 
+    /// Roots of complete subtrees of 256^level leaves, `count` of them from the `from`-th on. `None` where they are not
+    /// all complete, and for level 0: leaf hashes are in segments.
+    pub fn level(&self, level: u8, from: u64, count: usize) -> Option<&[Hash]> {
+        let hashes = self.levels.get(usize::from(level).checked_sub(1)?)?;
+        let from = usize::try_from(from).ok()?;
+        hashes.get(from..from.checked_add(count)?)
+    }
+
     /// The root of the first `size` leaves.
     pub fn root_at(&self, size: u64, source: TileSource<'_>) -> Result<Hash, TreeError> {
         self.check(size)?;

@@ -5,23 +5,21 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use nethical_audit::note::VerifierKey;
-use nethical_audit::proof::Proof;
 use nethical_audit::verify::BadEntry;
-use nethical_cluster::api::{EntryPage, ProofView, VerifierKeys};
-use nethical_protocol::ids::DecisionId;
+use nethical_cluster::api::EntryPage;
 
 use super::EndpointArgs;
 use crate::output::{self, Exit, Format, stop};
 
 pub mod compare;
+pub mod key;
 pub mod offline;
 pub mod online;
+pub mod prove;
 
 /// Read, prove and verify the audit trail.
 #[derive(Debug, Subcommand)]
@@ -35,7 +33,10 @@ pub enum AuditCommand {
     #[command(
         after_help = "Examples:\n  nethical audit prove 3.1.42\n  nethical audit prove 3.1.42 --save decision.tlog-proof"
     )]
-    Prove(ProveArgs),
+    Prove(prove::ProveArgs),
+    /// The keys by which logs sign and nodes vouch.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// List entries.
     #[command(
         after_help = "Examples:\n  nethical audit entries --tenant airline --agent gpt-4o-airline-00 --limit 20\n  \
@@ -73,17 +74,6 @@ pub struct VerifyArgs {
     /// Bearer token.
     #[arg(long, env = "NETHICAL_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct ProveArgs {
-    /// As answered with the decision: group.era.leaf, such as 3.1.42.
-    pub decision_id: DecisionId,
-    /// Write the C2SP tlog-proof here, for other people's verifiers.
-    #[arg(long, value_name = "FILE")]
-    pub save: Option<PathBuf>,
-    #[command(flatten)]
-    pub endpoint: EndpointArgs,
 }
 
 #[derive(Debug, Args)]
@@ -165,7 +155,8 @@ impl VerifyReport {
 pub async fn run(command: AuditCommand, format: Format) -> anyhow::Result<()> {
     match command {
         AuditCommand::Verify(args) => verify(args, format).await,
-        AuditCommand::Prove(args) => prove(args, format).await,
+        AuditCommand::Prove(args) => prove::run(args, format).await,
+        AuditCommand::Key(command) => key::run(command, format).await,
         AuditCommand::Entries(args) => entries(args, format).await,
         AuditCommand::Compare(args) => compare::run(args, format).await,
     }
@@ -210,51 +201,10 @@ fn print(report: &VerifyReport) -> anyhow::Result<()> {
     output::print_line(&format!("{} entries in {} logs{copies}: {verdict}", report.entries, report.groups))
 }
 
-async fn prove(args: ProveArgs, format: Format) -> anyhow::Result<()> {
-    let admin = args.endpoint.connect()?;
-    let id = args.decision_id.to_string();
-    let view: ProofView = admin.get(&["v1", "audit", "proof", &id], &[]).await?;
-    let keys: VerifierKeys = admin.get(&["v1", "audit", "keys"], &[]).await?;
-    let proof = check_proof(&view, args.decision_id, &keys)?;
-    if let Some(path) = &args.save {
-        save(path, &proof.encode())?;
-    }
-    if format == Format::Json {
-        return output::print_json(&view);
-    }
-    output::print_line(&format!(
-        "decision {id} is leaf {} of {} in {}\nleaf hash {}\n{} sibling hashes lead to the signed checkpoint:\n\n{}",
-        proof.index,
-        view.tree_size,
-        args.decision_id.log.origin(&keys.cluster),
-        view.leaf_hash,
-        proof.hashes.len(),
-        view.checkpoint.trim_end()
-    ))
-}
-
-/// The proof, once leaf, hashes and signature fit together and fit the decision asked for.
-fn check_proof(view: &ProofView, asked: DecisionId, keys: &VerifierKeys) -> anyhow::Result<Proof> {
-    let leaf = STANDARD.decode(&view.leaf).context("the proof's leaf is not base64")?;
-    let hashes = view.hashes.iter().map(|text| hex::decode(text).ok()?.try_into().ok()).collect::<Option<Vec<_>>>();
-    let hashes = hashes.context("a hash of the proof is not 32 bytes in hex")?;
-    let proof = Proof { extra: None, index: asked.leaf_index, hashes, checkpoint: view.checkpoint.clone() };
-    let known = keys_of(keys)?;
-    proof
-        .verify(&leaf, &asked.log.origin(&keys.cluster), &known)
-        .map_err(|error| stop(Exit::Failed, format!("the proof of {asked} does not hold: {error}")))?;
-    Ok(proof)
-}
-
 /// The keys that a node serves, parsed.
-pub fn keys_of(keys: &VerifierKeys) -> anyhow::Result<Vec<VerifierKey>> {
-    let parsed = keys.vkeys.iter().map(|vkey| VerifierKey::parse(vkey)).collect::<Result<Vec<_>, _>>();
+pub fn keys_of(vkeys: &[String]) -> anyhow::Result<Vec<VerifierKey>> {
+    let parsed = vkeys.iter().map(|vkey| VerifierKey::parse(vkey)).collect::<Result<Vec<_>, _>>();
     parsed.context("the node serves a malformed verifier key")
-}
-
-#[allow(clippy::disallowed_methods, reason = "the command line writes the file that its user named")]
-fn save(path: &std::path::Path, text: &str) -> anyhow::Result<()> {
-    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }
 
 async fn entries(args: EntriesArgs, format: Format) -> anyhow::Result<()> {
@@ -293,45 +243,4 @@ async fn entries(args: EntriesArgs, format: Format) -> anyhow::Result<()> {
 
 fn time(at_ns: u64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(at_ns)).map_or("-".to_owned(), |time| format!("{time:.3}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use nethical_audit::checkpoint::Checkpoint;
-    use nethical_audit::note::Signer;
-    use nethical_audit::tree::{TileTree, leaf_hash};
-    use nethical_protocol::ids::{GroupId, LogId};
-
-    fn proven() -> (ProofView, DecisionId, VerifierKeys) {
-        let signer = Signer::from_seed("demo/p/3/1", &[5; 32]).expect("a good name");
-        let mut tree = TileTree::default();
-        (0..6u8).for_each(|n| tree.append(leaf_hash(&[n])));
-        let checkpoint = Checkpoint { origin: "demo/p/3/1".into(), size: 6, root: tree.root() }.sign(&signer);
-        let decision_id = DecisionId { log: LogId { group: GroupId(3), era: 1 }, leaf_index: 4 };
-        let hashes = tree.inclusion_proof(4, 6, &|_| None).expect("in range");
-        let view = ProofView {
-            decision_id,
-            leaf: STANDARD.encode([4]),
-            leaf_hash: hex::encode(leaf_hash(&[4])),
-            tree_size: 6,
-            hashes: hashes.iter().map(hex::encode).collect(),
-            checkpoint,
-        };
-        (view, decision_id, VerifierKeys { cluster: "demo".into(), vkeys: vec![signer.verifier_key().to_string()] })
-    }
-
-    #[test]
-    fn a_true_proof_convinces_and_every_doctored_one_does_not() {
-        let (view, id, keys) = proven();
-        check_proof(&view, id, &keys).expect("a true proof");
-        let other = DecisionId { leaf_index: 3, ..id };
-        assert!(check_proof(&view, other, &keys).is_err(), "another index");
-        let doctored = ProofView { leaf: STANDARD.encode([5]), ..view.clone() };
-        assert!(check_proof(&doctored, id, &keys).is_err(), "another leaf");
-        let doctored = ProofView { checkpoint: view.checkpoint.replacen("6\n", "7\n", 1), ..view.clone() };
-        assert!(check_proof(&doctored, id, &keys).is_err(), "another checkpoint");
-        let foreign = VerifierKeys { vkeys: vec![], ..keys };
-        assert!(check_proof(&view, id, &foreign).is_err(), "no key");
-    }
 }

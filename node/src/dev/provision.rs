@@ -1,7 +1,8 @@
 //! What a development cluster needs before its first start: authority, certificates, keyring, and each node's config.
 //!
 //! Keys and certificates are made once and kept; configs are rewritten at each start, so that ports may change.
-//! Secret files are readable by their owner only. Development only: all nodes of the zone share one keyring.
+//! Secret files are readable by their owner only. Development only: all nodes of the zone share one keyring, but for the key by
+//! which each vouches for itself.
 #![allow(clippy::disallowed_methods, reason = "the development cluster's folder is no node's data")]
 
 use std::collections::BTreeMap;
@@ -109,7 +110,8 @@ fn keyring(dir: &Path) -> anyhow::Result<Keyring> {
         }
         _ => {
             let ring_keys = BTreeMap::from([(RING_KEY_FIRST, random()?)]);
-            Ok(Keyring { cluster: CLUSTER.to_owned(), ring_keys, signing_seed: Some(random()?) })
+            let signing_seed = Some(random()?);
+            Ok(Keyring { cluster: CLUSTER.to_owned(), ring_keys, signing_seed, cosigning_seed: None })
         }
     }
 }
@@ -119,13 +121,21 @@ pub fn parse_kek(text: &str) -> Option<[u8; KEY_BYTES]> {
     hex::decode(text.trim()).ok()?.try_into().ok()
 }
 
-/// Writes the keyring under a key of the node's own where the node has none yet.
-fn keep_keyring(dir: &Path, keyring: &Keyring) -> anyhow::Result<()> {
+/// Writes the keyring under a key of the node's own where the node has none yet, or one from before nodes vouched for
+/// checkpoints.
+fn keep_keyring(dir: &Path, zone: &Keyring) -> anyhow::Result<()> {
     let (keyring_path, kek_path) = (dir.join("keyring"), dir.join("kek"));
-    if keyring_path.exists() && kek_path.exists() {
-        return Ok(());
+    let kek = match std::fs::read_to_string(&kek_path) {
+        Ok(kek) => parse_kek(&kek).with_context(|| format!("{} is damaged", kek_path.display()))?,
+        Err(_) => random()?,
+    };
+    if let Ok(sealed) = std::fs::read(&keyring_path) {
+        let kept = Keyring::decode_sealed(&kek, &sealed).with_context(|| format!("{}", keyring_path.display()))?;
+        if kept.cosigning_seed.is_some() {
+            return Ok(());
+        }
     }
-    let kek = random()?;
+    let keyring = Keyring { cosigning_seed: Some(random()?), ..zone.clone() };
     replace(&kek_path, hex::encode(kek).as_bytes())?;
     replace(&keyring_path, &keyring.encode_sealed(&kek, random()?))
 }

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
+use nethical_audit::publish::Resource;
 use nethical_cluster::api::*;
 use nethical_protocol::action::{Action, ActionKind};
 use nethical_protocol::control::{AckState, ControlAck, HoldSpec, LimitMode, LimitSpec, TenantSpec};
@@ -338,20 +340,17 @@ impl Governor for Scripted {
         self.answer(format!("entries {query:?}"), EntryPage { entries: vec![], cursor: None })
     }
 
-    fn proof(&self, id: DecisionId) -> Answer<'_, ProofView> {
-        let view = ProofView {
-            decision_id: id,
-            leaf: String::new(),
-            leaf_hash: String::new(),
-            tree_size: 43,
-            hashes: vec![],
-            checkpoint: "dev/p/2/1\n43\n".into(),
-        };
-        self.answer(format!("proof {id}"), view)
-    }
-
     fn checkpoint(&self, group: GroupId) -> Answer<'_, String> {
         self.answer(format!("checkpoint {group}"), "dev/p/2/1\n43\nAAAA\n".into())
+    }
+
+    fn published(&self, group: GroupId, resource: Resource) -> Answer<'_, Bytes> {
+        self.answer(format!("published {group} {}", resource.path()), Bytes::from_static(b"published"))
+    }
+
+    fn receipt(&self, id: DecisionId) -> Answer<'_, ReceiptView> {
+        let receipt = "c2sp.org/tlog-proof@v1\nindex 42\n".to_owned();
+        self.answer(format!("receipt {id}"), ReceiptView { decision_id: id, leaf: String::new(), receipt })
     }
 
     fn raw_leaves(&self, group: GroupId, from: u64, count: u64) -> Answer<'_, RawLeaves> {
@@ -359,7 +358,10 @@ impl Governor for Scripted {
     }
 
     fn verifier_keys(&self) -> Answer<'_, VerifierKeys> {
-        self.answer("verifier_keys".into(), VerifierKeys { cluster: "dev".into(), vkeys: vec!["dev+1+k".into()] })
+        self.answer(
+            "verifier_keys".into(),
+            VerifierKeys { cluster: "dev".into(), vkeys: vec!["dev+1+k".into()], cosigners: vec![] },
+        )
     }
 
     fn answered(&self, answered: &Answered) {

@@ -23,7 +23,7 @@ const PAGE_LEAVES: u64 = 1_000;
 /// Verifies all partition groups, or the ones named.
 pub async fn verify(admin: &Admin, only: &[u32]) -> anyhow::Result<VerifyReport> {
     let keys: VerifierKeys = admin.get(&["v1", "audit", "keys"], &[]).await?;
-    let keys = super::keys_of(&keys)?;
+    let keys = super::keys_of(&keys.vkeys)?;
     let groups = if only.is_empty() { logs(&keys, admin).await? } else { only.to_vec() };
     let bar = crate::output::bar(groups.len() as u64, "verifying logs");
     let mut report = VerifyReport { ok: true, ..VerifyReport::default() };

@@ -1,7 +1,8 @@
-//! Reading the audit trail: entries, proofs, checkpoints and what an offline verifier needs.
+//! Reading the audit trail: entries, receipts, checkpoints, and what logs publish for other people's verifiers.
 
 use serde::Deserialize;
 
+use nethical_audit::publish::Resource;
 use nethical_cluster::api::EntryQuery;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::DecisionId;
@@ -11,6 +12,10 @@ use super::routes::ok;
 
 /// Entries of one page.
 const ENTRIES_MAX: usize = 1_000;
+/// A note is renewed every second at most.
+const CHECKPOINT_CACHE: &str = "public, max-age=1";
+/// What has a width in its name never changes.
+const TILE_CACHE: &str = "public, max-age=31536000, immutable";
 /// Leaves of one raw read; with the largest bodies it is still a few dozen megabytes.
 const RAW_LEAVES_MAX: u64 = 1_024;
 const RAW_LEAVES_DEFAULT: u64 = 256;
@@ -32,16 +37,31 @@ pub async fn entries(call: Call) -> Handled {
     ok(call.door.governor.entries(EntryQuery { limit, ..query }).await)
 }
 
-/// `GET /v1/audit/proof/{decision_id}`
-pub async fn proof(call: Call) -> Handled {
-    let id: DecisionId = call.parsed("decision_id")?;
-    ok(call.door.governor.proof(id).await)
-}
-
 /// `GET /v1/audit/checkpoint/{group}`, a C2SP signed note
 pub async fn checkpoint(call: Call) -> Handled {
     let group = call.parsed("group")?;
     Ok(Reply::text("text/plain; charset=utf-8", call.door.governor.checkpoint(group).await?))
+}
+
+/// `GET /v1/audit/receipts/{decision_id}`
+pub async fn receipt(call: Call) -> Handled {
+    let id: DecisionId = call.parsed("decision_id")?;
+    ok(call.door.governor.receipt(id).await)
+}
+
+/// `GET /log/{group}/checkpoint` (c2sp.org/tlog-tiles)
+pub async fn log_checkpoint(call: Call) -> Handled {
+    let note = call.door.governor.published(call.parsed("group")?, Resource::Checkpoint).await?;
+    Ok(Reply::text("text/plain; charset=utf-8", note).header("cache-control", CHECKPOINT_CACHE))
+}
+
+/// `GET /log/{group}/tile/{*path}` (c2sp.org/tlog-tiles)
+pub async fn log_tile(call: Call) -> Handled {
+    let path = format!("tile/{}", call.param("path"));
+    let none = || Problem::new(Code::NotFound, "tiles are <level>/<index>[.p/<width>] or entries/<index>[.p/<width>]");
+    let resource = Resource::parse(&path).ok_or_else(none)?;
+    let bytes = call.door.governor.published(call.parsed("group")?, resource).await?;
+    Ok(Reply::text("application/octet-stream", bytes).header("cache-control", TILE_CACHE))
 }
 
 /// `GET /v1/audit/raw/{group}?from=&count=`

@@ -89,10 +89,12 @@ table! {
     POST   "/v1/agents/{tenant}/{agent}/quarantine"    Admin Takes::Json    => admin::quarantine;
     POST   "/v1/agents/{tenant}/{agent}/release"       Admin Takes::Json    => admin::release;
     GET    "/v1/audit/entries"                         Admin Takes::Nothing => audit::entries;
-    GET    "/v1/audit/proof/{decision_id}"             Admin Takes::Nothing => audit::proof;
+    GET    "/v1/audit/receipts/{decision_id}"          Admin Takes::Nothing => audit::receipt;
     GET    "/v1/audit/checkpoint/{group}"              Admin Takes::Nothing => audit::checkpoint;
     GET    "/v1/audit/raw/{group}"                     Admin Takes::Nothing => audit::raw_leaves;
     GET    "/v1/audit/keys"                            Admin Takes::Nothing => audit::verifier_keys;
+    GET    "/log/{group}/checkpoint"                   Open  Takes::Nothing => audit::log_checkpoint;
+    GET    "/log/{group}/tile/{*path}"                 Open  Takes::Nothing => audit::log_tile;
     GET    "/v1/status"                                Admin Takes::Nothing => health::status;
     GET    "/v1/sla"                                   Admin Takes::Nothing => health::sla;
     GET    "/livez"                                    Open  Takes::Nothing => health::live;

@@ -30,7 +30,12 @@ fn segment(cluster: &str, leaves: u64, term: u64) -> Vec<u8> {
 /// A cluster's folder: one node for each given segment.
 fn cluster(segments: &[Vec<u8>]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("temporary folder");
-    let keyring = Keyring { cluster: "demo".into(), ring_keys: BTreeMap::new(), signing_seed: Some([9; 32]) };
+    let keyring = Keyring {
+        cluster: "demo".into(),
+        ring_keys: BTreeMap::new(),
+        signing_seed: Some([9; 32]),
+        cosigning_seed: None,
+    };
     for (index, bytes) in segments.iter().enumerate() {
         let node = dir.path().join(format!("node-{}", index + 1));
         let audit = node.join("data/audit/3");

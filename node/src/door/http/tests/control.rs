@@ -55,7 +55,7 @@ async fn every_control_route_makes_its_call() {
             Value::Null,
             "entries EntryQuery { group: None, tenant: Some(\"t\"), agent: Some(\"a\"), verdict: None, cursor: None, limit: Some(1000) }",
         ),
-        ("GET", "/v1/audit/proof/2.1.42", Value::Null, "proof 2.1.42"),
+        ("GET", "/v1/audit/receipts/2.1.42", Value::Null, "receipt 2.1.42"),
         ("GET", "/v1/audit/checkpoint/2", Value::Null, "checkpoint 2"),
         ("GET", "/v1/audit/raw/3?from=7&count=999999", Value::Null, "raw_leaves 3 7 1024"),
         ("GET", "/v1/audit/keys", Value::Null, "verifier_keys"),
@@ -222,7 +222,7 @@ async fn malformed_control_requests_are_refused_before_the_governor() {
         ("POST", "/v1/approvals/2.1.42/approve".into(), json!({ "approver": "" }), 400),
         ("POST", "/v1/approvals/2.1.42/deny".into(), json!({ "approver": "a", "reason": "x".repeat(1025) }), 413),
         ("GET", "/v1/limits/usage?tenant=t".into(), Value::Null, 400),
-        ("GET", "/v1/audit/proof/banana".into(), Value::Null, 400),
+        ("GET", "/v1/audit/receipts/banana".into(), Value::Null, 400),
         ("GET", "/v1/audit/raw/-1".into(), Value::Null, 400),
         ("GET", "/v1/audit/raw/2?from=x".into(), Value::Null, 400),
         ("GET", "/v1/audit/entries?agent=a".into(), Value::Null, 400),
@@ -259,9 +259,37 @@ async fn administration_needs_the_token_where_one_is_set() {
     assert!(rig.script.calls().is_empty());
     let response = rig.send("GET", "/v1/audit/entries", &[("authorization", "bearer s3cret")], b"").await;
     assert_eq!(response.status, 200);
-    for open in ["/livez", "/readyz", "/health", "/metrics", "/openapi.json"] {
+    for open in ["/livez", "/readyz", "/health", "/metrics", "/openapi.json", "/log/2/checkpoint"] {
         assert_eq!(rig.get(open).await.status, 200, "{open}");
     }
+}
+
+#[tokio::test]
+async fn logs_are_published_under_the_names_of_the_specification_and_no_others() {
+    let rig = rig(Scripted::deciding(vec![])).await;
+    for (path, asked, kind, cache) in [
+        ("/log/2/checkpoint", "published 2 checkpoint", "text/plain; charset=utf-8", "public, max-age=1"),
+        ("/log/3/tile/0/x001/234.p/7", "published 3 tile/0/x001/234.p/7", "application/octet-stream", "immutable"),
+        ("/log/3/tile/entries/000", "published 3 tile/entries/000", "application/octet-stream", "immutable"),
+    ] {
+        let response = rig.get(path).await;
+        assert_eq!((response.status, response.header("content-type")), (200, Some(kind)), "{path}");
+        assert!(response.header("cache-control").is_some_and(|value| value.contains(cache)), "{path}");
+        assert_eq!(rig.script.calls().last().map(String::as_str), Some(asked));
+    }
+    let before = rig.script.calls().len();
+    for path in [
+        "/log/2/tile/0/0",
+        "/log/2/tile/0/000.p/256",
+        "/log/2/tile/",
+        "/log/2/tile/9/000",
+        "/log/2/",
+        "/log/2/tile/../x",
+    ] {
+        assert_eq!(rig.get(path).await.status, 404, "{path}");
+    }
+    assert_eq!(rig.get("/log/x/checkpoint").await.status, 400);
+    assert_eq!(rig.script.calls().len(), before, "nothing of it was asked of the cluster");
 }
 
 #[tokio::test]

@@ -1,0 +1,262 @@
+//! What a group's log shows to the world, on every node: its checkpoint, tiles and bundles (c2sp.org/tlog-tiles).
+//!
+//! A published checkpoint covers only leaves that this replica holds durably, and carries the word of every other replica
+//! that held them durably, too, when it was asked. Nothing here writes, and nothing waits for it: what cannot be had in
+//! time is left out of the note, or refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures::future::join_all;
+
+use nethical_audit::checkpoint::Checkpoint;
+use nethical_audit::note::cosign::Cosigner;
+use nethical_audit::proof::Proof;
+use nethical_audit::publish::Resource;
+use nethical_audit::tree::Hash;
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::{DecisionId, GroupId};
+use nethical_protocol::{always, sometimes};
+
+use crate::api::ReceiptView;
+use crate::message::{AskPublishedV1, AskVouchV1, KIND_PUBLISHED, KIND_VOUCH, PublishedV1, VouchV1};
+use crate::node::Core;
+use crate::replica::PartitionReplica;
+use crate::store::sealer;
+use crate::world::{Lane, timeout};
+
+/// A note is made anew at most so often, however many ask.
+const RENEW: Duration = Duration::from_secs(1);
+/// How long another replica may take to vouch; who is later is not in the note.
+const VOUCH_PATIENCE: Duration = Duration::from_millis(1_500);
+/// Of that, how long a replica waits for its own disk.
+const SYNC_PATIENCE: Duration = Duration::from_millis(1_000);
+/// How long another node may take for a resource.
+const ASK_PATIENCE: Duration = Duration::from_secs(5);
+const NANOS: u64 = 1_000_000_000;
+
+/// The checkpoint that was published last.
+#[derive(Debug, Clone)]
+pub struct Announced {
+    /// Leaves that it covers.
+    pub size: u64,
+    /// The signed note with its cosignatures.
+    pub note: String,
+    /// When it was made, monotonic.
+    at: Duration,
+    /// All other replicas are in it.
+    is_whole: bool,
+}
+
+/// What a group's log publishes under `resource`, from here or from a replica elsewhere.
+///
+/// # Errors
+/// `not-found` where there is no such log or it is not that long; `no-quorum` where no replica answered.
+pub async fn published(core: Arc<Core>, group: GroupId, resource: Resource) -> Result<Bytes, Problem> {
+    let ask = AskPublishedV1::Resource { group: group.0, path: resource.path() };
+    match anywhere(&core, group, ask).await? {
+        PublishedV1::Found(bytes) => Ok(Bytes::from(bytes)),
+        PublishedV1::Problem(problem) => Err(problem),
+        _ => Err(Problem::new(Code::NotFound, format!("the log of group {group} has no {}", resource.path()))),
+    }
+}
+
+/// The proof of a decision against a published checkpoint, with the word of every replica that holds it.
+///
+/// # Errors
+/// As [`published`].
+pub async fn receipt(core: Arc<Core>, id: DecisionId) -> Result<ReceiptView, Problem> {
+    match anywhere(&core, id.log.group, AskPublishedV1::Receipt(id)).await? {
+        PublishedV1::Receipt { leaf, proof } => {
+            Ok(ReceiptView { decision_id: id, leaf: STANDARD.encode(leaf), receipt: proof })
+        }
+        PublishedV1::Problem(problem) => Err(problem),
+        _ => Err(Problem::new(Code::NotFound, format!("there is no decision {id}"))),
+    }
+}
+
+/// Asks here, then the other replicas, until one has it. Only what they hold themselves, so that no two ask each other in
+/// turn.
+async fn anywhere(core: &Arc<Core>, group: GroupId, ask: AskPublishedV1) -> Result<PublishedV1, Problem> {
+    if !group.is_partition() || !core.groups().any(|known| known == group) {
+        return Err(Problem::new(Code::NotFound, format!("there is no log of group {group}")));
+    }
+    let mut last = here(core, &ask).await;
+    let is_had = |found: &PublishedV1| !matches!(found, PublishedV1::Absent | PublishedV1::Problem(_));
+    let (own, bytes) = (core.shared.options.node, ask.to_bytes());
+    for node in core.placed(group).into_iter().filter(|node| *node != own) {
+        if is_had(&last) {
+            break;
+        }
+        let call = core.shared.world.wire.call(node, Lane::Bulk, KIND_PUBLISHED, bytes.clone(), ASK_PATIENCE);
+        match call.await.map(|bytes| PublishedV1::from_bytes(&bytes)) {
+            Ok(Ok(found)) if is_had(&found) => return Ok(found),
+            Err(error) if last == PublishedV1::Absent => {
+                last = PublishedV1::Problem(Problem::new(Code::NoQuorum, error.to_string()).retry_after_ms(500));
+            }
+            _ => {}
+        }
+    }
+    Ok(last)
+}
+
+/// Another node's question.
+pub async fn on_ask(core: Arc<Core>, ask: AskPublishedV1) -> Bytes {
+    here(&core, &ask).await.to_bytes()
+}
+
+async fn here(core: &Arc<Core>, ask: &AskPublishedV1) -> PublishedV1 {
+    let found = match ask {
+        AskPublishedV1::Resource { group, path } => match (core.partition(GroupId(*group)), Resource::parse(path)) {
+            (Some(replica), Some(resource)) => resource_here(core, &replica, resource).await,
+            _ => Ok(PublishedV1::Absent),
+        },
+        AskPublishedV1::Receipt(id) => match core.partition(id.log.group) {
+            Some(replica) => receipt_here(core, &replica, *id).await,
+            None => Ok(PublishedV1::Absent),
+        },
+    };
+    found.unwrap_or_else(PublishedV1::Problem)
+}
+
+async fn resource_here(
+    core: &Arc<Core>,
+    replica: &Arc<PartitionReplica>,
+    resource: Resource,
+) -> Result<PublishedV1, Problem> {
+    if resource == Resource::Checkpoint {
+        let announced = announced(core, replica, 0).await?;
+        return Ok(PublishedV1::Found(announced.note.into_bytes()));
+    }
+    let found = replica.store.resource(resource).await.map_err(broken)?;
+    Ok(found.map_or(PublishedV1::Absent, PublishedV1::Found))
+}
+
+async fn receipt_here(
+    core: &Arc<Core>,
+    replica: &Arc<PartitionReplica>,
+    id: DecisionId,
+) -> Result<PublishedV1, Problem> {
+    let applied = replica.machine.lock().tree().0;
+    if replica.store.log() != id.log || applied <= id.leaf_index {
+        return Ok(PublishedV1::Absent);
+    }
+    let Announced { size, note, .. } = announced(core, replica, id.leaf_index + 1).await?;
+    let leaf = replica.store.read(id.leaf_index, 1).await.map_err(broken)?.into_iter().next();
+    let hashes = replica.store.prove_at(id.leaf_index, size).await.map_err(broken)?;
+    let (Some((leaf, _)), Some(hashes)) = (leaf, hashes) else { return Ok(PublishedV1::Absent) };
+    let proof = Proof { extra: None, index: id.leaf_index, hashes, checkpoint: note }.encode();
+    Ok(PublishedV1::Receipt { leaf, proof })
+}
+
+/// The replica's published checkpoint of at least `size` leaves, made anew where it is too old or too short.
+///
+/// # Errors
+/// `not-ready` where the node may not sign, `overloaded` where its disk does not keep up.
+pub async fn announced(core: &Arc<Core>, replica: &Arc<PartitionReplica>, size: u64) -> Result<Announced, Problem> {
+    let store = &replica.store;
+    let mut last = store.announced.lock().await;
+    let now = core.shared.world.clock.now();
+    let durable = store.sealed().borrow().durable;
+    if let Some(last) = last.as_ref().filter(|last| last.size >= size) {
+        let is_current = last.size == durable && last.is_whole;
+        if is_current || now.saturating_sub(last.at) < RENEW {
+            return Ok(last.clone());
+        }
+    }
+    if durable < size {
+        let late = || Problem::new(Code::Overloaded, "the audit sealer is behind").retry_after_ms(1_000);
+        let synced = timeout(&*core.shared.world.clock, SYNC_PATIENCE, store.barrier(size)).await;
+        synced.ok_or_else(late)?.map_err(broken)?;
+    }
+    let announced = announce(core, replica, now).await?;
+    *last = Some(announced.clone());
+    Ok(announced)
+}
+
+async fn announce(core: &Arc<Core>, replica: &Arc<PartitionReplica>, at: Duration) -> Result<Announced, Problem> {
+    let (size, root) = replica.store.durable().await.map_err(broken)?;
+    let note = sealer::sign(core, &replica.store, size, root);
+    let mut note = note.ok_or_else(|| Problem::new(Code::NotReady, "this node has no signing key"))?;
+    let log = replica.store.log();
+    let own = core.shared.options.node;
+    let others: Vec<_> = core.placed(log.group).into_iter().filter(|node| *node != own).collect();
+    let ask = AskVouchV1 { group: log.group.0, era: log.era, size, root }.to_bytes();
+    let asked = others
+        .iter()
+        .map(|node| core.shared.world.wire.call(*node, Lane::Control, KIND_VOUCH, ask.clone(), VOUCH_PATIENCE));
+    let lines: Vec<String> = join_all(asked).await.into_iter().flatten().filter_map(|bytes| line_of(&bytes)).collect();
+    note.extend(vouch(core, replica, size, root));
+    let is_whole = lines.len() == others.len();
+    sometimes!(is_whole && !lines.is_empty(), "a checkpoint was vouched for by every replica");
+    note.extend(lines);
+    Ok(Announced { size, note, at, is_whole })
+}
+
+fn line_of(bytes: &[u8]) -> Option<String> {
+    match VouchV1::from_bytes(bytes).ok()? {
+        VouchV1::Vouched(line) => Some(line),
+        VouchV1::Refused(_) => None,
+    }
+}
+
+/// Another replica's question. Waits a moment for this one's disk.
+pub async fn on_vouch(core: Arc<Core>, ask: AskVouchV1) -> Bytes {
+    let said = match vouch_for(&core, &ask).await {
+        Ok(line) => VouchV1::Vouched(line),
+        Err(why) => VouchV1::Refused(why),
+    };
+    said.to_bytes()
+}
+
+async fn vouch_for(core: &Core, ask: &AskVouchV1) -> Result<String, String> {
+    let replica = core.partition(GroupId(ask.group)).ok_or("no replica here")?;
+    if replica.store.log().era != ask.era {
+        return Err("another era".to_owned());
+    }
+    let synced = timeout(&*core.shared.world.clock, SYNC_PATIENCE, replica.store.barrier(ask.size)).await;
+    synced.ok_or("not durable here yet")?.map_err(|error| error.to_string())?;
+    let root = replica.store.root_at(ask.size).await.map_err(|error| error.to_string())?;
+    let is_ours = root == Some(ask.root);
+    always!(is_ours, "checkpoints-of-replicas-agree", "group {} at {} leaves", ask.group, ask.size);
+    if !is_ours {
+        tracing::error!(group = ask.group, size = ask.size, "another replica's checkpoint does not fit this log");
+        return Err("another root".to_owned());
+    }
+    vouch(core, &replica, ask.size, ask.root).ok_or_else(|| "a greater tree is vouched for".to_owned())
+}
+
+/// This replica's word that it holds these leaves durably and has never vouched for more. The caller has seen to the
+/// first; the second is seen to here.
+fn vouch(core: &Core, replica: &PartitionReplica, size: u64, root: Hash) -> Option<String> {
+    let cosigner = cosigner(core)?;
+    let mut vouched = replica.store.vouched.lock();
+    if size < *vouched {
+        return None;
+    }
+    *vouched = size;
+    let origin = replica.store.log().origin(&core.shared.options.cluster);
+    let at_s = core.shared.world.clock.wall_ns() / NANOS;
+    Some(cosigner.cosign(&Checkpoint { origin, size, root }.text(), at_s))
+}
+
+fn cosigner(core: &Core) -> Option<&Cosigner> {
+    let made = core.shared.cosigner.get_or_init(|| {
+        let seed = core.shared.keyring.cosigning_seed.as_ref()?;
+        let name = format!("{}/n/{}", core.shared.options.cluster, core.shared.options.node);
+        Cosigner::from_seed(&name, seed).ok()
+    });
+    made.as_ref()
+}
+
+/// The verifier key by which this node vouches.
+pub fn vkey(core: &Core) -> Option<String> {
+    cosigner(core).map(|cosigner| cosigner.verifier_key().to_string())
+}
+
+fn broken(error: std::io::Error) -> Problem {
+    Problem::new(Code::Internal, error.to_string())
+}

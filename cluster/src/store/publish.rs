@@ -1,0 +1,103 @@
+//! What a replica publishes of its log: tiles, bundles, and the root of what a power loss cannot take. Reads only.
+
+use std::io;
+
+use nethical_audit::publish::{Resource, bundle};
+use nethical_audit::tree::{Hash, TILE_LEAVES};
+
+use super::{AuditStore, Closed, damaged, dir_of, read_footer};
+
+impl AuditStore {
+    /// The bytes of a tile or a bundle; `None` while the log is not that long. A checkpoint is not made here.
+    ///
+    /// # Errors
+    /// Where a segment cannot be read or is damaged.
+    pub async fn resource(&self, resource: Resource) -> io::Result<Option<Vec<u8>>> {
+        let Some((first, end)) = resource.leaves() else { return Ok(None) };
+        if end > self.sealed.borrow().written {
+            return Ok(None);
+        }
+        match resource {
+            Resource::Checkpoint => Ok(None),
+            Resource::Entries { width, .. } => {
+                let leaves = self.read(first, u64::from(width)).await?;
+                let whole = leaves.len() == usize::from(width);
+                Ok(whole.then(|| bundle(leaves.iter().map(|(leaf, _)| leaf.as_slice()))))
+            }
+            Resource::Tile { level: 0, index, width } => {
+                Ok(self.leaf_hashes(index, usize::from(width)).await?.map(|hashes| hashes.concat()))
+            }
+            Resource::Tile { level, index, width } => {
+                let inner = self.inner.lock();
+                let hashes = inner.tree.level(level, index * TILE_LEAVES, usize::from(width));
+                Ok(hashes.map(<[Hash]>::concat))
+            }
+        }
+    }
+
+    /// How many leaves a power loss cannot take, and their root.
+    ///
+    /// # Errors
+    /// Where a segment cannot be read or is damaged.
+    pub async fn durable(&self) -> io::Result<(u64, Hash)> {
+        let size = self.sealed.borrow().durable;
+        let root = self.root_at(size).await?;
+        root.map(|root| (size, root)).ok_or_else(|| io::Error::other("the stored tree is shorter than what is durable"))
+    }
+
+    /// The root of the first `size` leaves; `None` while the log is not that long.
+    ///
+    /// # Errors
+    /// Where a segment cannot be read or is damaged.
+    pub async fn root_at(&self, size: u64) -> io::Result<Option<Hash>> {
+        // The one tile below which the root of a prefix needs leaf hashes, unless it is the tree's own tail.
+        let tile = size / TILE_LEAVES;
+        let hashes = self.tile(tile).await?;
+        let inner = self.inner.lock();
+        if size > inner.tree.size() {
+            return Ok(None);
+        }
+        let source = |wanted: u64| if wanted == tile { hashes.clone() } else { None };
+        inner.tree.root_at(size, &source).map(Some).map_err(io::Error::other)
+    }
+
+    /// The inclusion proof of a leaf in the tree of the first `size` leaves, from the leaf up; `None` where it has none.
+    ///
+    /// # Errors
+    /// Where a segment cannot be read or is damaged.
+    pub async fn prove_at(&self, index: u64, size: u64) -> io::Result<Option<Vec<Hash>>> {
+        let (own, last) = (index / TILE_LEAVES, size / TILE_LEAVES);
+        let tiles = [(own, self.tile(own).await?), (last, self.tile(last).await?)];
+        let inner = self.inner.lock();
+        if index >= size || size > inner.tree.size() {
+            return Ok(None);
+        }
+        let source =
+            |wanted: u64| tiles.iter().find(|(tile, _)| *tile == wanted).and_then(|(_, hashes)| hashes.clone());
+        inner.tree.inclusion_proof(index, size, &source).map(Some).map_err(io::Error::other)
+    }
+
+    /// The leaf hashes of a complete tile; `None` where it is not complete.
+    pub(super) async fn tile(&self, tile: u64) -> io::Result<Option<Vec<Hash>>> {
+        self.leaf_hashes(tile, TILE_LEAVES as usize).await
+    }
+
+    /// The first `width` leaf hashes of a tile; `None` while it has not as many. A tile never spans two segments.
+    async fn leaf_hashes(&self, tile: u64, width: usize) -> io::Result<Option<Vec<Hash>>> {
+        let Some(first) = tile.checked_mul(TILE_LEAVES) else { return Ok(None) };
+        let (name, segment_first) = {
+            let inner = self.inner.lock();
+            if let Some(open) = inner.open.as_ref().filter(|open| open.writer.meta().first_index <= first) {
+                let at = (first - open.writer.meta().first_index) as usize;
+                return Ok(open.writer.leaf_hashes().get(at..at.saturating_add(width)).map(<[Hash]>::to_vec));
+            }
+            let holds = |segment: &&Closed| segment.first <= first && first < segment.next;
+            let Some(segment) = inner.closed.iter().find(holds) else { return Ok(None) };
+            (segment.name.clone(), segment.first)
+        };
+        let path = format!("{}/{name}", dir_of(self.log));
+        let (_, footer, _) = read_footer(&*self.disk, &path).await?.ok_or_else(|| damaged(&name))?;
+        let at = (first - segment_first) as usize;
+        Ok(footer.leaf_hashes.get(at..at + width).map(<[Hash]>::to_vec))
+    }
+}

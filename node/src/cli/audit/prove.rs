@@ -1,0 +1,168 @@
+//! `nethical audit prove`: fetches a decision's receipt and believes it only once hashes and keys say so.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+use serde::Serialize;
+
+use nethical_audit::note::Note;
+use nethical_audit::proof::Proof;
+use nethical_audit::tree::leaf_hash;
+use nethical_cluster::api::{ReceiptView, VerifierKeys};
+use nethical_protocol::ids::DecisionId;
+
+use super::{EndpointArgs, keys_of, time};
+use crate::output::{self, Exit, Format, stop};
+
+#[derive(Debug, Args)]
+pub struct ProveArgs {
+    /// As answered with the decision: group.era.leaf, such as 3.1.42.
+    pub decision_id: DecisionId,
+    /// Write the C2SP tlog-proof here, for other people's verifiers.
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    #[command(flatten)]
+    pub endpoint: EndpointArgs,
+}
+
+/// Carries the command out.
+pub async fn run(args: ProveArgs, format: Format) -> anyhow::Result<()> {
+    let admin = args.endpoint.connect()?;
+    let id = args.decision_id.to_string();
+    let view: ReceiptView = admin.get(&["v1", "audit", "receipts", &id], &[]).await?;
+    let keys: VerifierKeys = admin.get(&["v1", "audit", "keys"], &[]).await?;
+    let proven = check_receipt(&view, args.decision_id, &keys)?;
+    if let Some(path) = &args.save {
+        save(path, &view.receipt)?;
+    }
+    if format == Format::Json {
+        return output::print_json(&proven);
+    }
+    let Proven { leaf_index, tree_size, origin, leaf_hash, hashes, vouched, checkpoint, .. } = &proven;
+    output::print_line(&format!(
+        "decision {id} is leaf {leaf_index} of {tree_size} in {origin}\nleaf hash {leaf_hash}\n{} sibling hashes lead to \
+         the signed checkpoint:\n\n{}\n",
+        hashes.len(),
+        checkpoint.trim_end()
+    ))?;
+    let mut table = output::table(&["HELD DURABLY BY", "AT"]);
+    for voucher in vouched {
+        table.add_row([&voucher.name, &voucher.at]);
+    }
+    output::print_table(&table, "no replica has vouched for the checkpoint")
+}
+
+/// What `audit prove -o json` prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Proven {
+    /// The decision.
+    pub decision_id: DecisionId,
+    /// Its log.
+    pub origin: String,
+    /// Where it stands there, from 0.
+    pub leaf_index: u64,
+    /// The leaf's canonical bytes, base64.
+    pub leaf: String,
+    /// Leaf hash, hex.
+    pub leaf_hash: String,
+    /// Leaves that the checkpoint covers.
+    pub tree_size: u64,
+    /// Sibling hashes from the leaf up, hex.
+    pub hashes: Vec<String>,
+    /// The signed checkpoint.
+    pub checkpoint: String,
+    /// Replicas that hold all of these leaves durably, by their own word.
+    pub vouched: Vec<Voucher>,
+    /// The same as text (c2sp.org/tlog-proof).
+    pub receipt: String,
+}
+
+/// A replica's word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Voucher {
+    /// Its key's name.
+    pub name: String,
+    /// When, UTC.
+    pub at: String,
+}
+
+/// What a receipt shows, once leaf, hashes and signature fit together and fit the decision asked for.
+fn check_receipt(view: &ReceiptView, asked: DecisionId, keys: &VerifierKeys) -> anyhow::Result<Proven> {
+    let leaf = STANDARD.decode(&view.leaf).context("the receipt's leaf is not base64")?;
+    let (known, origin) = (keys_of(&keys.vkeys)?, asked.log.origin(&keys.cluster));
+    let refuse = |why: String| stop(Exit::Failed, format!("the receipt of {asked} does not hold: {why}"));
+    let proof = Proof::parse(&view.receipt).map_err(|error| refuse(error.to_string()))?;
+    if proof.index != asked.leaf_index {
+        return Err(refuse(format!("it is about leaf {}", proof.index)));
+    }
+    let checkpoint = proof.verify(&leaf, &origin, &known).map_err(|error| refuse(error.to_string()))?;
+    let note = Note::parse(&proof.checkpoint).map_err(|error| refuse(error.to_string()))?;
+    let cosigners = keys_of(&keys.cosigners)?;
+    let vouched = note.cosigned_by(&cosigners).into_iter();
+    let vouched = vouched
+        .map(|(key, at_s)| Voucher { name: key.name().to_owned(), at: time(at_s.saturating_mul(1_000_000_000)) });
+    Ok(Proven {
+        decision_id: asked,
+        origin,
+        leaf_index: proof.index,
+        leaf: view.leaf.clone(),
+        leaf_hash: hex::encode(leaf_hash(&leaf)),
+        tree_size: checkpoint.size,
+        hashes: proof.hashes.iter().map(hex::encode).collect(),
+        checkpoint: proof.checkpoint,
+        vouched: vouched.collect(),
+        receipt: view.receipt.clone(),
+    })
+}
+
+#[allow(clippy::disallowed_methods, reason = "the command line writes the file that its user named")]
+fn save(path: &std::path::Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nethical_audit::checkpoint::Checkpoint;
+    use nethical_audit::note::Signer;
+    use nethical_audit::note::cosign::Cosigner;
+    use nethical_audit::tree::TileTree;
+    use nethical_protocol::ids::{GroupId, LogId};
+
+    fn proven() -> (ReceiptView, DecisionId, VerifierKeys) {
+        let signer = Signer::from_seed("demo/p/3/1", &[5; 32]).expect("a good name");
+        let replica = Cosigner::from_seed("demo/n/2", &[6; 32]).expect("a good name");
+        let mut tree = TileTree::default();
+        (0..6u8).for_each(|n| tree.append(leaf_hash(&[n])));
+        let checkpoint = Checkpoint { origin: "demo/p/3/1".into(), size: 6, root: tree.root() };
+        let decision_id = DecisionId { log: LogId { group: GroupId(3), era: 1 }, leaf_index: 4 };
+        let hashes = tree.inclusion_proof(4, 6, &|_| None).expect("in range");
+        let note = checkpoint.sign(&signer) + &replica.cosign(&checkpoint.text(), 1_767_225_600);
+        let receipt = Proof { extra: None, index: 4, hashes, checkpoint: note }.encode();
+        let (vkeys, cosigners) = (vec![signer.verifier_key().to_string()], vec![replica.verifier_key().to_string()]);
+        let view = ReceiptView { decision_id, leaf: STANDARD.encode([4]), receipt };
+        (view, decision_id, VerifierKeys { cluster: "demo".into(), vkeys, cosigners })
+    }
+
+    #[test]
+    fn a_true_receipt_convinces_and_every_doctored_one_does_not() {
+        let (view, id, keys) = proven();
+        let shown = check_receipt(&view, id, &keys).expect("a true receipt");
+        assert_eq!((shown.tree_size, shown.leaf_index, shown.origin.as_str()), (6, 4, "demo/p/3/1"));
+        let vouched = Voucher { name: "demo/n/2".into(), at: "2026-01-01T00:00:00.000Z".into() };
+        assert_eq!(shown.vouched, [vouched]);
+        let other = DecisionId { leaf_index: 3, ..id };
+        assert!(check_receipt(&view, other, &keys).is_err(), "another index");
+        let doctored = ReceiptView { leaf: STANDARD.encode([5]), ..view.clone() };
+        assert!(check_receipt(&doctored, id, &keys).is_err(), "another leaf");
+        let doctored = ReceiptView { receipt: view.receipt.replacen("\n6\n", "\n7\n", 1), ..view.clone() };
+        assert!(check_receipt(&doctored, id, &keys).is_err(), "another checkpoint");
+        let foreign = VerifierKeys { vkeys: vec![], ..keys.clone() };
+        assert!(check_receipt(&view, id, &foreign).is_err(), "no key");
+        let alone = VerifierKeys { cosigners: vec![], ..keys };
+        assert_eq!(check_receipt(&view, id, &alone).expect("the log signed it").vouched, []);
+    }
+}
