@@ -81,6 +81,7 @@ pub const KNOBS: &[(&str, &str)] = &[
 pub const SOMETIMES: &[&str] = &[
     "a budget ran out",
     "a canary decided",
+    "a checkpoint was vouched for by every replica",
     "a conflicting end of a log was cut",
     "a decision's outcome was unknown",
     "a denial was answered from memory",

@@ -70,6 +70,8 @@ pub struct Findings<'a> {
     pub proofs: Vec<proofs::Given>,
     /// The text of the key that checkpoints are verified with, by group.
     pub keys: BTreeMap<GroupId, String>,
+    /// Those by which nodes vouch for checkpoints.
+    pub cosigners: Vec<String>,
 }
 
 /// A decision in a log.

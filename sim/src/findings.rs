@@ -10,6 +10,7 @@ use nethical_audit::leaf::LeafV1;
 use nethical_audit::tree::{Frontier, leaf_hash};
 use nethical_cluster::api::{EntryQuery, EntryView, Governor};
 use nethical_cluster::node::Core;
+use nethical_cluster::publish;
 use nethical_protocol::ids::{DecisionId, GroupId, LogId, NodeId};
 
 use crate::check::proofs::Given;
@@ -66,7 +67,8 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
     for told in told {
         proofs.extend(ask_proof(plan, fleet, told).await);
     }
-    Findings { plan, history: stage.history.clone(), operations, entries, logs, proofs, keys }
+    let cosigners = fleet.living().iter().filter_map(|(_, living)| publish::vkey(living.governor.core())).collect();
+    Findings { plan, history: stage.history.clone(), operations, entries, logs, proofs, keys, cosigners }
 }
 
 /// Nodes whose audit log of a group has a gap: a snapshot took them past leaves that they have still to fetch.
@@ -95,9 +97,8 @@ async fn ask_proof(plan: &Plan, fleet: &Fleet, told: Told) -> Option<Given> {
         if living.governor.core().partition(group).is_none() {
             continue;
         }
-        let answer = living.governor.proof(id).await;
-        let answer =
-            answer.map(|proof| (proof.tree_size, proof.hashes, proof.checkpoint)).map_err(|error| error.to_string());
+        let answer = living.governor.receipt(id).await;
+        let answer = answer.map(|view| (view.leaf, view.receipt)).map_err(|error| error.to_string());
         // A node whose copy has rotted says so; another one has the proof.
         let is_last = answer.is_ok() || !plan.mangles(node, "audit");
         last = Some(Given { id, told: told.leaf_hash.clone(), node, answer });

@@ -1,14 +1,18 @@
-//! The audit trail can be verified by anybody (SPEC, section 3; RFC 6962, C2SP tlog-proof): proofs that nodes gave for
-//! acknowledged decisions lead from the leaf that the client was told to a checkpoint signed by the zone.
+//! The audit trail can be verified by anybody (SPEC, section 3; RFC 6962, C2SP tlog-proof and tlog-cosignature): receipts
+//! that nodes gave for acknowledged decisions lead from the leaf that the client was told to a checkpoint signed by the
+//! zone, which a quorum of replicas vouches for.
 
-use nethical_audit::checkpoint::Checkpoint;
-use nethical_audit::note::VerifierKey;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use nethical_audit::note::{Note, VerifierKey};
+use nethical_audit::proof::Proof;
 use nethical_audit::tree;
 use nethical_protocol::ids::{DecisionId, NodeId};
 
 use super::Findings;
 
-/// A proof as a node gave it, or why it gave none.
+/// A receipt as a node gave it, or why it gave none.
 pub struct Given {
     /// The decision.
     pub id: DecisionId,
@@ -16,33 +20,42 @@ pub struct Given {
     pub told: String,
     /// The node asked.
     pub node: NodeId,
-    /// Size of the tree, audit path in hex, signed checkpoint.
-    pub answer: Result<(u64, Vec<String>, String), String>,
+    /// The leaf in base64, the receipt's text.
+    pub answer: Result<(String, String), String>,
 }
 
-/// Proofs that prove nothing.
+/// Receipts that prove nothing.
 pub fn check(findings: &Findings<'_>) -> Vec<String> {
     let judged = findings.proofs.iter().filter_map(|given| {
         let why = judge(findings, given).err()?;
-        Some(format!("the proof of {} from node {}: {why}", given.id, given.node))
+        Some(format!("the receipt of {} from node {}: {why}", given.id, given.node))
     });
     judged.collect()
 }
 
 fn judge(findings: &Findings<'_>, given: &Given) -> Result<(), String> {
-    let (size, hashes, checkpoint) = given.answer.as_ref().map_err(Clone::clone)?;
+    let (leaf, receipt) = given.answer.as_ref().map_err(Clone::clone)?;
+    let leaf = STANDARD.decode(leaf).map_err(|error| format!("the leaf: {error}"))?;
+    if hex::encode(tree::leaf_hash(&leaf)) != given.told {
+        return Err("its leaf is not the one that was told".to_owned());
+    }
     let key = findings.keys.get(&given.id.log.group).ok_or("there is no verifier key for its log")?;
-    let key = VerifierKey::parse(key).map_err(|error| format!("the verifier key: {error}"))?;
+    let key = parsed(key)?;
     let origin = key.name().to_owned();
-    let signed = Checkpoint::open(checkpoint, &origin, &[key]).map_err(|error| format!("the checkpoint: {error}"))?;
-    let hash = |text: &String| hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-    let path: Option<Vec<tree::Hash>> = hashes.iter().map(hash).collect();
-    let (path, leaf) = path.zip(hash(&given.told)).ok_or("a hash is not 32 bytes of hex")?;
-    if signed.size != *size {
-        return Err(format!("the checkpoint is of {} leaves, the proof of {size}", signed.size));
+    let proof = Proof::parse(receipt).map_err(|error| error.to_string())?;
+    if proof.index != given.id.leaf_index {
+        return Err(format!("it is about leaf {}", proof.index));
     }
-    match tree::verify_inclusion(&leaf, given.id.leaf_index, *size, &path, &signed.root) {
+    proof.verify(&leaf, &origin, &[key]).map_err(|error| error.to_string())?;
+    let cosigners = findings.cosigners.iter().map(|vkey| parsed(vkey)).collect::<Result<Vec<_>, _>>()?;
+    let note = Note::parse(&proof.checkpoint).map_err(|error| error.to_string())?;
+    let (vouched, replicas) = (note.cosigned_by(&cosigners).len(), findings.plan.fleet.replicas);
+    match vouched > replicas / 2 {
         true => Ok(()),
-        false => Err("it does not lead from the leaf that was told to the signed root".to_owned()),
+        false => Err(format!("{vouched} of {replicas} replicas vouch for its checkpoint, though all are well")),
     }
+}
+
+fn parsed(vkey: &str) -> Result<VerifierKey, String> {
+    VerifierKey::parse(vkey).map_err(|error| format!("the verifier key {vkey}: {error}"))
 }
