@@ -56,6 +56,9 @@ pub const KIND_RECALL: u16 = 61;
 /// Node → node: what have you counted of tenants' promises ([`crate::sla::SlaAskV1`] → a list of [`crate::sla::SlaCountsV1`]).
 pub const KIND_SLA: u16 = 68;
 
+/// Node → node: what have you counted of scores ([`crate::scores::ScoresAskV1`] → [`crate::scores::ScoresV1`]).
+pub const KIND_SCORES: u16 = 69;
+
 /// Makes a type of this module travel.
 macro_rules! message {
     ($($(#[$doc:meta])* $kind:ident $name:ident $body:tt)*) => {$(
