@@ -411,7 +411,9 @@ mod tests {
     #[test]
     fn a_report_names_what_a_promotion_lacks() {
         let mut tally = Tally::default();
-        (0..3).for_each(|_| drop(tally.note(900, 0, Truth { rule: 500, refused: true })));
+        for _ in 0..3 {
+            tally.note(900, 0, Truth { rule: 500, refused: true });
+        }
         let view = shown("client", &tally);
         let told: Vec<(&str, bool)> = view.promotion.checks.iter().map(|check| (&*check.name, check.holds)).collect();
         assert_eq!(told, [("false-positives", true), ("true-positives", true), ("gray-samples", false)]);

@@ -224,10 +224,14 @@ mod tests {
     #[test]
     fn calibration_is_right_for_a_score_that_says_what_comes() {
         let mut tally = Tally::default();
-        (0..10).for_each(|at| drop(tally.note(900, 0, truth(0, at < 9))));
+        for at in 0..10 {
+            tally.note(900, 0, truth(0, at < 9));
+        }
         assert_eq!((tally.bins[4].predicted_permille(), tally.bins[4].observed_permille()), (900, 900));
         assert_eq!(tally.calibration_error_permille(), 0);
-        (0..10).for_each(|_| drop(tally.note(100, 0, truth(0, true))));
+        for _ in 0..10 {
+            tally.note(100, 0, truth(0, true));
+        }
         assert_eq!(tally.calibration_error_permille(), 450);
         tally.note(1_000, 0, truth(0, true));
         assert_eq!(tally.bins[4].samples, 11);
@@ -243,18 +247,26 @@ mod tests {
     fn the_gate_takes_more_hits_no_more_alarms_and_a_hundred_gray_samples() {
         let mut tally = Tally::default();
         // The rules leave a hundred refusals gray, and the score finds them.
-        (0..100).for_each(|_| drop(tally.note(800, 0, truth(500, true))));
-        (0..100).for_each(|_| drop(tally.note(0, 0, truth(0, false))));
+        for _ in 0..100 {
+            tally.note(800, 0, truth(500, true));
+        }
+        for _ in 0..100 {
+            tally.note(0, 0, truth(0, false));
+        }
         assert!(tally.gate().iter().all(|check| check.holds));
         // Five of a hundred and five negatives are allowed for, six are not.
-        (0..5).for_each(|_| drop(tally.note(900, 0, truth(0, false))));
+        for _ in 0..5 {
+            tally.note(900, 0, truth(0, false));
+        }
         assert!(tally.gate().iter().all(|check| check.holds), "{:?}", tally.gate());
         tally.note(900, 0, truth(0, false));
         let holds = tally.gate().map(|check| (check.holds, check.found, check.bound));
         assert_eq!(holds, [(false, 56, 0), (true, 100, 0), (true, 100, 100)]);
         // Hits that the rules have as well are no gain.
         let mut same = Tally::default();
-        (0..100).for_each(|_| drop(same.note(800, 0, truth(800, true))));
+        for _ in 0..100 {
+            same.note(800, 0, truth(800, true));
+        }
         assert_eq!(same.gate().map(|check| check.holds), [true, false, false]);
     }
 

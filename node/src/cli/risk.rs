@@ -50,19 +50,20 @@ fn print(report: &ScoreReport) -> anyhow::Result<()> {
     let mut table = output::table(&["SCORER", "SAMPLES", "AGREES", "GRAY", "TP/FP/FN/TN", "RULES", "ECE", "GATE"]);
     table.add_rows(report.scorers.iter().map(row));
     output::print_table(&table, "nothing was counted")?;
-    for scorer in report.scorers.iter().filter(|scorer| scorer.samples > 0) {
-        let bin = |bin: &nethical_cluster::api::BinView| {
-            let (predicted, observed) = (percent(bin.predicted_permille), percent(bin.observed_permille));
-            format!("{}+: {} said {predicted} were {observed}", bin.from, bin.samples)
-        };
-        let bins: Vec<String> = scorer.calibration.iter().filter(|bin| bin.samples > 0).map(bin).collect();
-        output::print_line(&format!("{}: {}", scorer.scorer, bins.join("; ")))?;
-        for check in &scorer.promotion.checks {
-            let mark = if check.holds { "pass" } else { "FAIL" };
-            output::print_line(&format!("  {mark} {}: {}", check.name, check.detail))?;
-        }
+    report.scorers.iter().filter(|scorer| scorer.samples > 0).try_for_each(print_scorer)
+}
+
+fn print_scorer(of: &ScorerView) -> anyhow::Result<()> {
+    output::print_line(&format!("{}:", of.scorer))?;
+    for bin in of.calibration.iter().filter(|bin| bin.samples > 0) {
+        let (predicted, observed) = (percent(bin.predicted_permille), percent(bin.observed_permille));
+        let from = bin.from;
+        output::print_line(&format!("  score {from}+: {} samples, mean {predicted}, refused {observed}", bin.samples))?;
     }
-    Ok(())
+    of.promotion.checks.iter().try_for_each(|check| {
+        let mark = if check.holds { "pass" } else { "FAIL" };
+        output::print_line(&format!("  {mark} {}: {}", check.name, check.detail))
+    })
 }
 
 fn row(of: &ScorerView) -> [String; 8] {
