@@ -147,6 +147,8 @@ pub mod reason {
     pub const RESERVATIONS_FULL: u8 = 8;
     /// Number: the rule's place in its set, from 1, in the lowest byte; above it the control revision that set it.
     pub const AUTOMATIC_HOLD: u8 = 12;
+    /// Number: the score of the caller's model in the lowest two bytes; above it that of the rules. Their blend is the risk.
+    pub const BLENDED: u8 = 13;
     /// Number: the log time at which the approval that was opened expires.
     pub const APPROVAL_OPENED: u8 = 16;
     /// Number: 0.

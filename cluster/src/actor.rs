@@ -165,7 +165,8 @@ fn remember(lead: &Lead, denials: &Denials, asked: Duration, fate: &Fate) {
 /// Counts who said what of an action that was decided now, not of a repeat.
 fn note(lead: &Lead, counted: Counted, fate: &Fate) {
     let Ok((entry, at)) = fate else { return };
-    if matches!(entry.results[*at].outcome, OutcomeV1::Decided(_)) {
+    if let OutcomeV1::Decided(decided) = &entry.results[*at].outcome {
+        counted.foreseen.iter().for_each(|foreseen| lead.shared().scores.note(foreseen, decided));
         counted.shadow.into_iter().for_each(|pair| lead.shared().shadow.note(pair));
         counted.canary.into_iter().for_each(|judged| lead.shared().canary.note(judged));
     }

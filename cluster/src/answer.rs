@@ -11,6 +11,7 @@ use nethical_governance::detect;
 use nethical_governance::outcome::{EndV1, RiskTier, Unapproved};
 use nethical_governance::policy::Bundle;
 use nethical_governance::risk::{BLOCKED_SEVERITY, TERMINATED_SEVERITY};
+use nethical_governance::scores::Class;
 use nethical_governance::taxonomy::{self, Taxonomy};
 use nethical_protocol::control::LimitMode;
 use nethical_protocol::decision::{
@@ -135,12 +136,22 @@ fn risk(recorded: &DecisionLeaf, explain: bool) -> Risk {
         let terms = ["behaviour", "severity", "frequency", "recency", "history"];
         let named = terms.iter().zip(recorded.risk_terms).filter(|(_, points)| *points > 0);
         factors.extend(named.map(|(name, points)| RiskFactor { name: (*name).to_owned(), points }));
+        if let Some((_, number)) = recorded.reasons.iter().find(|(kind, _)| *kind == reason::BLENDED) {
+            let (rule, model) = blended(*number);
+            let factor = |name: &str, points| RiskFactor { name: name.to_owned(), points };
+            factors.extend([factor("rules before blending", rule), factor("model score", model)]);
+        }
         let found = recorded.detections.iter();
         factors.extend(
             found.map(|(id, points)| RiskFactor { name: format!("detected {}", detect::name(*id)), points: *points }),
         );
     }
     Risk { score: recorded.risk, tier, factors }
+}
+
+/// The scores that were blended: by the rules, by the model.
+fn blended(number: u64) -> (u16, u16) {
+    ((number >> 16) as u16, number as u16)
 }
 
 /// What was found, and what policy blocked, as the taxonomy sees it.
@@ -186,6 +197,16 @@ fn reason_words(view: &ControlView, recorded: &DecisionLeaf, (kind, number): (u8
             let (place, revision) = (number & 0xff, number >> 8);
             let detail = format!("automatic quarantine: rule {place} of control revision {revision} holds the agent");
             ("automatic-hold", detail)
+        }
+        reason::BLENDED => {
+            let (rule, model) = blended(number);
+            if Class::of(recorded.risk) < Class::Deny {
+                return None;
+            }
+            (
+                "risk",
+                format!("the action's risk is {}: {rule} by the rules, blended with {model} by a model", recorded.risk),
+            )
         }
         reason::APPROVAL_OPENED => return None,
         reason::APPROVALS_FULL => {
@@ -244,5 +265,29 @@ fn quota_words(view: &ControlView, quota: &nethical_audit::leaf::QuotaLeaf) -> Q
         reset_s: quota.reset_ns.div_ceil(1_000_000_000),
         violated: quota.flags & 1 == 1,
         mode: LimitMode::ALL[usize::from(quota.flags >> 1).min(2)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blend_is_a_factor_with_both_scores_and_a_reason_where_it_restricts() {
+        let view = ControlView::default();
+        for (risk_now, is_told) in [(699, false), (700, true)] {
+            let number = 592 << 16 | 1_000;
+            let recorded =
+                DecisionLeaf { risk: risk_now, reasons: vec![(reason::BLENDED, number)], ..DecisionLeaf::default() };
+            let told = risk(&recorded, true);
+            let factors: Vec<(&str, u16)> =
+                told.factors.iter().map(|factor| (factor.name.as_str(), factor.points)).collect();
+            assert_eq!((told.score, factors), (risk_now, vec![("rules before blending", 592), ("model score", 1_000)]));
+            assert!(risk(&recorded, false).factors.is_empty());
+            let words = reason_words(&view, &recorded, (reason::BLENDED, number));
+            assert_eq!(words.as_ref().map(|reason| reason.code.as_str()), is_told.then_some("risk"));
+            let detail = "the action's risk is 700: 592 by the rules, blended with 1000 by a model";
+            assert!(words.is_none_or(|reason| reason.detail == detail));
+        }
     }
 }

@@ -21,6 +21,7 @@ use nethical_protocol::status::{ClusterStatus, ReadyCheck};
 mod approval;
 
 pub use crate::alarms::{AlarmList, AlarmQuery, AlarmView};
+pub use crate::scores::{BinView, CheckView, ConfusionView, PromotionView, ScoreQuery, ScoreReport, ScorerView};
 pub use crate::sla::Answered;
 pub use approval::{ApprovalList, ApprovalQuery, ApprovalView, ApprovalWord};
 
@@ -86,6 +87,8 @@ pub trait Governor: Send + Sync + 'static {
     fn lift_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView>;
     /// What many agents did together, asked of every node.
     fn alarms(&self, query: AlarmQuery) -> Answer<'_, AlarmList>;
+    /// How well scores do beside the rules', as all nodes have counted it.
+    fn scores(&self, query: ScoreQuery) -> Answer<'_, ScoreReport>;
     /// One agent's state.
     fn agent(&self, tenant: String, agent: String) -> Answer<'_, AgentView>;
 

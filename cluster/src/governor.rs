@@ -25,7 +25,7 @@ use crate::decide::Decider;
 use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
-use crate::{administer, alarms, approvals, bundles, inspect, publish, replay, rules, settle, sla};
+use crate::{administer, alarms, approvals, bundles, inspect, publish, replay, rules, scores, settle, sla};
 
 /// How long a question to another node may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
@@ -358,6 +358,10 @@ impl Governor for NodeGovernor {
 
     fn alarms(&self, query: AlarmQuery) -> Answer<'_, AlarmList> {
         alarms::list(self.core.clone(), query).boxed()
+    }
+
+    fn scores(&self, query: ScoreQuery) -> Answer<'_, ScoreReport> {
+        scores::report(self.core.clone(), query).boxed()
     }
 
     fn agent(&self, tenant: String, agent: String) -> Answer<'_, AgentView> {

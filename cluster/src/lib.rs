@@ -40,6 +40,7 @@ pub mod replay;
 pub mod replica;
 pub mod review;
 pub mod rules;
+pub mod scores;
 pub mod service;
 pub mod settle;
 pub mod shadow;

@@ -94,11 +94,11 @@ impl Denials {
     }
 }
 
-/// Refused by limits alone, and time will help.
+/// Refused by limits alone, and time will help. A blend refuses nothing.
 fn is_by_limits(decision: &DecisionLeaf) -> bool {
     decision.verdict == Verdict::Block as u8
         && decision.retry_after_ns > 0
-        && decision.reasons.iter().all(|(kind, _)| *kind == reason::QUOTA_EXCEEDED)
+        && decision.reasons.iter().all(|(kind, _)| matches!(*kind, reason::QUOTA_EXCEEDED | reason::BLENDED))
 }
 
 /// The answer to a repeat.

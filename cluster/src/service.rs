@@ -24,6 +24,7 @@ use crate::publish;
 use crate::replicate::codec;
 use crate::review;
 use crate::rules;
+use crate::scores;
 use crate::settle;
 use crate::sla;
 use crate::world::{Lane, Service};
@@ -66,6 +67,7 @@ impl Service for NodeService {
             KIND_REPORT => Some(async move { administer::report(&core).to_bytes() }.boxed()),
             KIND_ALARMS => Some(async move { alarms::report(&core).to_bytes() }.boxed()),
             KIND_SLA => sla::on_sla(&core, &body).map(|found| async move { found }.boxed()),
+            KIND_SCORES => scores::on_scores(&core, &body).map(|found| async move { found }.boxed()),
             KIND_LEAVES => AskLeavesV1::from_bytes(&body).ok().map(|ask| leaves(core, ask).boxed()),
             KIND_PUBLISHED => AskPublishedV1::from_bytes(&body).ok().map(|ask| publish::on_ask(core, ask).boxed()),
             KIND_VOUCH => AskVouchV1::from_bytes(&body).ok().map(|ask| publish::on_vouch(core, ask).boxed()),

@@ -20,6 +20,7 @@ use crate::control::RevisedEventV1;
 use crate::control::view::{ControlView, ViewError};
 use crate::overshoot::Overshoot;
 use crate::replicate::group::Timing;
+use crate::scores::ScoreCounts;
 use crate::shadow::ShadowCounts;
 use crate::sla::Monitor;
 use crate::timekeeper::Timekeeper;
@@ -71,6 +72,8 @@ pub struct Shared {
     pub contact: Contact,
     /// How often the candidate in the shadow agrees.
     pub shadow: ShadowCounts,
+    /// How well scores do beside the rules'.
+    pub scores: ScoreCounts,
     /// Adds up what was let through.
     pub overshoot: Mutex<Overshoot>,
     /// Looks at what many agents do together.
@@ -104,6 +107,7 @@ impl Shared {
             timekeeper: Timekeeper::default(),
             contact: Contact::default(),
             shadow: ShadowCounts::default(),
+            scores: ScoreCounts::default(),
             overshoot: Mutex::default(),
             correlation: Mutex::default(),
             canary: CanaryCounts::default(),

@@ -165,6 +165,8 @@ pub struct DecideV1 {
     pub is_critical: bool,
     /// The region, under an id that is the same in all tenants (`hold::region_id`): hold-orders on regions go by it.
     pub region_in_zone: KeyedId,
+    /// The score that the caller's model gave it, 0..1000, where the tenant wants it blended; none in every other case.
+    pub model_score: Option<u16>,
 }
 
 /// The part of a decision that is about approvals.

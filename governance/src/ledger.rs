@@ -27,6 +27,7 @@ use crate::quota::table::Limit;
 use crate::quota::{Quota, Subject};
 use crate::release::Release;
 use crate::reservation::Reservations;
+use crate::risk::Past;
 
 mod alone;
 mod automatic;
@@ -259,6 +260,11 @@ impl Ledger {
     /// What may be read of an agent; a new agent's facts where nothing is known.
     pub fn agent_view(&self, actor: &ActorKeys) -> AgentFacts {
         AgentFacts::of(self.agents.get(&AgentKey::from(*actor)), self.now_ns)
+    }
+
+    /// What an agent's history says by itself, at `now_ns` or the log's time if later; none where it has none.
+    pub fn past(&self, actor: &ActorKeys, now_ns: u64) -> Option<Past> {
+        self.agents.get(&AgentKey::from(*actor))?.risk.past(now_ns.max(self.now_ns))
     }
 
     /// What the tenant's limits have left for a subject, by limit number, at `now_ns` or the log's time if later. Key

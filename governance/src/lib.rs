@@ -27,5 +27,6 @@ pub mod redact;
 pub mod release;
 pub mod reservation;
 pub mod risk;
+pub mod scores;
 pub mod snapshot;
 pub mod taxonomy;

@@ -120,9 +120,10 @@ pub struct DecidedV1 {
     pub status: AgentStatus,
     /// The agent's epoch afterwards.
     pub epoch: u64,
-    /// Risk of this action with the agent's history, 0..1000.
+    /// Risk of this action with the agent's history, 0..1000; in the gray zone blended with a model's score, where the
+    /// command carries one.
     pub risk: u16,
-    /// Tier of the agent's profile afterwards.
+    /// Tier of the agent's profile afterwards. Profiles learn the rules' score alone.
     pub tier: RiskTier,
     /// Terms of the risk sum: behaviour, severity, frequency, recency, each 0..1000, then the decayed history.
     pub risk_terms: [u16; 5],
@@ -166,6 +167,13 @@ pub enum ReasonV1 {
     Approved(u64),
     /// The approval with this leaf index does not count.
     Unapproved(Unapproved, u64),
+    /// The risk is a blend of these two scores.
+    Blended {
+        /// By the rules.
+        rule: u16,
+        /// By the caller's model.
+        model: u16,
+    },
 }
 
 /// Why an approval that an action names does not count.

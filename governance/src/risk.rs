@@ -58,6 +58,22 @@ pub struct Assessment {
     pub severity: u16,
 }
 
+/// What a history says by itself, each 0..1000.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Past {
+    /// 1000 for a violation just now, down to 0 for none within a day.
+    pub recency: u16,
+    /// 100 for each violation within an hour.
+    pub frequency: u16,
+}
+
+/// The score by the rules: what behaviour, severity, frequency, recency and decayed history, each 0..1000, come to.
+pub fn score_of(terms: [u16; 5]) -> u16 {
+    let [b, s, f, r, decayed] = terms.map(u32::from);
+    let fused = (3 * b + 3 * s + 2 * f + 2 * r) / 10;
+    ((7 * fused + 3 * decayed) / 10).min(u32::from(SCORE_MAX)) as u16
+}
+
 impl RiskProfile {
     /// The tier of the stored score. It moves only when the profile learns, never by mere time, so that a command
     /// does not go stale while it waits.
@@ -84,10 +100,7 @@ impl RiskProfile {
             self.recency(now_ns, violates),
             self.decayed(now_ns),
         ];
-        let [b, s, f, r, decayed] = terms.map(u32::from);
-        let fused = (3 * b + 3 * s + 2 * f + 2 * r) / 10;
-        let score = ((7 * fused + 3 * decayed) / 10).min(u32::from(SCORE_MAX)) as u16;
-        Assessment { score, terms, violates, severity }
+        Assessment { score: score_of(terms), terms, violates, severity }
     }
 
     /// Makes an assessed action part of the history.
@@ -100,6 +113,12 @@ impl RiskProfile {
             self.recent_ns.copy_within(..RECENT_MAX - 1, 1);
             self.recent_ns[0] = now_ns;
         }
+    }
+
+    /// How lately and how often the agent violated before an action at `now_ns`; none before its first action that counts.
+    pub fn past(&self, now_ns: u64) -> Option<Past> {
+        let past = Past { recency: self.recency(now_ns, false), frequency: self.frequency(now_ns, false) };
+        (self.judged > 0).then_some(past)
     }
 
     fn frequency(&self, now_ns: u64, violates: bool) -> u16 {

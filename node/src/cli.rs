@@ -23,6 +23,7 @@ pub mod load;
 pub mod measure;
 pub mod node;
 pub mod policy;
+pub mod risk;
 pub mod rules;
 pub mod sender;
 pub mod sla;
@@ -75,6 +76,9 @@ enum Command {
     /// Show what many agents of a tenant do together.
     #[command(subcommand)]
     Alarm(alarm::AlarmCommand),
+    /// See how well other scores do beside the rules'.
+    #[command(subcommand)]
+    Risk(risk::RiskCommand),
     /// List, approve and deny what policy escalates.
     #[command(subcommand)]
     Approval(approval::ApprovalCommand),
@@ -119,6 +123,7 @@ impl Cli {
             Command::Agent(command) => block_on(agent::run(command, format)),
             Command::Hold(command) => block_on(hold::run(command, format)),
             Command::Alarm(command) => block_on(alarm::run(command, format)),
+            Command::Risk(command) => block_on(risk::run(command, format)),
             Command::Approval(command) => block_on(approval::run(command, format)),
             Command::Tenant(command) => block_on(tenant::run(command, format)),
             Command::Limit(command) => block_on(limit::run(command, format)),

@@ -120,6 +120,8 @@ pub const TENANTS_MAX: usize = 10_000;
 /// Tenants whose answers a node counts for their promises (up to 55 KB each, 56 MB at the bound); the longest idle one makes
 /// room.
 pub const SLA_TENANTS_MAX: usize = 1_024;
+/// Tenants whose scores a node counts apart (about 600 B each); those beyond are counted in the zone's sum alone.
+pub const SCORED_TENANTS_MAX: usize = 1_024;
 /// Tenants in one page of promises (up to 12 KB each between nodes).
 pub const SLA_PAGE_MAX: usize = 100;
 /// A policy bundle's text.

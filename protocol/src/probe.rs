@@ -101,6 +101,7 @@ pub const SOMETIMES: &[&str] = &[
     "a leased rate or rolling window had no room",
     "a log segment was used again",
     "a lost replica was replaced under a new id",
+    "a model's score was blended in",
     "a node had not reached the control group for too long",
     "a node's clock was too far off to lead",
     "a parent had no lease left",

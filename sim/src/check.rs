@@ -28,6 +28,7 @@ pub mod quota;
 pub mod replicas;
 pub mod reservation;
 pub mod retry;
+pub mod risk;
 pub mod sometimes;
 
 /// One entry of an audit log, as a reader of the interface sees it.
@@ -91,7 +92,7 @@ pub struct Recorded<'a> {
 type Check = fn(&Findings<'_>) -> Vec<String>;
 
 /// All of them, in the order in which they run.
-pub const CHECKS: [(&str, Check); 15] = [
+pub const CHECKS: [(&str, Check); 16] = [
     ("replicas", replicas::check),
     ("once", once::check),
     ("acknowledged", acknowledged::check),
@@ -104,6 +105,7 @@ pub const CHECKS: [(&str, Check); 15] = [
     ("approval", approval::check),
     ("automatic", automatic::check),
     ("evaluation", evaluation::check),
+    ("risk", risk::check),
     ("log-time", log_time::check),
     ("linearizable", linearizable::check),
     ("proofs", proofs::check),

@@ -18,6 +18,7 @@ use nethical_protocol::control::{
 use nethical_protocol::decision::{Decision, ItemAnswer};
 use nethical_protocol::error::{Class, Code, Problem};
 use nethical_protocol::ids::NodeId;
+use nethical_protocol::model::ModelBlending;
 
 use crate::dice;
 use crate::history::History;
@@ -219,7 +220,7 @@ impl Stage {
             resource_type: String::new(),
             resource_id: String::new(),
             args_json,
-            context_json: "{}".to_owned(),
+            context_json: context(page, runs_away),
             cost,
             explain: false,
             approval: String::new(),
@@ -248,7 +249,8 @@ impl Stage {
     /// Creates tenants and limits, and waits until all of them are in force everywhere.
     pub async fn furnish(&self, dice: &mut ChaCha12Rng) -> Result<(), Problem> {
         for (tenant, placement) in [(SPREAD, Placement::Spread), (SINGLE, Placement::Single)] {
-            let spec = TenantSpec { placement, ..TenantSpec::named(tenant) };
+            let model_blending = Some(if tenant == SINGLE { ModelBlending::Enforce } else { ModelBlending::Shadow });
+            let spec = TenantSpec { placement, model_blending, ..TenantSpec::named(tenant) };
             self.administer(dice, move |governor| {
                 let spec = spec.clone();
                 async move { governor.put_tenant(spec).await.and_then(in_force) }
@@ -325,6 +327,11 @@ impl Stage {
         let count = self.fleet.spec().regions.len() as u64;
         NodeId((node.0 - 1 + dice.random_range(1..count)) % count + 1)
     }
+}
+
+/// Every third action comes with what a model makes of it, any score there is.
+fn context(page: u32, runs_away: bool) -> String {
+    if !runs_away && page.is_multiple_of(3) { format!("{{\"model_score\":{page}}}") } else { "{}".to_owned() }
 }
 
 /// The policy of a run, or its stricter form, which a canary tries and some orders put in force for all.

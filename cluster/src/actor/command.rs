@@ -21,6 +21,7 @@ use nethical_protocol::action::Action;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, KeyedId, LogId};
 use nethical_protocol::limits::APPROVAL_TTL_S_MAX;
+use nethical_protocol::model::score_in;
 use nethical_protocol::slot::slot_of;
 use nethical_protocol::{buggify, probe};
 
@@ -30,6 +31,7 @@ use crate::canary::Judged;
 use crate::control::view::{ControlView, Tenant};
 use crate::lead::Lead;
 use crate::redact;
+use crate::scores::Foreseen;
 use crate::shadow::{self, Pair};
 
 /// Number of the tenant key in front of a sealed body: one tenant-wide subject key for now.
@@ -48,6 +50,7 @@ impl Builder {
     /// The command for an ask, evaluated against the state as applied now; and what is to be counted once it is applied.
     pub fn build(&mut self, lead: &Lead, ask: &Ask) -> Result<(CommandV1, Counted), Problem> {
         let (action, tenant) = (&ask.action, &*ask.tenant);
+        let model = score_in(&action.context_json)?;
         let actor = *self.agent.get_or_insert_with(|| actor_keys(tenant, &action.agent));
         let (policy, bundle) = policy_in_force(lead, &actor)?;
         let by_canary = policy.is_canary_for(actor.agent);
@@ -78,9 +81,10 @@ impl Builder {
         count_memo(evaluated.remembered);
         let (lifted, ttl_s) = (VerdictWord(evaluated.lifted), evaluated.approval_ttl_s);
         let evaluation = evaluated.evaluation;
+        let foreseen = Some(foreseen(lead, tenant, &actor, model, &evaluation));
         let cast = |named: &Arc<Bundle>| shadow::cast(named, action, &evaluation, facts, &seen.bands_for(named));
         let shadow = candidate.map(cast);
-        let counted = Counted::of(&policy, by_canary, &evaluation, shadow.as_ref());
+        let counted = Counted { foreseen, ..Counted::of(&policy, by_canary, &evaluation, shadow.as_ref()) };
         let plaintext = sealed_words(redact::stored(detectors, tenant, action), &evaluation, seen, shadow);
         let command_id = lead.shared().command_id();
         let (body, body_commitment) = body::seal(&tenant.keys, TENANT_KEY_ID, &command_id, &plaintext);
@@ -104,6 +108,7 @@ impl Builder {
             evaluation,
             body_commitment,
             region_in_zone: region_id(region),
+            model_score: tenant.model_blending().carried(model),
             is_critical: action.is_critical,
             review: ReviewV1 { digest, named: named_in(log, action), lifted, ttl_s: ttl(ttl_s) },
         };
@@ -161,6 +166,8 @@ pub struct Counted {
     pub shadow: Option<Pair>,
     /// The bundle that decided, while there is a canary.
     pub canary: Option<Judged>,
+    /// What scorers go by.
+    pub foreseen: Option<Foreseen>,
 }
 
 impl Counted {
@@ -168,8 +175,21 @@ impl Counted {
         let (active, verdict) = (policy.digest, found.verdict.0);
         let canary = policy.canary.map(|canary| Judged { active, canary: canary.digest, by_canary, verdict });
         let pair = |cast: &ShadowV1| Pair { digest: cast.digest, enforced: verdict, shadow: cast.verdict };
-        Self { shadow: shadow.map(pair), canary }
+        Self { shadow: shadow.map(pair), canary, foreseen: None }
     }
+}
+
+/// What scorers go by, once the action is decided.
+fn foreseen(
+    lead: &Lead,
+    tenant: &Tenant,
+    actor: &ActorKeys,
+    model: Option<u16>,
+    evaluation: &EvaluationV1,
+) -> Foreseen {
+    let now_ns = lead.shared().world.clock.wall_ns();
+    let past = lead.machine().lock().ledger.past(actor, now_ns);
+    Foreseen::of((tenant.id, tenant.model_blending()), model, past, evaluation)
 }
 
 /// Where an action's room is looked up: the counters of the group's state as applied, by the names of the tenant's limits.

@@ -147,6 +147,7 @@ fn reason_number(from: &ReasonV1) -> (u8, u64) {
         ReasonV1::Approved(leaf_index) => (reason::APPROVED, *leaf_index),
         ReasonV1::Unapproved(why, named) => (reason::UNAPPROVED + *why as u8, *named),
         ReasonV1::AutomaticHold(rule) => (reason::AUTOMATIC_HOLD, rule.0),
+        ReasonV1::Blended { rule, model } => (reason::BLENDED, u64::from(*rule) << 16 | u64::from(*model)),
     }
 }
 

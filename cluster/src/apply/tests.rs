@@ -61,6 +61,7 @@ fn decide(ledger: &Ledger, amount: u64, ttl_s: u32) -> HeaderV1 {
         review: ReviewV1::default(),
         is_critical: false,
         region_in_zone: KeyedId::NONE,
+        model_score: None,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::{ChangeV1, Changed};
 use nethical_protocol::control::Redaction;
+use nethical_protocol::model::ModelBlending;
 use nethical_protocol::sla::SlaTargets;
 
 use super::*;
@@ -69,6 +70,20 @@ fn a_tenants_settings_change_and_its_key_does_not() {
     let Changed::Refused(problem) = change(&mut state, put(None, Some(&["mind-reader"]))) else { panic!("accepted") };
     assert_eq!(problem.code, Code::InvalidControl);
     assert_eq!(change(&mut state, put(None, Some(&[]))), Changed::Revision(ControlRevision(4)));
+}
+
+#[test]
+fn model_blending_stays_until_another_setting_is_named() {
+    let mut state = ControlState::default();
+    let put = |model_blending| AskV1::PutTenant {
+        spec: TenantSpec { model_blending, ..TenantSpec::named("t") },
+        wrapped_key: vec![1],
+    };
+    assert_eq!(change(&mut state, put(Some(ModelBlending::Enforce))), Changed::Revision(ControlRevision(1)));
+    assert_eq!(change(&mut state, put(None)), Changed::Unchanged(ControlRevision(1)));
+    assert_eq!(change(&mut state, put(Some(ModelBlending::Off))), Changed::Revision(ControlRevision(2)));
+    let (spec, _) = last_tenant_event(&state, "t").expect("it was put");
+    assert_eq!(spec.model_blending, Some(ModelBlending::Off));
 }
 
 #[test]

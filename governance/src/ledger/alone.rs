@@ -62,6 +62,7 @@ fn command(evaluation: EvaluationV1, kind: ActionKind, actor: ActorKeys, agent_v
         evaluation,
         body_commitment: [0; 32],
         region_in_zone: KeyedId::NONE,
+        model_score: None,
         review: ReviewV1 { digest: SOMEBODY, ..ReviewV1::default() },
         is_critical: false,
     }

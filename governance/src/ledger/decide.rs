@@ -1,5 +1,6 @@
 //! `Decide`: the final verdict on an action, `max(policy, status, holds, limits, risk tier)`, at one log position.
-//! Policy's escalation may be lifted there by an approval (see `review`).
+//! Policy's escalation may be lifted there by an approval (see `review`). A model's score that is blended into the risk (see
+//! `scores`) may restrict an action and nothing else; profile, watch and every other state go by the rules' score.
 //!
 //! Order of checks, and why it is this one:
 //! 1. *Term*, for the whole entry: a proposer of another term may not speak at all.
@@ -15,6 +16,7 @@ use std::cmp::Reverse;
 
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::limits::REASONS_MAX;
+use nethical_protocol::model::MODEL_SCORE_MAX;
 use nethical_protocol::{probe, sometimes};
 
 use super::Ledger;
@@ -29,6 +31,7 @@ use crate::outcome::{DecidedV1, OutcomeV1, ReasonV1, RiskTier, Stale};
 use crate::quarantine::RuleNumber;
 use crate::quota::{Judgement, Subject};
 use crate::risk::Assessment;
+use crate::scores::{Class, blend};
 
 impl Ledger {
     pub(super) fn decide(&mut self, decide: &DecideV1) -> OutcomeV1 {
@@ -69,7 +72,10 @@ impl Ledger {
         let holds = judgement.holds();
         let is_full = decide.reserves() && !self.may_reserve(decide, &holds);
         let review = self.review(decide);
-        let (mut said, review_says) = self.voices(decide, &agent, &assessment, &judgement, review, is_full);
+        let blended = blended(decide, &assessment);
+        let risk = blended.map_or(assessment.score, |blended| blended.score);
+        let (mut said, review_says) = self.voices(decide, &agent, risk, &judgement, review, is_full);
+        said.extend(blended.and_then(|blended| blended.voice()));
         let tripped = self.tripped(decide, &agent, &assessment, &findings, verdict_among(&said));
         if let Some((rule, fact)) = tripped {
             said.push((Reverse(verdict_of(fact.effect)), ReasonV1::AutomaticHold(rule)));
@@ -80,7 +86,8 @@ impl Ledger {
             return self.lease_short(lease, need, decide.is_critical);
         }
         let review_says = review_says.filter(|_| review.is_told(verdict));
-        let reasons = reasons_among(said, tripped.map(|(rule, _)| rule), review_says);
+        let last: Vec<ReasonV1> = blended.map(|blended| blended.reason).into_iter().chain(review_says).collect();
+        let reasons = reasons_among(said, tripped.map(|(rule, _)| rule), &last);
         self.update(decide, &mut agent, &assessment, verdict, tripped);
         let retry_after_ns = judgement.retry_after_ns();
         let quota = self.quota.settle(judgement, verdict.is_allowed());
@@ -94,7 +101,7 @@ impl Ledger {
             reasons,
             status: agent.status,
             epoch: agent.epoch,
-            risk: assessment.score,
+            risk,
             tier: agent.risk.tier(),
             risk_terms: assessment.terms,
             quota,
@@ -119,7 +126,7 @@ impl Ledger {
         &self,
         decide: &DecideV1,
         agent: &AgentEntry,
-        assessment: &Assessment,
+        risk: u16,
         judgement: &Judgement,
         review: Review,
         reservations_full: bool,
@@ -146,7 +153,7 @@ impl Ledger {
             say(Verdict::Block, ReasonV1::ReservationsFull);
         }
         // The tier with this action counted: the action that makes an agent elevated is itself restricted.
-        let tier = RiskTier::of(assessment.score);
+        let tier = RiskTier::of(risk);
         if tier == RiskTier::Elevated {
             say(Verdict::Restrict, ReasonV1::RiskTier(tier));
         }
@@ -206,17 +213,39 @@ fn verdict_among(said: &[Voice]) -> Verdict {
     said.iter().map(|(Reverse(verdict), _)| *verdict).max().unwrap_or(Verdict::Allow)
 }
 
-/// The most severe reasons, and that of a hold which begins here in any case: the leaf must say why. What became of an
-/// approval stands last and is never cut.
-fn reasons_among(mut said: Vec<Voice>, begins: Option<RuleNumber>, review_says: Option<ReasonV1>) -> Vec<ReasonV1> {
+/// A model's score blended into the rules' own.
+#[derive(Clone, Copy)]
+struct Blended {
+    score: u16,
+    reason: ReasonV1,
+}
+
+impl Blended {
+    /// A blend that speaks against the action restricts it. It never speaks for one.
+    fn voice(self) -> Option<Voice> {
+        sometimes!(true, "a model's score was blended in");
+        (Class::of(self.score) == Class::Deny).then_some((Reverse(Verdict::Restrict), self.reason))
+    }
+}
+
+/// The blend for a decision, where the command carries a model's score and the rules' own lies in the gray zone.
+fn blended(decide: &DecideV1, assessment: &Assessment) -> Option<Blended> {
+    let (rule, model) = (assessment.score, decide.model_score?.min(MODEL_SCORE_MAX));
+    Some(Blended { score: blend(rule, model)?, reason: ReasonV1::Blended { rule, model } })
+}
+
+/// The most severe reasons, and that of a hold which begins here in any case: the leaf must say why. Those in `last` stand
+/// there, whatever their severity, and are never cut.
+fn reasons_among(mut said: Vec<Voice>, begins: Option<RuleNumber>, last: &[ReasonV1]) -> Vec<ReasonV1> {
+    said.retain(|(_, reason)| !last.contains(reason));
     said.sort_unstable();
-    let most = REASONS_MAX - usize::from(review_says.is_some());
+    let most = REASONS_MAX - last.len();
     let mut reasons: Vec<ReasonV1> = said.into_iter().take(most).map(|(_, reason)| reason).collect();
     if let Some(begins) = begins.map(ReasonV1::AutomaticHold).filter(|begins| !reasons.contains(begins)) {
         reasons.pop();
         reasons.push(begins);
     }
-    reasons.extend(review_says);
+    reasons.extend(last);
     reasons
 }
 

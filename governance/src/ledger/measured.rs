@@ -72,6 +72,7 @@ impl Whole {
             evaluation,
             body_commitment: [0; 32],
             region_in_zone: KeyedId::NONE,
+            model_score: None,
             review: ReviewV1::default(),
             is_critical: false,
         }

@@ -114,6 +114,7 @@ impl Bench {
             evaluation: EvaluationV1::default(),
             body_commitment: [0; 32],
             region_in_zone: KeyedId::NONE,
+            model_score: None,
             review: ReviewV1 { digest: id("the action"), ttl_s: 3_600, ..ReviewV1::default() },
             is_critical: false,
         }

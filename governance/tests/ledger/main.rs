@@ -3,6 +3,7 @@
 mod approve;
 mod automatic;
 mod bench;
+mod blend;
 mod model;
 mod reserve;
 mod script;

@@ -232,6 +232,7 @@ impl Script {
             decide.review.digest = id(what);
         }
         decide.is_critical = words.key("critical").is_some();
+        decide.model_score = words.key("model").map(str::parse).transpose()?;
         decide.review.named = words.key("approval").map(str::parse).transpose()?;
         if let Some(word) = words.key("lifted") {
             decide.review.lifted = VerdictWord(Verdict::from_word(word).ok_or("lifted=")?);

@@ -123,6 +123,7 @@ fn reason(reason: &ReasonV1) -> String {
         ReasonV1::Approved(leaf_index) => format!("approval {leaf_index} used"),
         ReasonV1::Unapproved(why, named) => format!("approval {named} {why:?}"),
         ReasonV1::RiskTier(tier) => format!("risk {}", tier.as_str()),
+        ReasonV1::Blended { rule, model } => format!("rules {rule} blended with model {model}"),
     }
 }
 

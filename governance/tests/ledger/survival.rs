@@ -15,13 +15,13 @@ use proptest::prelude::*;
 use crate::bench::{Bench, SECOND_NS, actor, command, control, entry, id, limit, request};
 
 /// A command by dice; what it means is looked up in the ledger as it stands, as a proposer would.
-type Dice = (u8, u8, u8, u16);
+pub type Dice = (u8, u8, u8, u16);
 
-fn any_dice() -> impl Strategy<Value = Dice> {
+pub fn any_dice() -> impl Strategy<Value = Dice> {
     (any::<u8>(), any::<u8>(), any::<u8>(), any::<u16>())
 }
 
-fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
+pub fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
     let agent = ["a", "b", "c", "d"][usize::from(who % 4)];
     let from = bench.ledger.control_revision().0;
     let effect = if how % 2 == 0 { HoldEffect::Block } else { HoldEffect::Restrict };

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
 
 use nethical_protocol::control::{ControlAck, Placement, Redaction, TenantSpec};
+use nethical_protocol::model::ModelBlending;
 use nethical_protocol::sla::SlaTargets;
 
 use super::agent::require_acknowledged;
@@ -18,11 +19,13 @@ pub enum TenantCommand {
         Spread: agents over all partitions; enforced limits that span them are leased, limits in shadow\n\
         and soft mode need the agent in their key.\n\n\
         Storage redaction cuts personal data out of actions before they are sealed into the audit trail; what was sealed \
-        before stays. Detectors that are off say nothing to policy and risk; redaction uses all of them.\n\n\
+        before stays. Detectors that are off say nothing to policy and risk; redaction uses all of them. Model blending is \
+        off, measured in the shadow, or enforced: then a model's score is part of the risk in the gray zone.\n\n\
         Examples:\n  nethical tenant put airline\n  nethical tenant put bank --placement single\n  \
         nethical tenant put bank --placement single --storage-redaction standard\n  \
         nethical tenant put bank --placement single --sla 99.95,150,400\n  \
-        nethical tenant put airline --detectors-off ip,phone\n  nethical tenant put airline --detectors-off ''")]
+        nethical tenant put airline --detectors-off ip,phone\n  nethical tenant put airline --detectors-off ''\n  \
+        nethical tenant put airline --model-blending shadow")]
     Put(PutArgs),
     /// List all tenants.
     #[command(after_help = "Example:\n  nethical tenant list -o json")]
@@ -51,6 +54,9 @@ pub struct PutArgs {
     /// What it is promised: decisions in per cent of answers, then milliseconds for 95 and for 99 of 100.
     #[arg(long, value_parser = super::sla::targets, value_name = "PERCENT,P95,P99")]
     pub sla: Option<SlaTargets>,
+    /// What is done with scores of its callers' models in the gray zone.
+    #[arg(long, value_enum, value_name = "SETTING")]
+    pub model_blending: Option<BlendingArg>,
     #[command(flatten)]
     pub endpoint: EndpointArgs,
 }
@@ -67,6 +73,13 @@ pub enum RedactionArg {
     Minimal,
     Standard,
     Aggressive,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BlendingArg {
+    Off,
+    Shadow,
+    Enforce,
 }
 
 /// Carries the command out.
@@ -92,6 +105,7 @@ async fn put(args: PutArgs, format: Format) -> anyhow::Result<()> {
         storage_redaction: args.storage_redaction.map(|policy| Redaction::ALL[policy as usize]),
         detectors_off: args.detectors_off.as_ref().map(names),
         sla: args.sla,
+        model_blending: args.model_blending.map(|setting| ModelBlending::ALL[setting as usize]),
     };
     let ack: ControlAck = args.endpoint.connect()?.send(Method::PUT, &["v1", "tenants", &args.tenant], &spec).await?;
     report(&ack, &format!("tenant {}", args.tenant), format)
@@ -102,12 +116,13 @@ async fn list(endpoint: EndpointArgs, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return output::print_json(&tenants);
     }
-    let mut table = output::table(&["TENANT", "PLACEMENT", "STORAGE REDACTION", "DETECTORS OFF"]);
+    let mut table = output::table(&["TENANT", "PLACEMENT", "STORAGE REDACTION", "BLENDING", "DETECTORS OFF"]);
     for tenant in &tenants {
         let placement = if tenant.placement == Placement::Single { "single" } else { "spread" };
         let redaction = tenant.storage_redaction.unwrap_or_default().as_str();
         let off = tenant.detectors_off.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
-        table.add_row([tenant.tenant.as_str(), placement, redaction, &off]);
+        let blending = tenant.model_blending.unwrap_or_default().as_str();
+        table.add_row([tenant.tenant.as_str(), placement, redaction, blending, &off]);
     }
     output::print_table(&table, "no tenants yet; create one with `nethical tenant put NAME`")
 }

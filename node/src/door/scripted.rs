@@ -214,6 +214,10 @@ impl Governor for Scripted {
         self.answer(format!("alarms {query:?}"), AlarmList { alarms: vec![], awaiting: vec![] })
     }
 
+    fn scores(&self, query: ScoreQuery) -> Answer<'_, ScoreReport> {
+        self.answer(format!("scores {query:?}"), ScoreReport::default())
+    }
+
     fn approval(&self, id: DecisionId) -> Answer<'_, ApprovalView> {
         self.answer(format!("approval {id}"), approval(id, "pending"))
     }

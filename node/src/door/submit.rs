@@ -12,6 +12,7 @@ use nethical_protocol::action::Action;
 use nethical_protocol::decision::ItemAnswer;
 use nethical_protocol::error::{Class, Code, Problem};
 use nethical_protocol::limits::{DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS};
+use nethical_protocol::model::score_in;
 
 use super::{json, request_id};
 use crate::telemetry::metrics::Batch;
@@ -47,11 +48,12 @@ pub fn refuse(request_id: impl Into<String>, problem: Problem) -> Refusal {
     Refusal { request_id: request_id.into(), problem }
 }
 
-/// Checks every bound of an action, arguments and context included.
+/// Checks every bound of an action, arguments, context and the score in it included.
 pub fn check(action: &Action) -> Result<(), Problem> {
     action.check_bounds()?;
     json::check_object("args", &action.args_json)?;
-    json::check_object("context", &action.context_json)
+    json::check_object("context", &action.context_json)?;
+    score_in(&action.context_json).map(|_| ())
 }
 
 /// Submits items; one answer each, in order. `door` names the door in metrics.

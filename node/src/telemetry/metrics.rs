@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use nethical_cluster::overshoot::OVERSHOOT_TOTAL;
+use nethical_cluster::scores::{SCORERS, SCORES_TOTAL};
 use nethical_protocol::decision::{ItemAnswer, Verdict};
 use nethical_protocol::error::Code;
 
@@ -29,7 +30,7 @@ pub const RESIDENT_BYTES: &str = "nethical_resident_memory_bytes";
 
 /// Names that are always present at `/metrics`.
 #[cfg(test)]
-pub const PROMISED: [&str; 8] = [
+pub const PROMISED: [&str; 9] = [
     ACTIONS_TOTAL,
     ACTIVE_AGENTS,
     STORAGE_BYTES,
@@ -38,6 +39,7 @@ pub const PROMISED: [&str; 8] = [
     CPU_USAGE_PERCENT,
     RESIDENT_BYTES,
     OVERSHOOT_TOTAL,
+    SCORES_TOTAL,
 ];
 
 /// Half a millisecond to the longest deadline; 0.2 and 0.5 are the alerts' thresholds.
@@ -96,6 +98,11 @@ pub fn touch() {
     gauge!(CPU_USAGE_PERCENT).increment(0.0);
     gauge!(RESIDENT_BYTES).increment(0.0);
     counter!(OVERSHOOT_TOTAL).increment(0);
+    for scorer in SCORERS {
+        for agrees in ["true", "false"] {
+            counter!(SCORES_TOTAL, "scorer" => scorer, "agrees" => agrees).increment(0);
+        }
+    }
 }
 
 /// Tells the recorder what each name means.
@@ -110,6 +117,7 @@ pub fn describe() {
         describe_gauge!(CPU_USAGE_PERCENT, "CPU used by the process since the last scrape; 100 is one core");
         describe_gauge!(RESIDENT_BYTES, Unit::Bytes, "Resident memory of the process");
         describe_counter!(OVERSHOOT_TOTAL, "Units let through beyond limits, added up from sealed leaves; must stay 0");
+        describe_counter!(SCORES_TOTAL, "Scores held against the rules', by scorer and whether they agree within 100");
         touch();
     });
 }

@@ -5,11 +5,13 @@
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use nethical_cluster::api::ScoreQuery;
 use nethical_protocol::control::{
     AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, LimitSpec, PLANS, Placement, Redaction, TenantSpec,
 };
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::limits::NAME_BYTES_MAX;
+use nethical_protocol::model::ModelBlending;
 use nethical_protocol::quarantine::QuarantineSpec;
 use nethical_protocol::sla::SlaTargets;
 
@@ -27,6 +29,7 @@ struct TenantBody {
     storage_redaction: Option<Redaction>,
     detectors_off: Option<Vec<String>>,
     sla: Option<SlaTargets>,
+    model_blending: Option<ModelBlending>,
 }
 
 #[derive(Deserialize)]
@@ -69,9 +72,9 @@ pub async fn put_tenant(call: Call) -> Handled {
     if body.tenant.as_ref().is_some_and(|named| *named != tenant) {
         return Err(Problem::new(Code::InvalidControl, "the body names another tenant than the path"));
     }
-    let TenantBody { placement, storage_redaction, detectors_off, sla, .. } = body;
+    let TenantBody { placement, storage_redaction, detectors_off, sla, model_blending, .. } = body;
     sla.map_or(Ok(()), |targets| targets.check())?;
-    let spec = TenantSpec { tenant, placement, storage_redaction, detectors_off, sla };
+    let spec = TenantSpec { tenant, placement, storage_redaction, detectors_off, sla, model_blending };
     acknowledged(call.door.governor.put_tenant(spec).await)
 }
 
@@ -154,6 +157,13 @@ pub async fn put_quarantine_rules(call: Call) -> Handled {
 /// `GET /v1/alarms?tenant=`
 pub async fn alarms(call: Call) -> Handled {
     ok(call.door.governor.alarms(call.query()?).await)
+}
+
+/// `GET /v1/risk/shadow?tenant=`
+pub async fn scores(call: Call) -> Handled {
+    let query: ScoreQuery = call.query()?;
+    query.tenant.as_ref().map_or(Ok(()), |name| check_name("tenant", name))?;
+    ok(call.door.governor.scores(query).await)
 }
 
 /// `GET /v1/agents/{tenant}/{agent}`

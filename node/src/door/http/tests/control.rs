@@ -14,8 +14,8 @@ async fn every_control_route_makes_its_call() {
         (
             "PUT",
             "/v1/tenants/t",
-            json!({ "placement": "single", "storage_redaction": "standard", "detectors_off": ["ip"], "sla": { "p95_ms": 150 } }),
-            "put_tenant TenantSpec { tenant: \"t\", placement: Single, storage_redaction: Some(Standard), detectors_off: Some([\"ip\"]), sla: Some(SlaTargets { availability_ppm: 999000, p95_ms: 150, p99_ms: 500 }) }",
+            json!({ "placement": "single", "storage_redaction": "standard", "detectors_off": ["ip"], "sla": { "p95_ms": 150 }, "model_blending": "shadow" }),
+            "put_tenant TenantSpec { tenant: \"t\", placement: Single, storage_redaction: Some(Standard), detectors_off: Some([\"ip\"]), sla: Some(SlaTargets { availability_ppm: 999000, p95_ms: 150, p99_ms: 500 }), model_blending: Some(Shadow) }",
         ),
         ("GET", "/v1/tenants", Value::Null, "tenants"),
         (
@@ -104,6 +104,8 @@ async fn every_hold_and_every_word_makes_its_call() {
             "approvals ApprovalQuery { tenant: Some(\"t\"), state: Some(\"pending\"), cursor: Some(\"2.1.9\"), limit: Some(5) }",
         ),
         ("GET", "/v1/alarms?tenant=t", Value::Null, "alarms AlarmQuery { tenant: Some(\"t\") }"),
+        ("GET", "/v1/risk/shadow", Value::Null, "scores ScoreQuery { tenant: None }"),
+        ("GET", "/v1/risk/shadow?tenant=t", Value::Null, "scores ScoreQuery { tenant: Some(\"t\") }"),
         ("GET", "/v1/approvals/2.1.42", Value::Null, "approval 2.1.42"),
         (
             "POST",
@@ -191,6 +193,10 @@ async fn malformed_control_requests_are_refused_before_the_governor() {
         ("PUT", "/v1/tenants/t".into(), json!({ "sla": { "p96_ms": 3 } }), 400),
         ("GET", "/v1/sla?tenat=t".into(), Value::Null, 400),
         ("GET", format!("/v1/sla?tenant={long}"), Value::Null, 413),
+        ("PUT", "/v1/tenants/t".into(), json!({ "model_blending": "on" }), 400),
+        ("GET", "/v1/risk/shadow?tenat=t".into(), Value::Null, 400),
+        ("GET", "/v1/risk/shadow?tenant=".into(), Value::Null, 400),
+        ("GET", format!("/v1/risk/shadow?tenant={long}"), Value::Null, 413),
         ("PUT", "/v1/policy/shadow".into(), json!({}), 400),
         ("POST", format!("/v1/policies/{}/activate?canary_percnt=10", "ab".repeat(32)), Value::Null, 400),
         ("POST", format!("/v1/policies/{}/activate?canary_percent=300", "ab".repeat(32)), Value::Null, 400),

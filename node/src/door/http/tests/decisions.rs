@@ -86,6 +86,9 @@ async fn every_bad_input_is_a_problem_with_an_id_and_never_reaches_the_governor(
         ("unknown kind", with("kind", json!("dance")), 400, "unknown-kind", true),
         ("args no object", with("args", json!([1])), 400, "malformed-request", true),
         ("context no object", with("context", json!("x")), 400, "malformed-request", true),
+        ("score above", with("context", json!({"model_score": 1001})), 400, "malformed-request", true),
+        ("score as text", with("context", json!({"model_score": "700"})), 400, "malformed-request", true),
+        ("share above", with("context", json!({"features": {"ml_score": 1.5}})), 400, "malformed-request", true),
         ("long name", with("name", json!("n".repeat(257))), 413, "too-large", true),
         ("deep args", nest(65).into(), 413, "too-large", true),
         ("deeper than any body", nest(90).into(), 413, "too-large", false),
@@ -209,6 +212,12 @@ async fn the_older_routes_take_the_flat_body_and_answer_in_its_words() {
     assert_eq!((&answer["decision"], &answer["blocked_by_quota"]), (&json!("BLOCK"), &json!(true)));
     for bad in [json!({}), json!({ "agent_id": "a" }), json!({ "agent_id": "a", "action": 1 }), json!([])] {
         assert_eq!(rig.post("/process_action", &bad).await.problem().0, "malformed-request");
+    }
+    for features in [json!({ "ml_score": 2 }), json!({ "ml_score": "high" })] {
+        let bad = json!({ "agent_id": "a", "action": "x", "features": features });
+        let refused = rig.post("/process_action", &bad).await.json();
+        assert_eq!(refused["code"], "malformed-request");
+        assert_eq!(refused["detail"], "context.features.ml_score: a number from 0 to 1");
     }
     let dance = json!({ "agent_id": "a", "action": "x", "action_type": "dance", "request_id": ID });
     assert_eq!(rig.post("/evaluate", &dance).await.problem(), ("unknown-kind".into(), ID.into()));
