@@ -56,6 +56,9 @@ pub const KIND_RECALL: u16 = 61;
 /// Node → node: what have you counted of tenants' promises ([`crate::sla::SlaAskV1`] → a list of [`crate::sla::SlaCountsV1`]).
 pub const KIND_SLA: u16 = 68;
 
+/// Node → leader: count decisions ([`CountAskV1`] → [`CountAnswerV1`]).
+pub const KIND_COUNT: u16 = 72;
+
 /// Makes a type of this module travel.
 macro_rules! message {
     ($($(#[$doc:meta])* $kind:ident $name:ident $body:tt)*) => {$(
@@ -78,8 +81,10 @@ macro_rules! message {
     )*};
 }
 
+mod aggregate;
 mod people;
 
+pub use aggregate::*;
 pub use people::*;
 
 message! {

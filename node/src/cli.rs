@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::output::Format;
 
 pub mod agent;
+pub mod aggregate;
 pub mod alarm;
 pub mod approval;
 pub mod audit;
@@ -66,6 +67,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Show how the promises to tenants stand.
     Sla(sla::SlaArgs),
+    /// Count decisions, exactly or with noise that is charged to a privacy budget.
+    Aggregate(aggregate::AggregateArgs),
     /// Look at agents, quarantine and release them.
     #[command(subcommand)]
     Agent(agent::AgentCommand),
@@ -116,6 +119,7 @@ impl Cli {
             Command::Load(args) => block_on(load::run(args, format)),
             Command::Status(args) => block_on(status::run(args, format)),
             Command::Sla(args) => block_on(sla::run(args, format)),
+            Command::Aggregate(args) => block_on(aggregate::run(args, format)),
             Command::Agent(command) => block_on(agent::run(command, format)),
             Command::Hold(command) => block_on(hold::run(command, format)),
             Command::Alarm(command) => block_on(alarm::run(command, format)),

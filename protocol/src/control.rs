@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Code, Problem};
 use crate::ids::{ControlRevision, KeyedId, LimitNumber};
 use crate::limits::{HOLD_APPROVER_NAMES_MAX, HOLD_APPROVERS_MAX, NAME_BYTES_MAX};
+use crate::privacy::PrivacyMode;
 use crate::quarantine::QuarantineFact;
 use crate::sla::SlaTargets;
 
@@ -103,6 +104,9 @@ pub struct TenantSpec {
     /// What it is promised of the service; absent for the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sla: Option<SlaTargets>,
+    /// How its aggregates are exported; absent for exact counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy_mode: Option<PrivacyMode>,
 }
 
 impl TenantSpec {

@@ -11,6 +11,7 @@ pub mod frame;
 pub mod ids;
 pub mod limits;
 pub mod message;
+pub mod privacy;
 pub mod probe;
 pub mod quarantine;
 pub mod ring;

@@ -123,6 +123,7 @@ fn put_tenant(state: &ControlState, spec: &TenantSpec, wrapped_key: &[u8]) -> Re
             spec.storage_redaction = spec.storage_redaction.or(old.storage_redaction);
             spec.detectors_off = spec.detectors_off.or_else(|| old.detectors_off.clone());
             spec.sla = spec.sla.or(old.sla);
+            spec.privacy_mode = spec.privacy_mode.or(old.privacy_mode);
             Ok((spec != *old).then(|| EventV1::Tenant { spec, wrapped_key: key.to_vec() }))
         }
         None if tenants(state).len() >= TENANTS_MAX => {

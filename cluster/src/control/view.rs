@@ -14,6 +14,7 @@ use nethical_protocol::control::{
     TenantSpec,
 };
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
+use nethical_protocol::privacy::PrivacyMode;
 use nethical_protocol::sla::SlaTargets;
 
 use super::bundles::Bundles;
@@ -43,6 +44,11 @@ impl Tenant {
     /// What is cut out of its actions before they are sealed.
     pub fn storage_redaction(&self) -> Redaction {
         self.spec.storage_redaction.unwrap_or_default()
+    }
+
+    /// How its aggregates are exported.
+    pub fn privacy_mode(&self) -> PrivacyMode {
+        self.spec.privacy_mode.unwrap_or_default()
     }
 
     /// What it is promised of the service.

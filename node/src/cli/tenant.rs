@@ -4,6 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
 
 use nethical_protocol::control::{ControlAck, Placement, Redaction, TenantSpec};
+use nethical_protocol::privacy::PrivacyMode;
 use nethical_protocol::sla::SlaTargets;
 
 use super::agent::require_acknowledged;
@@ -22,6 +23,7 @@ pub enum TenantCommand {
         Examples:\n  nethical tenant put airline\n  nethical tenant put bank --placement single\n  \
         nethical tenant put bank --placement single --storage-redaction standard\n  \
         nethical tenant put bank --placement single --sla 99.95,150,400\n  \
+        nethical tenant put bank --placement single --privacy-mode differential\n  \
         nethical tenant put airline --detectors-off ip,phone\n  nethical tenant put airline --detectors-off ''")]
     Put(PutArgs),
     /// List all tenants.
@@ -51,8 +53,17 @@ pub struct PutArgs {
     /// What it is promised: decisions in per cent of answers, then milliseconds for 95 and for 99 of 100.
     #[arg(long, value_parser = super::sla::targets, value_name = "PERCENT,P95,P99")]
     pub sla: Option<SlaTargets>,
+    /// How its aggregates are exported: exact, or with noise that is charged to a limit in epsilon_micros.
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub privacy_mode: Option<PrivacyArg>,
     #[command(flatten)]
     pub endpoint: EndpointArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PrivacyArg {
+    Standard,
+    Differential,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -92,6 +103,10 @@ async fn put(args: PutArgs, format: Format) -> anyhow::Result<()> {
         storage_redaction: args.storage_redaction.map(|policy| Redaction::ALL[policy as usize]),
         detectors_off: args.detectors_off.as_ref().map(names),
         sla: args.sla,
+        privacy_mode: args.privacy_mode.map(|mode| match mode {
+            PrivacyArg::Standard => PrivacyMode::Standard,
+            PrivacyArg::Differential => PrivacyMode::Differential,
+        }),
     };
     let ack: ControlAck = args.endpoint.connect()?.send(Method::PUT, &["v1", "tenants", &args.tenant], &spec).await?;
     report(&ack, &format!("tenant {}", args.tenant), format)
@@ -102,12 +117,12 @@ async fn list(endpoint: EndpointArgs, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return output::print_json(&tenants);
     }
-    let mut table = output::table(&["TENANT", "PLACEMENT", "STORAGE REDACTION", "DETECTORS OFF"]);
+    let mut table = output::table(&["TENANT", "PLACEMENT", "STORAGE REDACTION", "PRIVACY", "DETECTORS OFF"]);
     for tenant in &tenants {
         let placement = if tenant.placement == Placement::Single { "single" } else { "spread" };
         let redaction = tenant.storage_redaction.unwrap_or_default().as_str();
         let off = tenant.detectors_off.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
-        table.add_row([tenant.tenant.as_str(), placement, redaction, &off]);
+        table.add_row([tenant.tenant.as_str(), placement, redaction, tenant.privacy_mode.unwrap_or_default().as_str(), &off]);
     }
     output::print_table(&table, "no tenants yet; create one with `nethical tenant put NAME`")
 }

@@ -10,6 +10,7 @@ use nethical_protocol::control::{
 };
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::limits::NAME_BYTES_MAX;
+use nethical_protocol::privacy::PrivacyMode;
 use nethical_protocol::quarantine::QuarantineSpec;
 use nethical_protocol::sla::SlaTargets;
 
@@ -27,6 +28,7 @@ struct TenantBody {
     storage_redaction: Option<Redaction>,
     detectors_off: Option<Vec<String>>,
     sla: Option<SlaTargets>,
+    privacy_mode: Option<PrivacyMode>,
 }
 
 #[derive(Deserialize)]
@@ -69,9 +71,9 @@ pub async fn put_tenant(call: Call) -> Handled {
     if body.tenant.as_ref().is_some_and(|named| *named != tenant) {
         return Err(Problem::new(Code::InvalidControl, "the body names another tenant than the path"));
     }
-    let TenantBody { placement, storage_redaction, detectors_off, sla, .. } = body;
+    let TenantBody { placement, storage_redaction, detectors_off, sla, privacy_mode, .. } = body;
     sla.map_or(Ok(()), |targets| targets.check())?;
-    let spec = TenantSpec { tenant, placement, storage_redaction, detectors_off, sla };
+    let spec = TenantSpec { tenant, placement, storage_redaction, detectors_off, sla, privacy_mode };
     acknowledged(call.door.governor.put_tenant(spec).await)
 }
 
