@@ -117,7 +117,8 @@ fn is_budget(limit: &LimitSpec) -> bool {
 }
 
 fn no_budget(tenant: &str) -> Problem {
-    let detail = format!("tenant {tenant} exports with noise, and no enforced limit in {EPSILON_UNIT} binds its exports");
+    let detail =
+        format!("tenant {tenant} exports with noise, and no enforced limit in {EPSILON_UNIT} binds its exports");
     Problem::new(Code::NoPrivacyBudget, detail)
 }
 

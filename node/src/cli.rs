@@ -26,6 +26,7 @@ pub mod node;
 pub mod policy;
 pub mod rules;
 pub mod sender;
+pub mod settle;
 pub mod sla;
 pub mod status;
 pub mod submit;
@@ -61,6 +62,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Submit the actions of a file.
     Submit(submit::SubmitArgs),
+    /// Say what an action with reserved costs used.
+    Settle(settle::SettleArgs),
     /// Put load on a cluster and measure it.
     Load(load::LoadArgs),
     /// Show nodes and groups.
@@ -116,6 +119,7 @@ impl Cli {
             Command::Dev(args) => block_on(dev::run(args, format)),
             Command::Demo(args) => block_on(demo::run(args, format)),
             Command::Submit(args) => block_on(submit::run(args, format)),
+            Command::Settle(args) => block_on(settle::run(args, format)),
             Command::Load(args) => block_on(load::run(args, format)),
             Command::Status(args) => block_on(status::run(args, format)),
             Command::Sla(args) => block_on(sla::run(args, format)),

@@ -221,7 +221,12 @@ mod tests {
         }
     }
 
-    fn counted(by: AggregateBy, named: &[&str], per_agent_max: Option<u32>, leaves: &[DecisionLeaf]) -> Vec<(String, u64)> {
+    fn counted(
+        by: AggregateBy,
+        named: &[&str],
+        per_agent_max: Option<u32>,
+        leaves: &[DecisionLeaf],
+    ) -> Vec<(String, u64)> {
         let named: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
         let mut counter = Counter::new(&tenant(), by, &named, per_agent_max);
         leaves.iter().for_each(|leaf| counter.see(leaf));

@@ -160,7 +160,8 @@ mod tests {
                 (0..200).map(|_| scale.draw(&mut dice)).collect::<Vec<_>>()
             };
             assert_eq!(draws(1), draws(1));
-            assert_ne!(draws(1), draws(2));
+            // At the greatest cost nearly every draw is zero.
+            assert_eq!(draws(1) != draws(2), scale.thousandths() > 1_000, "{scale:?}");
         }
     }
 

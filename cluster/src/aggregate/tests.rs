@@ -108,9 +108,8 @@ fn the_charged_action_is_bound_to_the_counts_and_to_the_query() {
 #[test]
 fn noise_is_the_same_for_the_same_charge_and_unrelated_for_another() {
     let tenant = tenant(PrivacyMode::Differential);
-    let noisy = |leaf_hash: &str, bound: &str, counts: &[u64]| {
-        blurred(&tenant, leaf_hash, bound, counts, (100_000, 10))
-    };
+    let noisy =
+        |leaf_hash: &str, bound: &str, counts: &[u64]| blurred(&tenant, leaf_hash, bound, counts, (100_000, 10));
     let counts = [1_000u64; 32];
     assert_eq!(noisy("aa", "x", &counts), noisy("aa", "x", &counts));
     assert_ne!(noisy("aa", "x", &counts), noisy("ab", "x", &counts));

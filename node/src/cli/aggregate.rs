@@ -111,7 +111,8 @@ pub async fn run(args: AggregateArgs, format: Format) -> anyhow::Result<()> {
 }
 
 fn again(request_id: &str, since: u64, until: u64) -> String {
-    let time = |ns: u64| Timestamp::from_nanosecond(i128::from(ns)).map_or_else(|_| ns.to_string(), |time| time.to_string());
+    let time =
+        |ns: u64| Timestamp::from_nanosecond(i128::from(ns)).map_or_else(|_| ns.to_string(), |time| time.to_string());
     format!("ask again with: --request-id {request_id} --since {} --until {}", time(since), time(until))
 }
 
@@ -120,7 +121,10 @@ fn denial(denied: &Decision, again: &str) -> anyhow::Error {
     let wait = denied.retry_after_ms.map(|wait_ms| format!("; there is room in {} s", wait_ms.div_ceil(1_000)));
     let next = match (denied.verdict, &denied.approval) {
         (Verdict::Escalate, Some(approval)) => {
-            format!("; once `nethical approval approve {}` was said, {again} under a new id, with --approval", approval.id)
+            format!(
+                "; once `nethical approval approve {}` was said, {again} under a new id, with --approval",
+                approval.id
+            )
         }
         _ => String::new(),
     };
@@ -164,7 +168,12 @@ fn print(view: &AggregateView, format: Format) -> anyhow::Result<()> {
     };
     output::remark(&told);
     for quota in view.decision.quota.iter().filter(|quota| quota.unit == nethical_protocol::privacy::EPSILON_UNIT) {
-        output::remark(&format!("limit {}: ε {} of {} left", quota.limit, epsilon(quota.remaining), epsilon(quota.cap)));
+        output::remark(&format!(
+            "limit {}: ε {} of {} left",
+            quota.limit,
+            epsilon(quota.remaining),
+            epsilon(quota.cap)
+        ));
     }
     Ok(())
 }
@@ -192,7 +201,12 @@ mod tests {
 
     #[test]
     fn epsilon_is_read_and_told_without_rounding() {
-        for (text, read, told) in [("0.5", 500_000, "0.5"), ("1", 1_000_000, "1"), ("0.000001", 1, "0.000001"), ("10.25", 10_250_000, "10.25")] {
+        for (text, read, told) in [
+            ("0.5", 500_000, "0.5"),
+            ("1", 1_000_000, "1"),
+            ("0.000001", 1, "0.000001"),
+            ("10.25", 10_250_000, "10.25"),
+        ] {
             assert_eq!(micros(text), Ok(read), "{text}");
             assert_eq!(epsilon(read), told);
         }
@@ -213,7 +227,10 @@ mod tests {
     #[test]
     fn asking_again_names_the_same_window() {
         let told = again("r", 1_000_000_001, 2_000_000_000);
-        assert_eq!(told, "ask again with: --request-id r --since 1970-01-01T00:00:01.000000001Z --until 1970-01-01T00:00:02Z");
+        assert_eq!(
+            told,
+            "ask again with: --request-id r --since 1970-01-01T00:00:01.000000001Z --until 1970-01-01T00:00:02Z"
+        );
         assert_eq!(time_ns("1970-01-01T00:00:01.000000001Z"), Ok(1_000_000_001));
     }
 }

@@ -122,7 +122,13 @@ async fn list(endpoint: EndpointArgs, format: Format) -> anyhow::Result<()> {
         let placement = if tenant.placement == Placement::Single { "single" } else { "spread" };
         let redaction = tenant.storage_redaction.unwrap_or_default().as_str();
         let off = tenant.detectors_off.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
-        table.add_row([tenant.tenant.as_str(), placement, redaction, tenant.privacy_mode.unwrap_or_default().as_str(), &off]);
+        table.add_row([
+            tenant.tenant.as_str(),
+            placement,
+            redaction,
+            tenant.privacy_mode.unwrap_or_default().as_str(),
+            &off,
+        ]);
     }
     output::print_table(&table, "no tenants yet; create one with `nethical tenant put NAME`")
 }
