@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use nethical_protocol::decision::{Decision, Verdict};
 use nethical_protocol::limits::AGGREGATE_CLOSED_AFTER_MS;
-use nethical_protocol::privacy::{AggregateBy, AggregateView, EXPORT_SUBJECT};
+use nethical_protocol::privacy::{AggregateBy, AggregateView, EPSILON_UNIT};
 
 use super::EndpointArgs;
 use super::policy::replay::{now_ns, time_ns};
@@ -98,41 +98,38 @@ pub async fn run(args: AggregateArgs, format: Format) -> anyhow::Result<()> {
         body["per_agent_max"] = most.into();
     }
     let request = args.endpoint.connect()?.request(Method::POST, &["v1", "aggregates"], &[]).body(&body);
-    let again = again(&request_id, args.since, until);
+    let window = window(args.since, until);
     let answer = request.decided().await.inspect_err(|error| {
         if exit_code(error) == Exit::Unknown as u8 {
-            output::remark(&again);
+            output::remark(&format!("ask again with --request-id {request_id} {window}"));
         }
     })?;
     match serde_json::from_value::<Decision>(answer.clone()) {
-        Ok(denied) => Err(denial(&denied, &again)),
+        Ok(denied) => Err(denial(&denied, &window)),
         Err(_) => print(&serde_json::from_value(answer)?, format),
     }
 }
 
-fn again(request_id: &str, since: u64, until: u64) -> String {
+/// The flags that name the same window again.
+fn window(since: u64, until: u64) -> String {
     let time =
         |ns: u64| Timestamp::from_nanosecond(i128::from(ns)).map_or_else(|_| ns.to_string(), |time| time.to_string());
-    format!("ask again with: --request-id {request_id} --since {} --until {}", time(since), time(until))
+    format!("--since {} --until {}", time(since), time(until))
 }
 
-fn denial(denied: &Decision, again: &str) -> anyhow::Error {
+fn denial(denied: &Decision, window: &str) -> anyhow::Error {
     let why: Vec<&str> = denied.reasons.iter().map(|reason| reason.detail.as_str()).collect();
     let wait = denied.retry_after_ms.map(|wait_ms| format!("; there is room in {} s", wait_ms.div_ceil(1_000)));
-    let next = match (denied.verdict, &denied.approval) {
-        (Verdict::Escalate, Some(approval)) => {
-            format!(
-                "; once `nethical approval approve {}` was said, {again} under a new id, with --approval",
-                approval.id
-            )
-        }
-        _ => String::new(),
-    };
-    let verdict = denied.verdict.as_str();
+    let next = denied.approval.as_ref().filter(|_| denied.verdict == Verdict::Escalate).map(|approval| {
+        let id = approval.id;
+        format!("; after `nethical approval approve {id}` export the same with --approval {id} {window}")
+    });
     let message = format!(
-        "{verdict}: nothing was exported and nothing charged to {EXPORT_SUBJECT}: {}{}{next}",
+        "{}: nothing was exported and nothing charged: {}{}{}",
+        denied.verdict.as_str(),
         why.join("; "),
-        wait.unwrap_or_default()
+        wait.unwrap_or_default(),
+        next.unwrap_or_default()
     );
     stop(Exit::Refused, message)
 }
@@ -167,7 +164,7 @@ fn print(view: &AggregateView, format: Format) -> anyhow::Result<()> {
         ),
     };
     output::remark(&told);
-    for quota in view.decision.quota.iter().filter(|quota| quota.unit == nethical_protocol::privacy::EPSILON_UNIT) {
+    for quota in view.decision.quota.iter().filter(|quota| quota.unit == EPSILON_UNIT) {
         output::remark(&format!(
             "limit {}: ε {} of {} left",
             quota.limit,
@@ -226,11 +223,8 @@ mod tests {
 
     #[test]
     fn asking_again_names_the_same_window() {
-        let told = again("r", 1_000_000_001, 2_000_000_000);
-        assert_eq!(
-            told,
-            "ask again with: --request-id r --since 1970-01-01T00:00:01.000000001Z --until 1970-01-01T00:00:02Z"
-        );
+        let told = window(1_000_000_001, 2_000_000_000);
+        assert_eq!(told, "--since 1970-01-01T00:00:01.000000001Z --until 1970-01-01T00:00:02Z");
         assert_eq!(time_ns("1970-01-01T00:00:01.000000001Z"), Ok(1_000_000_001));
     }
 }

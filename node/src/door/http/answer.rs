@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde::Serialize;
 
 use nethical_protocol::control::LimitMode;
-use nethical_protocol::decision::{Decision, ItemAnswer, QuotaState, RESET_NEVER_S, Verdict};
+use nethical_protocol::decision::{AgentStatus, Decision, ItemAnswer, QuotaState, RESET_NEVER_S, Verdict};
 use nethical_protocol::error::{Class, Code, Problem};
 
 use super::call::{Handled, Reply};
@@ -65,24 +65,23 @@ pub fn denied(decision: &Decision, echo: &str) -> Handled {
 /// A decision under its status; a denial that a registered problem type fits is a document of that type.
 fn decided(decision: &Decision, strict: bool, body: &impl Serialize) -> Handled {
     let status = status_of(decision, strict);
-    let reply = match status {
-        StatusCode::TOO_MANY_REQUESTS => {
+    let reply = match (status, abnormal(decision)) {
+        (StatusCode::TOO_MANY_REQUESTS, _) => {
             let violated = decision.quota.iter().filter(|quota| quota.violated && quota.mode == LimitMode::Enforce);
             let violated: Vec<&str> = violated.map(|quota| quota.limit.as_str()).collect();
             document(body, problem::quota_members(&violated))?
         }
-        StatusCode::FORBIDDEN if is_abnormal(decision) => {
-            document(body, problem::abnormal_members(&decision.reasons[0].detail))?
-        }
+        (StatusCode::FORBIDDEN, Some(rule)) => document(body, problem::abnormal_members(rule))?,
         _ => Reply::json(body)?,
     };
     Ok(with_quota(reply.status(status), decision))
 }
 
-/// True where the agent is held for what it did: the most severe reason is a rule of automatic quarantine, set off by this
-/// action or an earlier one.
-fn is_abnormal(decision: &Decision) -> bool {
-    decision.reasons.first().is_some_and(|reason| reason.code == "automatic-hold")
+/// The rule of automatic quarantine that holds the agent for what it did, set off by this action or by an earlier one. A rule
+/// that restricts denies nothing: then another reason does.
+fn abnormal(decision: &Decision) -> Option<&str> {
+    let rule = decision.reasons.iter().find(|reason| reason.code == "automatic-hold")?;
+    (decision.agent.state == AgentStatus::Quarantined).then_some(rule.detail.as_str())
 }
 
 /// A decision as a problem document: its own members, and the document's.
@@ -173,6 +172,8 @@ fn field_text(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use nethical_protocol::decision::Reason;
+
     use super::*;
     use crate::door::scripted::{over_quota, with_verdict};
 
@@ -200,23 +201,25 @@ mod tests {
             let reply = denied(decision, "r").expect("it serialises");
             serde_json::from_slice(reply.body()).expect("JSON")
         };
+        let reason = |code: &str, detail: &str| Reason { code: code.to_owned(), detail: detail.to_owned() };
         let mut held = with_verdict(Verdict::Block);
-        held.reasons[0].code = "automatic-hold".to_owned();
+        held.agent.state = AgentStatus::Quarantined;
+        held.reasons = vec![reason("agent-state", "quarantined"), reason("automatic-hold", "rule 1")];
         let told = body(&held);
         assert_eq!(told["type"], "https://iana.org/assignments/http-problem-types#abnormal-usage-detected");
         assert_eq!((&told["status"], &told["verdict"]), (&403.into(), &"block".into()));
-        assert_eq!(told["violated-policies"], serde_json::json!([held.reasons[0].detail]));
-        held.reasons.insert(0, with_verdict(Verdict::Block).reasons.remove(0));
-        assert_eq!(body(&held)["type"], serde_json::Value::Null, "another reason is more severe");
-        let restricted = Decision { reasons: told_of(&told), ..with_verdict(Verdict::Restrict) };
-        assert_eq!(body(&restricted)["type"], serde_json::Value::Null, "what may go ahead is no problem");
+        assert_eq!(told["violated-policies"], serde_json::json!(["rule 1"]));
+        let by_hand = Decision { reasons: vec![reason("hold-order", "ann")], ..held.clone() };
+        let mut restricted = held.clone();
+        restricted.agent.state = AgentStatus::Restricted;
+        let mut going = held.clone();
+        going.verdict = Verdict::Restrict;
+        for other in [by_hand, restricted, going] {
+            assert_eq!(body(&other)["type"], serde_json::Value::Null, "{other:?}");
+        }
         let plain = decided(&held, false, &held).expect("it serialises");
         let plain: serde_json::Value = serde_json::from_slice(plain.body()).expect("JSON");
         assert_eq!(plain["type"], serde_json::Value::Null, "others did not ask for statuses");
-    }
-
-    fn told_of(told: &serde_json::Value) -> Vec<nethical_protocol::decision::Reason> {
-        serde_json::from_value(told["reasons"].clone()).expect("reasons")
     }
 
     #[test]
