@@ -116,7 +116,7 @@ async fn noise_is_charged_before_it_is_drawn_and_a_retry_gets_the_same_answer() 
     let mut small = body(5);
     small["epsilon_micros"] = 1_000.into();
     let (status, held) = export(&cluster, 1, &small);
-    assert_eq!((status, &held["reasons"][0]["code"]), (403, &json!("hold-order")), "{held}");
+    assert_eq!((status, &held["reasons"][0]["code"]), (403, &json!("agent-state")), "{held}");
 }
 
 /// Reserves and gives the decision's id.

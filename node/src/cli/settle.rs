@@ -102,7 +102,9 @@ mod tests {
         args: SettleArgs,
     }
 
-    fn read(words: &[&str]) -> Result<(Option<Vec<(String, u64)>>, bool), String> {
+    type Read = (Option<Vec<(String, u64)>>, bool);
+
+    fn read(words: &[&str]) -> Result<Read, String> {
         let words = ["settle"].iter().chain(words);
         let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
         Ok((line.args.commit, line.args.release))
