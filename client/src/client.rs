@@ -9,8 +9,9 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use nethical_protocol::action::Action;
-use nethical_protocol::decision::ItemAnswer;
+use nethical_protocol::decision::{ActionOutcome, ItemAnswer, Settlement};
 use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::DecisionId;
 use nethical_protocol::limits::{
     ACTION_BYTES_MAX, BATCH_ACTIONS_MAX, BODY_BYTES_DEFAULT, CLIENT_RETRY_MS_MAX, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS,
 };
@@ -18,7 +19,7 @@ use nethical_protocol::limits::{
 use crate::error::ClientError;
 use crate::http::HttpDoor;
 use crate::quic::QuicDoor;
-use crate::retry::{Attempt, Door, Doors, Policy};
+use crate::retry::{Attempt, Door, Doors, Policy, SettleAttempt};
 
 /// Text bytes of one batch, so that it fits the HTTP door's default body with room for names of fields.
 const BATCH_BYTES_MAX: usize = BODY_BYTES_DEFAULT / 2;
@@ -182,6 +183,15 @@ impl Client {
         let merged = answers.into_iter().map(|answer| answer.or_else(|| decided.next()));
         merged.map(|answer| answer.expect("every sound action is answered")).collect()
     }
+
+    /// Says what became of an action that reserved: what it used, or that it used nothing. The reservation's id, which is
+    /// its decision's, makes a repeat safe: it is answered with the first one's record, and another outcome is refused.
+    ///
+    /// # Errors
+    /// Coded: `reservation-expired`, `reservation-conflict`, `no-reservation` …; after `outcome-unknown` ask again the same way.
+    pub async fn settle(&self, decision: DecisionId, outcome: ActionOutcome) -> Result<Settlement, Problem> {
+        self.doors.settle(decision, outcome.checked()?).await
+    }
 }
 
 /// An id of the client's own, with its time.
@@ -243,20 +253,31 @@ struct LazyQuic {
     door: OnceCell<QuicDoor>,
 }
 
+impl LazyQuic {
+    async fn connected(&self, deadline: Duration) -> Result<&QuicDoor, ClientError> {
+        let dial = || QuicDoor::connect(self.address, &self.server_name, self.authority.clone());
+        let door = tokio::time::timeout(deadline, self.door.get_or_try_init(dial)).await;
+        door.map_err(|_| ClientError::NotSent("no connection inside the deadline".to_owned()))?
+    }
+}
+
 impl Door for LazyQuic {
     fn decide(&self, actions: Vec<Action>, deadline: Duration) -> Attempt<'_> {
-        Box::pin(async move {
-            let dial = || QuicDoor::connect(self.address, &self.server_name, self.authority.clone());
-            let door = tokio::time::timeout(deadline, self.door.get_or_try_init(dial)).await;
-            let door = door.map_err(|_| ClientError::NotSent("no connection inside the deadline".to_owned()))??;
-            door.decide(actions, deadline).await
-        })
+        Box::pin(async move { self.connected(deadline).await?.decide(actions, deadline).await })
+    }
+
+    fn settle(&self, decision: DecisionId, outcome: ActionOutcome, deadline: Duration) -> SettleAttempt<'_> {
+        Box::pin(async move { self.connected(deadline).await?.settle(decision, outcome, deadline).await })
     }
 }
 
 impl Door for HttpDoor {
     fn decide(&self, actions: Vec<Action>, deadline: Duration) -> Attempt<'_> {
         Box::pin(async move { HttpDoor::decide(self, &actions, deadline).await })
+    }
+
+    fn settle(&self, decision: DecisionId, outcome: ActionOutcome, deadline: Duration) -> SettleAttempt<'_> {
+        Box::pin(async move { HttpDoor::settle(self, decision, &outcome, deadline).await })
     }
 }
 

@@ -3,15 +3,18 @@
 //! Does not retry and does not choose between nodes ([`crate::retry`] does); it tells apart what was never sent, what
 //! may have happened, and what a node refused. Plain `http` only: this build of the SDK has no TLS for HTTP.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use nethical_protocol::action::{Action, Cost};
-use nethical_protocol::decision::{Decision, ItemAnswer};
+use nethical_protocol::decision::{ActionOutcome, Decision, ItemAnswer, Settlement};
 use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::DecisionId;
 
 use crate::error::ClientError;
 
@@ -26,7 +29,7 @@ const WAY_WAIT_MAX: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct HttpDoor {
     client: reqwest::Client,
-    url: String,
+    base: String,
 }
 
 #[derive(Serialize)]
@@ -48,7 +51,7 @@ struct ActionJson<'a> {
     action: NameJson<'a>,
     resource: ResourceJson<'a>,
     context: &'a RawValue,
-    cost: std::collections::BTreeMap<&'a str, CostJson>,
+    cost: BTreeMap<&'a str, CostJson>,
     options: OptionsJson<'a>,
 }
 
@@ -139,20 +142,39 @@ impl HttpDoor {
         if !base.starts_with("http://") {
             return Err(ClientError::NotSent(format!("{base:?} is not an http address")));
         }
-        Ok(Self { client, url: format!("{base}/v1/decisions:batch") })
+        Ok(Self { client, base: base.to_owned() })
     }
 
     /// Decides actions: one answer each, in order.
     pub async fn decide(&self, actions: &[Action], deadline: Duration) -> Result<Vec<ItemAnswer>, ClientError> {
         let body = request_body(actions, deadline)?;
-        let request = self.client.post(&self.url).header("content-type", "application/json").body(body);
-        let response = request.timeout(deadline).send().await.map_err(|error| failed(&error))?;
+        answers(actions, &self.post("/v1/decisions:batch", body, deadline).await?)
+    }
+
+    /// Says what became of an action that reserved. The same again is answered with the first one's record.
+    pub async fn settle(
+        &self,
+        decision: DecisionId,
+        outcome: &ActionOutcome,
+        deadline: Duration,
+    ) -> Result<Settlement, ClientError> {
+        let body = match outcome {
+            ActionOutcome::Used(used) => json!({ "used": used.iter().cloned().collect::<BTreeMap<_, _>>() }),
+            ActionOutcome::Released => json!({ "release": true }),
+        };
+        let path = format!("/v1/decisions/{decision}/outcome");
+        let bytes = self.post(&path, body.to_string().into_bytes(), deadline).await?;
+        let read = serde_json::from_slice(&bytes);
+        read.map_err(|error| ClientError::Lost(format!("the answer is no settlement: {error}")))
+    }
+
+    /// The body of a success.
+    async fn post(&self, path: &str, body: Vec<u8>, deadline: Duration) -> Result<Vec<u8>, ClientError> {
+        let request = self.client.post(format!("{}{path}", self.base)).header("content-type", "application/json");
+        let response = request.body(body).timeout(deadline).send().await.map_err(|error| failed(&error))?;
         let status = response.status();
         let bytes = read(response).await?;
-        if status != StatusCode::OK {
-            return Err(refused(status, &bytes));
-        }
-        answers(actions, &bytes)
+        if status == StatusCode::OK { Ok(bytes) } else { Err(refused(status, &bytes)) }
     }
 }
 

@@ -28,5 +28,6 @@ pub mod retry;
 pub use client::{BuildError, Builder, Client, Protocol};
 pub use error::ClientError;
 pub use nethical_protocol::action::{Action, ActionKind, Cost};
-pub use nethical_protocol::decision::{Decision, ItemAnswer, Verdict};
+pub use nethical_protocol::decision::{ActionOutcome, Decision, ItemAnswer, Settlement, Verdict};
 pub use nethical_protocol::error::{Class, Code, Problem};
+pub use nethical_protocol::ids::DecisionId;

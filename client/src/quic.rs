@@ -29,15 +29,19 @@ use std::time::Duration;
 use quinn::Endpoint;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 
 use nethical_protocol::action::Action;
-use nethical_protocol::decision::ItemAnswer;
+use nethical_protocol::decision::{ActionOutcome, ItemAnswer, Settlement};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::frame::HEADER_BYTES;
+use nethical_protocol::ids::DecisionId;
 use nethical_protocol::limits::{BATCH_ACTIONS_MAX, FRAME_BYTES_MAX};
-use nethical_protocol::message::{DecideV1, DecidedV1, KIND_DECIDED, KIND_PROBLEM, ProblemV1};
+use nethical_protocol::message::{
+    DecideV1, DecidedV1, KIND_DECIDE, KIND_DECIDED, KIND_PROBLEM, KIND_SETTLE, KIND_SETTLED, ProblemV1, SettleV1,
+    SettledV1,
+};
 
 use crate::error::ClientError;
 
@@ -120,18 +124,41 @@ impl QuicDoor {
             return Err(ClientError::Refused(Problem::new(Code::TooLarge, detail)));
         }
         let until = Instant::now() + deadline;
-        let in_time = timeout_at(until, async {
-            let place = self.places.acquire().await.expect("the semaphore is never closed");
-            Ok((place, self.stream_for(stream_key(&actions)).await?))
-        });
-        let (_place, stream) = in_time.await.unwrap_or_else(|_| Err(ClientError::NotSent(NO_CONNECTION.into())))?;
+        let (_place, stream) = self.place_until(until, stream_key(&actions)).await?;
         let expected = actions.len();
         let body = DecideV1 { deadline_ms: deadline_of_node_ms(until - Instant::now()), actions }.to_bytes();
         if body.len() > FRAME_BYTES_MAX - HEADER_BYTES {
             let detail = format!("the batch has {} bytes; at most {FRAME_BYTES_MAX} are accepted", body.len());
             return Err(ClientError::Refused(Problem::new(Code::TooLarge, detail)));
         }
-        answers_of(stream.call(body, until).await?, expected)
+        answers_of(stream.call(KIND_DECIDE, body, until).await?, expected)
+    }
+
+    /// Says what became of an action that reserved. The same again is answered with the first one's record.
+    pub async fn settle(
+        &self,
+        decision: DecisionId,
+        outcome: ActionOutcome,
+        deadline: Duration,
+    ) -> Result<Settlement, ClientError> {
+        let until = Instant::now() + deadline;
+        let (_place, stream) = self.place_until(until, decision.leaf_index).await?;
+        let deadline_ms = deadline_of_node_ms(until - Instant::now());
+        let body = SettleV1 { deadline_ms, decision, outcome }.to_bytes();
+        if body.len() > FRAME_BYTES_MAX - HEADER_BYTES {
+            let detail = format!("the outcome has {} bytes; at most {FRAME_BYTES_MAX} are accepted", body.len());
+            return Err(ClientError::Refused(Problem::new(Code::TooLarge, detail)));
+        }
+        settlement_of(stream.call(KIND_SETTLE, body, until).await?)
+    }
+
+    /// A place among the calls under way, and a stream.
+    async fn place_until(&self, until: Instant, key: u64) -> Result<(SemaphorePermit<'_>, Stream), ClientError> {
+        let in_time = timeout_at(until, async {
+            let place = self.places.acquire().await.expect("the semaphore is never closed");
+            Ok((place, self.stream_for(key).await?))
+        });
+        in_time.await.unwrap_or_else(|_| Err(ClientError::NotSent(NO_CONNECTION.into())))
     }
 
     /// A stream of the connection. Waits for a dial that is under way, but not where the one before it failed: whoever
@@ -172,8 +199,28 @@ fn deadline_of_node_ms(left: Duration) -> u64 {
     left.saturating_sub(for_the_way).as_millis() as u64
 }
 
+fn unreadable<E>(_: E) -> ClientError {
+    ClientError::Lost("the answer cannot be read".into())
+}
+
+/// A reply of another kind than the one that was hoped for.
+fn other(reply: &Reply) -> ClientError {
+    match reply.kind {
+        KIND_PROBLEM => {
+            ProblemV1::from_bytes(&reply.body).map_or_else(unreadable, |told| ClientError::Refused(told.problem))
+        }
+        kind => ClientError::Lost(format!("an answer of the unknown kind {kind}")),
+    }
+}
+
+fn settlement_of(reply: Reply) -> Result<Settlement, ClientError> {
+    match reply.kind {
+        KIND_SETTLED => Ok(SettledV1::from_bytes(&reply.body).map_err(unreadable)?.settlement),
+        _ => Err(other(&reply)),
+    }
+}
+
 fn answers_of(reply: Reply, expected: usize) -> Result<Vec<ItemAnswer>, ClientError> {
-    let unreadable = |_| ClientError::Lost("the answer cannot be read".into());
     match reply.kind {
         KIND_DECIDED => {
             let answers = DecidedV1::from_bytes(&reply.body).map_err(unreadable)?.answers;
@@ -182,8 +229,7 @@ fn answers_of(reply: Reply, expected: usize) -> Result<Vec<ItemAnswer>, ClientEr
                 false => Err(ClientError::Lost(format!("{} answers to {expected} actions", answers.len()))),
             }
         }
-        KIND_PROBLEM => Err(ClientError::Refused(ProblemV1::from_bytes(&reply.body).map_err(unreadable)?.problem)),
-        kind => Err(ClientError::Lost(format!("an answer of the unknown kind {kind}"))),
+        _ => Err(other(&reply)),
     }
 }
 

@@ -11,18 +11,27 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use nethical_protocol::action::Action;
-use nethical_protocol::decision::ItemAnswer;
+use nethical_protocol::decision::{ActionOutcome, ItemAnswer, Settlement};
 use nethical_protocol::error::{Class, Code, Problem};
+use nethical_protocol::ids::DecisionId;
 
 use crate::error::ClientError;
 
+mod settle;
+
 /// The answer of one attempt at one node.
 pub type Attempt<'a> = Pin<Box<dyn Future<Output = Result<Vec<ItemAnswer>, ClientError>> + Send + 'a>>;
+
+/// The answer of one attempt to settle.
+pub type SettleAttempt<'a> = Pin<Box<dyn Future<Output = Result<Settlement, ClientError>> + Send + 'a>>;
 
 /// One node's door, whichever protocol it speaks.
 pub trait Door: Send + Sync {
     /// Asks once. One answer for each action, in order.
     fn decide(&self, actions: Vec<Action>, deadline: Duration) -> Attempt<'_>;
+
+    /// Settles once.
+    fn settle(&self, decision: DecisionId, outcome: ActionOutcome, deadline: Duration) -> SettleAttempt<'_>;
 }
 
 /// How long and how often to ask.

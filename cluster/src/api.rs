@@ -14,6 +14,7 @@ use nethical_protocol::control::{ControlAck, HoldSpec, LimitSpec, TenantSpec};
 use nethical_protocol::decision::{ActionOutcome, AgentStatus, Decision, ItemAnswer, Settlement, Verdict};
 use nethical_protocol::error::Problem;
 use nethical_protocol::ids::{DecisionId, GroupId};
+use nethical_protocol::privacy::{AggregateAnswer, AggregateQuery};
 use nethical_protocol::quarantine::QuarantineSpec;
 use nethical_protocol::sla::{SlaList, SlaQuery};
 use nethical_protocol::status::{ClusterStatus, ReadyCheck};
@@ -104,6 +105,9 @@ pub trait Governor: Send + Sync + 'static {
     fn raw_leaves(&self, group: GroupId, from: u64, count: u64) -> Answer<'_, RawLeaves>;
     /// The verifier key of the zone's logs, as a C2SP vkey for each group, with the cluster's name.
     fn verifier_keys(&self) -> Answer<'_, VerifierKeys>;
+
+    /// Counts of a tenant's decisions, decided and charged as an action of the tenant's reserved subject.
+    fn aggregate(&self, query: AggregateQuery) -> Answer<'_, AggregateAnswer>;
 
     /// Counts what a door answered a tenant. Never waits.
     fn answered(&self, answered: &Answered);

@@ -15,6 +15,7 @@ use nethical_protocol::control::{AckState, ControlAck, HoldScope, HoldSpec, Limi
 use nethical_protocol::decision::{ActionOutcome, ItemAnswer, Settlement};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LimitNumber};
+use nethical_protocol::privacy::{AggregateAnswer, AggregateQuery};
 use nethical_protocol::quarantine::QuarantineSpec;
 use nethical_protocol::sla::{SlaList, SlaQuery};
 use nethical_protocol::status::{ClusterStatus, GroupStatus, NodeStatus, ReadyCheck};
@@ -25,7 +26,7 @@ use crate::decide::Decider;
 use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
-use crate::{administer, alarms, approvals, bundles, inspect, publish, replay, rules, scores, settle, sla};
+use crate::{administer, aggregate, alarms, approvals, bundles, inspect, publish, replay, rules, scores, settle, sla};
 
 /// How long a question to another node may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
@@ -403,6 +404,10 @@ impl Governor for NodeGovernor {
             Ok(keys)
         }
         .boxed()
+    }
+
+    fn aggregate(&self, query: AggregateQuery) -> Answer<'_, AggregateAnswer> {
+        aggregate::export(self.core.clone(), self.decider.clone(), query).boxed()
     }
 
     fn answered(&self, answered: &Answered) {

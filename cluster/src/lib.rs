@@ -18,6 +18,7 @@ pub mod replicate;
 
 // What stands around them.
 pub mod administer;
+pub mod aggregate;
 pub mod api;
 pub mod approvals;
 pub mod body;

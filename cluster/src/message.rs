@@ -62,6 +62,8 @@ pub const KIND_PUBLISHED: u16 = 75;
 pub const KIND_VOUCH: u16 = 76;
 /// Node → node: what have you counted of scores ([`crate::scores::ScoresAskV1`] → [`crate::scores::ScoresV1`]).
 pub const KIND_SCORES: u16 = 69;
+/// Node → leader: count decisions ([`CountAskV1`] → [`CountAnswerV1`]).
+pub const KIND_COUNT: u16 = 72;
 
 /// Makes a type of this module travel.
 macro_rules! message {
@@ -85,9 +87,11 @@ macro_rules! message {
     )*};
 }
 
+mod aggregate;
 mod people;
 mod publish;
 
+pub use aggregate::*;
 pub use people::*;
 pub use publish::*;
 

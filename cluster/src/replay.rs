@@ -81,7 +81,7 @@ fn place_of(cursor: Option<&str>, groups: &[GroupId]) -> Result<Place, Problem> 
 }
 
 /// The first leaf of a group at or after a time. Log time never falls, so halving finds it.
-async fn first_at(core: &Core, group: GroupId, from_ns: u64) -> Result<u64, Problem> {
+pub(crate) async fn first_at(core: &Core, group: GroupId, from_ns: u64) -> Result<u64, Problem> {
     if from_ns == 0 {
         return Ok(0);
     }

@@ -14,6 +14,7 @@ use nethical_protocol::ids::{GroupId, NodeId};
 use nethical_protocol::{buggify, probe, sometimes};
 
 use crate::administer;
+use crate::aggregate::count;
 use crate::alarms;
 use crate::decide::{Attempt, Decider, observe_forwarded};
 use crate::lease;
@@ -64,6 +65,7 @@ impl Service for NodeService {
             KIND_AGENT => AskAgentV1::from_bytes(&body).ok().map(|ask| administer::on_agent(core, ask).boxed()),
             KIND_LEASE => LeaseQuestionV1::from_bytes(&body).ok().map(|ask| lease::on_lease(core, ask).boxed()),
             KIND_RECALL => RecallV1::from_bytes(&body).ok().map(|ask| lease::on_recall(core, ask).boxed()),
+            KIND_COUNT => CountAskV1::from_bytes(&body).ok().map(|ask| count::on_count(core, ask).boxed()),
             KIND_REPORT => Some(async move { administer::report(&core).to_bytes() }.boxed()),
             KIND_ALARMS => Some(async move { alarms::report(&core).to_bytes() }.boxed()),
             KIND_SLA => sla::on_sla(&core, &body).map(|found| async move { found }.boxed()),

@@ -215,6 +215,11 @@ impl Bundle {
         self.by_hash.get(&rule).map(|number| self.rules[*number].clone())
     }
 
+    /// The ids of its rules in the order of the text, [`DEFAULT_DENY`] last: what leaves may name under it.
+    pub fn rule_ids(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().chain([&self.default_deny]).map(|rule| &*rule.id)
+    }
+
     /// SHA-256 of the bundle's text.
     pub fn digest(&self) -> [u8; 32] {
         self.digest

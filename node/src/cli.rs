@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::output::Format;
 
 pub mod agent;
+pub mod aggregate;
 pub mod alarm;
 pub mod approval;
 pub mod audit;
@@ -26,6 +27,7 @@ pub mod policy;
 pub mod risk;
 pub mod rules;
 pub mod sender;
+pub mod settle;
 pub mod sla;
 pub mod status;
 pub mod submit;
@@ -61,12 +63,16 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Submit the actions of a file.
     Submit(submit::SubmitArgs),
+    /// Say what an action with reserved costs used.
+    Settle(settle::SettleArgs),
     /// Put load on a cluster and measure it.
     Load(load::LoadArgs),
     /// Show nodes and groups.
     Status(status::StatusArgs),
     /// Show how the promises to tenants stand.
     Sla(sla::SlaArgs),
+    /// Count decisions, exactly or with noise that is charged to a privacy budget.
+    Aggregate(aggregate::AggregateArgs),
     /// Look at agents, quarantine and release them.
     #[command(subcommand)]
     Agent(agent::AgentCommand),
@@ -117,9 +123,11 @@ impl Cli {
             Command::Dev(args) => block_on(dev::run(args, format)),
             Command::Demo(args) => block_on(demo::run(args, format)),
             Command::Submit(args) => block_on(submit::run(args, format)),
+            Command::Settle(args) => block_on(settle::run(args, format)),
             Command::Load(args) => block_on(load::run(args, format)),
             Command::Status(args) => block_on(status::run(args, format)),
             Command::Sla(args) => block_on(sla::run(args, format)),
+            Command::Aggregate(args) => block_on(aggregate::run(args, format)),
             Command::Agent(command) => block_on(agent::run(command, format)),
             Command::Hold(command) => block_on(hold::run(command, format)),
             Command::Alarm(command) => block_on(alarm::run(command, format)),

@@ -11,6 +11,7 @@ use crate::error::{Code, Problem};
 use crate::ids::{ControlRevision, KeyedId, LimitNumber};
 use crate::limits::{HOLD_APPROVER_NAMES_MAX, HOLD_APPROVERS_MAX, NAME_BYTES_MAX};
 use crate::model::ModelBlending;
+use crate::privacy::PrivacyMode;
 use crate::quarantine::QuarantineFact;
 use crate::sla::SlaTargets;
 
@@ -107,6 +108,9 @@ pub struct TenantSpec {
     /// What is done with scores of its callers' models; absent for off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_blending: Option<ModelBlending>,
+    /// How its aggregates are exported; absent for exact counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy_mode: Option<PrivacyMode>,
 }
 
 impl TenantSpec {

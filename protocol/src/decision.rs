@@ -5,8 +5,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::control::LimitMode;
-use crate::error::Problem;
+use crate::error::{Code, Problem};
 use crate::ids::{ControlRevision, DecisionId};
+use crate::limits::COSTS_PER_ACTION_MAX;
 
 /// The five verdicts by severity; the most severe wins.
 #[derive(
@@ -260,6 +261,35 @@ pub enum ActionOutcome {
     Used(Vec<(String, u64)>),
     /// Nothing was used.
     Released,
+}
+
+impl ActionOutcome {
+    /// What was used, sorted. Amounts of a unit that is named twice are refused, and so are more units than can be reserved.
+    ///
+    /// # Errors
+    /// `malformed-request` or `too-large`.
+    pub fn used(mut amounts: Vec<(String, u64)>) -> Result<Self, Problem> {
+        if amounts.len() > COSTS_PER_ACTION_MAX + 1 {
+            let detail = "the outcome names more units than an action can reserve";
+            return Err(Problem::new(Code::TooLarge, detail));
+        }
+        amounts.sort();
+        match amounts.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            Some(pair) => Err(Problem::new(Code::MalformedRequest, format!("unit {:?} is named twice", pair[0].0))),
+            None => Ok(Self::Used(amounts)),
+        }
+    }
+
+    /// The same outcome, checked and sorted, where it came from outside.
+    ///
+    /// # Errors
+    /// As [`ActionOutcome::used`].
+    pub fn checked(self) -> Result<Self, Problem> {
+        match self {
+            Self::Used(amounts) => Self::used(amounts),
+            Self::Released => Ok(Self::Released),
+        }
+    }
 }
 
 /// The end of a reservation.

@@ -131,6 +131,8 @@ codes! {
     ApprovalConflict = "approval-conflict", Refused, 409, "The first word stands; its record is in the audit trail.";
     /// The approval expired before anybody decided.
     ApprovalExpired = "approval-expired", Refused, 409, "Have the agent ask again; decide sooner, or let the rule give more time with @approval_ttl.";
+    /// The tenant exports with noise, and no limit counts what that costs.
+    NoPrivacyBudget = "no-privacy-budget", Refused, 422, "Set an enforced limit in the unit epsilon_micros that binds every export of the tenant; docs/privacy.md shows one.";
 }
 
 impl std::fmt::Display for Code {

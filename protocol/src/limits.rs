@@ -124,6 +124,18 @@ pub const SLA_TENANTS_MAX: usize = 1_024;
 pub const SCORED_TENANTS_MAX: usize = 1_024;
 /// Tenants in one page of promises (up to 12 KB each between nodes).
 pub const SLA_PAGE_MAX: usize = 100;
+/// Cells that the caller of an aggregate may name; each may be a name's length in the answer.
+pub const AGGREGATE_CELLS_MAX: usize = 64;
+/// Leaves of one group that one aggregate looks at (about 2 s of its leader's disk and processor).
+pub const AGGREGATE_LEAVES_MAX: u64 = 200_000;
+/// What an agent may be let add to the counts of one aggregate; the noise grows with it.
+pub const AGGREGATE_PER_AGENT_MAX: u32 = 1_000;
+/// An aggregate's window must have been over for this long: what was stamped inside it is applied everywhere by then.
+pub const AGGREGATE_CLOSED_AFTER_MS: u64 = 10_000;
+/// The least that an aggregate with noise may cost, in millionths of ε: a thousandth …
+pub const EPSILON_MICROS_MIN: u64 = 1_000;
+/// … and the most: ten, beyond which there is hardly any noise.
+pub const EPSILON_MICROS_MAX: u64 = 10_000_000;
 /// A policy bundle's text.
 pub const POLICY_BYTES_MAX: usize = 512 * 1024;
 /// Limits that one bundle may name in `context.quota`: each is one look at a counter for every action.
@@ -177,6 +189,8 @@ const _: () = {
     assert!(CLIENT_RETRY_MS_MAX < IDEMPOTENCY_WINDOW_MS);
     assert!(DEADLINE_DEFAULT_MS <= DEADLINE_MAX_MS);
     assert!(DEADLINE_MAX_MS < CLIENT_RETRY_MS_MAX);
+    // Times of two groups may be apart by this much, and an entry may be on its way for as long as a request waits.
+    assert!(AGGREGATE_CLOSED_AFTER_MS > 2 * CLOCK_ERROR_MS_MAX + DEADLINE_DEFAULT_MS);
     assert!(SLA_PAGE_MAX * 13 * 1024 < FRAME_BYTES_MAX);
     assert!(SEGMENT_LEAVES_MAX.is_power_of_two());
     assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);

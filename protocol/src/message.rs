@@ -3,8 +3,9 @@
 //! Consensus frames belong to the cluster crate; what is here is spoken at the QUIC door and between doors.
 
 use crate::action::Action;
-use crate::decision::ItemAnswer;
+use crate::decision::{ActionOutcome, ItemAnswer, Settlement};
 use crate::error::Problem;
+use crate::ids::DecisionId;
 
 /// ALPN of the client door.
 pub const ALPN_CLIENT: &[u8] = b"nethical/1";
@@ -17,6 +18,10 @@ pub const KIND_DECIDE: u16 = 1;
 pub const KIND_DECIDED: u16 = 2;
 /// Node → client: the frame itself was refused; the connection may go on where its framing is intact.
 pub const KIND_PROBLEM: u16 = 3;
+/// Client → node: what became of an action that reserved.
+pub const KIND_SETTLE: u16 = 4;
+/// Node → client: the reservation's end; a settlement that is refused is a [`KIND_PROBLEM`].
+pub const KIND_SETTLED: u16 = 5;
 
 /// Body of [`KIND_DECIDE`]. Between nodes it also names the group and table epoch that the sender routed by.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -41,6 +46,24 @@ pub struct ProblemV1 {
     pub problem: Problem,
 }
 
+/// Body of [`KIND_SETTLE`].
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SettleV1 {
+    /// Milliseconds that the sender will wait; the node answers before that.
+    pub deadline_ms: u64,
+    /// The decision that reserved: the reservation's id.
+    pub decision: DecisionId,
+    /// What was used, or that nothing was.
+    pub outcome: ActionOutcome,
+}
+
+/// Body of [`KIND_SETTLED`].
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SettledV1 {
+    /// The end.
+    pub settlement: Settlement,
+}
+
 /// What a body is expected to take; vectors grow from here.
 const BODY_BYTES_HINT: usize = 4 * 1024;
 
@@ -63,4 +86,4 @@ macro_rules! body_codec {
     )*};
 }
 
-body_codec!(DecideV1, DecidedV1, ProblemV1);
+body_codec!(DecideV1, DecidedV1, ProblemV1, SettleV1, SettledV1);

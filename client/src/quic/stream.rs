@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use nethical_protocol::frame::{self, FrameError, HEADER_BYTES};
-use nethical_protocol::message::{KIND_DECIDE, KIND_PROBLEM, ProblemV1};
+use nethical_protocol::message::{KIND_PROBLEM, ProblemV1};
 
 use super::IN_FLIGHT_MAX;
 use crate::error::ClientError;
@@ -40,6 +40,7 @@ pub(super) struct Stream {
 }
 
 struct Call {
+    kind: u16,
     body: Vec<u8>,
     ticket: Arc<Ticket>,
     reply: oneshot::Sender<Reply>,
@@ -56,10 +57,10 @@ impl Stream {
     }
 
     /// Sends a call and waits for its reply until `until`.
-    pub(super) async fn call(&self, body: Vec<u8>, until: Instant) -> Result<Reply, ClientError> {
+    pub(super) async fn call(&self, kind: u16, body: Vec<u8>, until: Instant) -> Result<Reply, ClientError> {
         let (reply, answer) = oneshot::channel();
         let ticket = Arc::new(Ticket::default());
-        let call = Call { body, ticket: ticket.clone(), reply };
+        let call = Call { kind, body, ticket: ticket.clone(), reply };
         let refuse = |error: mpsc::error::TrySendError<Call>| match error {
             mpsc::error::TrySendError::Full(_) => ClientError::NotSent("too many calls wait on this stream".into()),
             mpsc::error::TrySendError::Closed(_) => ClientError::NotSent("the connection broke".into()),
@@ -158,7 +159,7 @@ impl Shared {
         for call in calls.drain(..) {
             if call.ticket.write() {
                 let number = table.enter(call.reply);
-                frame::encode_into(&mut out, KIND_DECIDE, number, &call.body);
+                frame::encode_into(&mut out, call.kind, number, &call.body);
             }
             if out.len() >= WRITE_BYTES {
                 writes.push(std::mem::take(&mut out).into());

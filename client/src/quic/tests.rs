@@ -8,8 +8,9 @@ use quinn::{Connection, ServerConfig, VarInt};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use nethical_protocol::action::ActionKind;
+use nethical_protocol::decision::AuditPosition;
 use nethical_protocol::frame;
-use nethical_protocol::message::{ALPN_CLIENT, KIND_DECIDE};
+use nethical_protocol::message::ALPN_CLIENT;
 
 use super::*;
 
@@ -92,6 +93,20 @@ fn echo(number: u32, call: DecideV1) -> Vec<u8> {
     frame::encode(KIND_DECIDED, number, &DecidedV1 { answers }.to_bytes())
 }
 
+/// Settles what is released; has no reservation for the rest.
+fn settled(number: u32, call: &SettleV1) -> Vec<u8> {
+    let audit = AuditPosition { log: "dev/p/2/1".into(), leaf_index: 9, leaf_hash: String::new() };
+    let (decision_id, state) = (call.decision, "released".to_owned());
+    let settlement = Settlement { decision_id, state, quota: vec![], settled_at_ns: 5, replayed: false, audit };
+    match call.outcome {
+        ActionOutcome::Released => frame::encode(KIND_SETTLED, number, &SettledV1 { settlement }.to_bytes()),
+        ActionOutcome::Used(_) => {
+            let problem = Problem::new(Code::NoReservation, "none");
+            frame::encode(KIND_PROBLEM, number, &ProblemV1 { problem }.to_bytes())
+        }
+    }
+}
+
 /// Serves connections until the endpoint closes; counts the calls.
 fn serve(node: &Endpoint, script: Script) -> Arc<AtomicU64> {
     let calls = Arc::new(AtomicU64::new(0));
@@ -115,9 +130,14 @@ async fn serve_connection(connection: Connection, script: Script, calls: Arc<Ato
                 let mut body = vec![0; head.length];
                 receive.read_exact(&mut body).await.expect("a body");
                 frame::check_body(&head, &body).expect("a checksum");
-                assert_eq!(head.kind, KIND_DECIDE);
                 calls.fetch_add(1, Ordering::SeqCst);
-                let out = script(head.number, DecideV1::from_bytes(&body).expect("a call"));
+                let out = match head.kind {
+                    KIND_SETTLE => settled(head.number, &SettleV1::from_bytes(&body).expect("a settlement")),
+                    kind => {
+                        assert_eq!(kind, KIND_DECIDE);
+                        script(head.number, DecideV1::from_bytes(&body).expect("a call"))
+                    }
+                };
                 send.write_all(&out).await.expect("written");
             }
         });
@@ -144,6 +164,19 @@ async fn pipelined_calls_get_their_own_answers() {
     }
     let batch = (0..BATCH_ACTIONS_MAX).map(|number| action("a", &number.to_string())).collect::<Vec<_>>();
     assert_eq!(door.decide(batch, LONG).await.expect("answered").len(), BATCH_ACTIONS_MAX);
+}
+
+#[tokio::test]
+async fn a_settlement_is_told_and_a_refused_one_carries_its_problem() {
+    let authority = Authority::new();
+    let node = authority.listen(anywhere()).expect("a free port");
+    serve(&node, echo);
+    let door = authority.door(&node).await.expect("connected");
+    let id: DecisionId = "2.1.42".parse().expect("an id");
+    let settled = door.settle(id, ActionOutcome::Released, LONG).await.expect("settled");
+    assert_eq!((settled.decision_id, settled.state.as_str()), (id, "released"));
+    let refused = door.settle(id, ActionOutcome::Used(vec![]), LONG).await;
+    assert_eq!(refused, Err(ClientError::Refused(Problem::new(Code::NoReservation, "none"))));
 }
 
 #[tokio::test]

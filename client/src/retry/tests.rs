@@ -34,6 +34,24 @@ impl Door for Scripted {
                 .collect())
         })
     }
+
+    fn settle(&self, decision: DecisionId, outcome: ActionOutcome, deadline: Duration) -> SettleAttempt<'_> {
+        self.log.lock().expect("log").push((self.number, vec![format!("{decision} {outcome:?}")]));
+        let next = self.script.lock().expect("script").pop_front();
+        Box::pin(async move {
+            let Some(next) = next else {
+                sleep(deadline).await;
+                return Err(ClientError::Lost("silence".into()));
+            };
+            next?.remove(0).map(|()| settlement(decision)).map_err(ClientError::Refused)
+        })
+    }
+}
+
+fn settlement(decision_id: DecisionId) -> Settlement {
+    let audit = AuditPosition { log: "dev/p/2/1".into(), leaf_index: 2, leaf_hash: String::new() };
+    let (state, quota) = ("committed".to_owned(), vec![]);
+    Settlement { decision_id, state, quota, settled_at_ns: 1, replayed: false, audit }
 }
 
 fn decision(request_id: &str) -> Decision {
@@ -197,4 +215,30 @@ async fn nodes_own_waits_are_kept_and_the_budget_slows_retries_down() {
         doors.earn();
     }
     assert!(doors.pause(1, None) <= doors.policy.pause, "ten answers earn one quick retry");
+}
+
+async fn settled(scripts: Vec<Script>, overall_ms: u64) -> (Option<Code>, Vec<usize>) {
+    let (doors, log) = doors(scripts, overall_ms);
+    let id = decision("x").decision_id;
+    let answer = doors.settle(id, ActionOutcome::Released).await;
+    assert!(asked(&log).iter().all(|(_, what)| what == &[format!("{id} Released")]), "always the same");
+    (answer.err().map(|problem| problem.code), asked(&log).iter().map(|(door, _)| *door).collect())
+}
+
+#[tokio::test]
+async fn settlements_are_asked_again_by_the_rules_of_decisions() {
+    let lost: Script = [Err(ClientError::Lost("cut".into())), Ok(vec![Ok(())])].into();
+    let down: Script = [Err(ClientError::NotSent("refused".into()))].into();
+    assert_eq!(settled(vec![lost, down], LONG_MS).await, (None, vec![0, 1, 0]));
+    for code in [Code::ReservationExpired, Code::ReservationConflict, Code::NoReservation, Code::RequestTooOld] {
+        let refusing: Script = [Ok(vec![Err(problem(code))])].into();
+        assert_eq!(settled(vec![refusing], LONG_MS).await, (Some(code), vec![0]), "{code} is an answer");
+    }
+    let shed: Script = [Ok(vec![Err(problem(Code::Overloaded).retry_after_ms(LONG_MS * 2))])].into();
+    assert_eq!(settled(vec![shed], 1_000).await, (Some(Code::Overloaded), vec![0]), "it did not happen, and says so");
+    let lost: Script =
+        [Err(ClientError::Lost("cut".into())), Ok(vec![Err(problem(Code::Overloaded).retry_after_ms(LONG_MS * 2))])]
+            .into();
+    assert_eq!(settled(vec![lost], 1_000).await, (Some(Code::OutcomeUnknown), vec![0, 0]));
+    assert_eq!(settled(vec![Script::new()], 50).await, (Some(Code::OutcomeUnknown), vec![0]));
 }

@@ -124,6 +124,7 @@ fn put_tenant(state: &ControlState, spec: &TenantSpec, wrapped_key: &[u8]) -> Re
             spec.detectors_off = spec.detectors_off.or_else(|| old.detectors_off.clone());
             spec.sla = spec.sla.or(old.sla);
             spec.model_blending = spec.model_blending.or(old.model_blending);
+            spec.privacy_mode = spec.privacy_mode.or(old.privacy_mode);
             Ok((spec != *old).then(|| EventV1::Tenant { spec, wrapped_key: key.to_vec() }))
         }
         None if tenants(state).len() >= TENANTS_MAX => {

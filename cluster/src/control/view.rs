@@ -15,6 +15,7 @@ use nethical_protocol::control::{
 };
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 use nethical_protocol::model::ModelBlending;
+use nethical_protocol::privacy::PrivacyMode;
 use nethical_protocol::sla::SlaTargets;
 
 use super::bundles::Bundles;
@@ -49,6 +50,11 @@ impl Tenant {
     /// What is done with scores of its callers' models.
     pub fn model_blending(&self) -> ModelBlending {
         self.spec.model_blending.unwrap_or_default()
+    }
+
+    /// How its aggregates are exported.
+    pub fn privacy_mode(&self) -> PrivacyMode {
+        self.spec.privacy_mode.unwrap_or_default()
     }
 
     /// What it is promised of the service.

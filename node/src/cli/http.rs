@@ -120,6 +120,14 @@ impl Request {
         if (200..300).contains(&status) { Ok(text) } else { Err(refusal(status, &text)) }
     }
 
+    /// The JSON of a success, or of a decision that the status tells as denied.
+    pub async fn decided(self) -> anyhow::Result<serde_json::Value> {
+        let (status, text) = self.raw().await?;
+        let value: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+        let is_answer = |value: &serde_json::Value| (200..300).contains(&status) || value["verdict"].is_string();
+        value.filter(is_answer).ok_or_else(|| refusal(status, &text))
+    }
+
     /// The JSON of a success.
     pub async fn json<T: DeserializeOwned>(self) -> anyhow::Result<T> {
         let text = self.text().await?;

@@ -96,6 +96,11 @@ impl TargetArgs {
 
     /// A decider over all endpoints. Nothing is sent to a door yet, but http endpoints may be asked for QUIC doors.
     pub async fn connect(&self) -> anyhow::Result<Arc<dyn Decider>> {
+        Ok(Arc::new(Turns { clients: self.clients().await?, next: AtomicUsize::new(0) }))
+    }
+
+    /// One client for each endpoint, which prefers that endpoint and asks the others after it; never none.
+    pub async fn clients(&self) -> anyhow::Result<Vec<Client>> {
         let mut builder = Client::builder();
         let endpoints = match self.protocol() {
             Protocol::Http => self.endpoint.clone(),
@@ -111,7 +116,7 @@ impl TargetArgs {
             let built = builder.clone().endpoints(turned).build();
             built.map_err(|error| stop(Exit::Usage, format!("{error}; write http://host:port or quic://host:port")))
         });
-        Ok(Arc::new(Turns { clients: turns.collect::<Result<_, _>>()?, next: AtomicUsize::new(0) }))
+        turns.collect()
     }
 
     /// The QUIC doors behind the endpoints: `quic://` ones as given, for `http://` ones what the node says of itself.

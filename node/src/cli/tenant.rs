@@ -5,6 +5,7 @@ use reqwest::Method;
 
 use nethical_protocol::control::{ControlAck, Placement, Redaction, TenantSpec};
 use nethical_protocol::model::ModelBlending;
+use nethical_protocol::privacy::PrivacyMode;
 use nethical_protocol::sla::SlaTargets;
 
 use super::agent::require_acknowledged;
@@ -24,6 +25,7 @@ pub enum TenantCommand {
         Examples:\n  nethical tenant put airline\n  nethical tenant put bank --placement single\n  \
         nethical tenant put bank --placement single --storage-redaction standard\n  \
         nethical tenant put bank --placement single --sla 99.95,150,400\n  \
+        nethical tenant put bank --placement single --privacy-mode differential\n  \
         nethical tenant put airline --detectors-off ip,phone\n  nethical tenant put airline --detectors-off ''\n  \
         nethical tenant put airline --model-blending shadow")]
     Put(PutArgs),
@@ -57,8 +59,17 @@ pub struct PutArgs {
     /// What is done with scores of its callers' models in the gray zone.
     #[arg(long, value_enum, value_name = "SETTING")]
     pub model_blending: Option<BlendingArg>,
+    /// How its aggregates are exported: exact, or with noise that is charged to a limit in epsilon_micros.
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub privacy_mode: Option<PrivacyArg>,
     #[command(flatten)]
     pub endpoint: EndpointArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PrivacyArg {
+    Standard,
+    Differential,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -106,6 +117,10 @@ async fn put(args: PutArgs, format: Format) -> anyhow::Result<()> {
         detectors_off: args.detectors_off.as_ref().map(names),
         sla: args.sla,
         model_blending: args.model_blending.map(|setting| ModelBlending::ALL[setting as usize]),
+        privacy_mode: args.privacy_mode.map(|mode| match mode {
+            PrivacyArg::Standard => PrivacyMode::Standard,
+            PrivacyArg::Differential => PrivacyMode::Differential,
+        }),
     };
     let ack: ControlAck = args.endpoint.connect()?.send(Method::PUT, &["v1", "tenants", &args.tenant], &spec).await?;
     report(&ack, &format!("tenant {}", args.tenant), format)
@@ -116,13 +131,15 @@ async fn list(endpoint: EndpointArgs, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return output::print_json(&tenants);
     }
-    let mut table = output::table(&["TENANT", "PLACEMENT", "STORAGE REDACTION", "BLENDING", "DETECTORS OFF"]);
+    let mut table =
+        output::table(&["TENANT", "PLACEMENT", "STORAGE REDACTION", "BLENDING", "PRIVACY", "DETECTORS OFF"]);
     for tenant in &tenants {
         let placement = if tenant.placement == Placement::Single { "single" } else { "spread" };
         let redaction = tenant.storage_redaction.unwrap_or_default().as_str();
         let off = tenant.detectors_off.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
         let blending = tenant.model_blending.unwrap_or_default().as_str();
-        table.add_row([tenant.tenant.as_str(), placement, redaction, blending, &off]);
+        let privacy = tenant.privacy_mode.unwrap_or_default().as_str();
+        table.add_row([tenant.tenant.as_str(), placement, redaction, blending, privacy, &off]);
     }
     output::print_table(&table, "no tenants yet; create one with `nethical tenant put NAME`")
 }

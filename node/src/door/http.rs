@@ -21,6 +21,7 @@ use nethical_protocol::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX};
 use super::{Stop, stopped};
 
 mod admin;
+mod aggregates;
 mod answer;
 mod approvals;
 mod audit;

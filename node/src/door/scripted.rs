@@ -16,6 +16,7 @@ use nethical_protocol::control::{AckState, ControlAck, HoldSpec, LimitMode, Limi
 use nethical_protocol::decision::*;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LogId};
+use nethical_protocol::privacy::{AggregateAnswer, AggregateCell, AggregateQuery, AggregateView, PrivacyMode};
 use nethical_protocol::quarantine::QuarantineSpec;
 use nethical_protocol::sla::{SlaList, SlaQuery};
 use nethical_protocol::status::{ClusterStatus, ReadyCheck};
@@ -366,6 +367,23 @@ impl Governor for Scripted {
             "verifier_keys".into(),
             VerifierKeys { cluster: "dev".into(), vkeys: vec!["dev+1+k".into()], cosigners: vec![] },
         )
+    }
+
+    fn aggregate(&self, query: AggregateQuery) -> Answer<'_, AggregateAnswer> {
+        let call = format!("aggregate {query:?}");
+        let denied = self.decisions.lock().pop_front().and_then(Result::ok);
+        let view = AggregateView {
+            tenant: query.tenant,
+            mode: PrivacyMode::Standard,
+            by: query.by,
+            from_ns: query.from_ns,
+            to_ns: query.to_ns,
+            cells: vec![AggregateCell { cell: "allow".into(), count: 7 }],
+            noise: None,
+            decision: decision(&query.request_id),
+        };
+        let exported = AggregateAnswer::Exported(Box::new(view));
+        self.answer(call, denied.map_or(exported, |denied| AggregateAnswer::Denied(Box::new(denied))))
     }
 
     fn answered(&self, answered: &Answered) {

@@ -13,6 +13,7 @@ use nethical_protocol::decision::ItemAnswer;
 use nethical_protocol::error::{Class, Code, Problem};
 use nethical_protocol::limits::{DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS};
 use nethical_protocol::model::score_in;
+use nethical_protocol::privacy::{EPSILON_UNIT, EXPORT_SUBJECT};
 
 use super::{json, request_id};
 use crate::telemetry::metrics::Batch;
@@ -51,9 +52,22 @@ pub fn refuse(request_id: impl Into<String>, problem: Problem) -> Refusal {
 /// Checks every bound of an action, arguments, context and the score in it included.
 pub fn check(action: &Action) -> Result<(), Problem> {
     action.check_bounds()?;
+    check_reserved(action)?;
     json::check_object("args", &action.args_json)?;
     json::check_object("context", &action.context_json)?;
     score_in(&action.context_json).map(|_| ())
+}
+
+/// Exports of aggregates alone act under their subject's name and spend their unit: nobody else may use the budget up.
+fn check_reserved(action: &Action) -> Result<(), Problem> {
+    let detail = if action.agent == EXPORT_SUBJECT {
+        format!("agent_id {EXPORT_SUBJECT:?} is kept for exports of aggregates; use /v1/aggregates")
+    } else if action.cost.iter().any(|cost| cost.unit == EPSILON_UNIT) {
+        format!("cost: {EPSILON_UNIT} is spent by exports of aggregates alone; use /v1/aggregates")
+    } else {
+        return Ok(());
+    };
+    Err(Problem::new(Code::MalformedRequest, detail))
 }
 
 /// Submits items; one answer each, in order. `door` names the door in metrics.
@@ -149,6 +163,8 @@ async fn decide(governor: &Arc<dyn Governor>, actions: Vec<Action>, deadline: Du
 
 #[cfg(test)]
 mod tests {
+    use nethical_protocol::action::Cost;
+
     use super::*;
     use crate::door::scripted::{Scripted, action, decision};
 
@@ -216,6 +232,19 @@ mod tests {
         )
         .await;
         assert_eq!(script.answered_lines(), []);
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_for_exports_is_refused_to_agents() {
+        let script = Scripted::deciding(vec![]);
+        let governor: Arc<dyn Governor> = script.clone();
+        let as_exporter = Action { agent: EXPORT_SUBJECT.into(), ..action("a") };
+        let spending = Action { cost: vec![Cost::charged(EPSILON_UNIT, 1)], ..action("b") };
+        let answers = submit(&governor, vec![Ok(as_exporter), Ok(spending)], deadline(None), "test").await;
+        for answer in answers {
+            assert_eq!(answer.result.map_err(|p| p.code), Err(Code::MalformedRequest));
+        }
+        assert_eq!(script.actions(), []);
     }
 
     #[test]

@@ -143,12 +143,12 @@ fn print_object(line: &Line<'_>) -> anyhow::Result<()> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the command line reads the clock for `now`")]
-fn now_ns() -> u64 {
+pub fn now_ns() -> u64 {
     u64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(u64::MAX)
 }
 
 /// RFC 3339, or a span back from now such as `90m` or `7d`.
-fn time_ns(text: &str) -> Result<u64, String> {
+pub fn time_ns(text: &str) -> Result<u64, String> {
     let hint = || "write a time such as 2026-11-01T00:00:00Z, or a span back from now such as 24h".to_owned();
     if let Ok(time) = text.parse::<Timestamp>() {
         return u64::try_from(time.as_nanosecond()).map_err(|_| "times begin with 1970".to_owned());

@@ -12,6 +12,7 @@ use nethical_protocol::control::{
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::limits::NAME_BYTES_MAX;
 use nethical_protocol::model::ModelBlending;
+use nethical_protocol::privacy::PrivacyMode;
 use nethical_protocol::quarantine::QuarantineSpec;
 use nethical_protocol::sla::SlaTargets;
 
@@ -30,6 +31,7 @@ struct TenantBody {
     detectors_off: Option<Vec<String>>,
     sla: Option<SlaTargets>,
     model_blending: Option<ModelBlending>,
+    privacy_mode: Option<PrivacyMode>,
 }
 
 #[derive(Deserialize)]
@@ -72,9 +74,9 @@ pub async fn put_tenant(call: Call) -> Handled {
     if body.tenant.as_ref().is_some_and(|named| *named != tenant) {
         return Err(Problem::new(Code::InvalidControl, "the body names another tenant than the path"));
     }
-    let TenantBody { placement, storage_redaction, detectors_off, sla, model_blending, .. } = body;
+    let TenantBody { placement, storage_redaction, detectors_off, sla, model_blending, privacy_mode, .. } = body;
     sla.map_or(Ok(()), |targets| targets.check())?;
-    let spec = TenantSpec { tenant, placement, storage_redaction, detectors_off, sla, model_blending };
+    let spec = TenantSpec { tenant, placement, storage_redaction, detectors_off, sla, model_blending, privacy_mode };
     acknowledged(call.door.governor.put_tenant(spec).await)
 }
 

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde::Serialize;
 
 use nethical_protocol::control::LimitMode;
-use nethical_protocol::decision::{Decision, ItemAnswer, QuotaState, RESET_NEVER_S, Verdict};
+use nethical_protocol::decision::{AgentStatus, Decision, ItemAnswer, QuotaState, RESET_NEVER_S, Verdict};
 use nethical_protocol::error::{Class, Code, Problem};
 
 use super::call::{Handled, Reply};
@@ -50,27 +50,49 @@ pub fn single<T: Serialize>(
     body: impl FnOnce(&Decision) -> T,
 ) -> Handled {
     let reply = match &answer.result {
-        Ok(decision) => match status_of(decision, strict) {
-            StatusCode::TOO_MANY_REQUESTS => with_quota(over_quota(&body(decision), decision)?, decision),
-            status => with_quota(Reply::json(&body(decision))?, decision).status(status),
-        },
+        Ok(decision) => decided(decision, strict, &body(decision))?,
         Err(refusal) => problem::reply(refusal, &answer.request_id),
     };
     let reply = reply.header("x-request-id", echo);
     Ok(if strict { reply.header("preference-applied", "status=strict") } else { reply })
 }
 
-/// A decision against a limit as a problem document of the registered type: its own members, and the document's.
-fn over_quota(body: &impl Serialize, decision: &Decision) -> Handled {
+/// The reply to a request that was denied what it asked for: its status is that of the verdict, whatever the caller prefers.
+pub fn denied(decision: &Decision, echo: &str) -> Handled {
+    Ok(decided(decision, true, decision)?.header("x-request-id", echo))
+}
+
+/// A decision under its status; a denial that a registered problem type fits is a document of that type.
+fn decided(decision: &Decision, strict: bool, body: &impl Serialize) -> Handled {
+    let status = status_of(decision, strict);
+    let reply = match (status, abnormal(decision)) {
+        (StatusCode::TOO_MANY_REQUESTS, _) => {
+            let violated = decision.quota.iter().filter(|quota| quota.violated && quota.mode == LimitMode::Enforce);
+            let violated: Vec<&str> = violated.map(|quota| quota.limit.as_str()).collect();
+            document(body, problem::quota_members(&violated))?
+        }
+        (StatusCode::FORBIDDEN, Some(rule)) => document(body, problem::abnormal_members(rule))?,
+        _ => Reply::json(body)?,
+    };
+    Ok(with_quota(reply.status(status), decision))
+}
+
+/// The rule of automatic quarantine that holds the agent for what it did, set off by this action or by an earlier one. A rule
+/// that restricts denies nothing: then another reason does.
+fn abnormal(decision: &Decision) -> Option<&str> {
+    let rule = decision.reasons.iter().find(|reason| reason.code == "automatic-hold")?;
+    (decision.agent.state == AgentStatus::Quarantined).then_some(rule.detail.as_str())
+}
+
+/// A decision as a problem document: its own members, and the document's.
+fn document<const N: usize>(body: &impl Serialize, of_document: [(&'static str, serde_json::Value); N]) -> Handled {
     let body = serde_json::to_value(body).map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
     let serde_json::Value::Object(mut members) = body else { return Reply::json(&body) };
-    let violated = decision.quota.iter().filter(|quota| quota.violated && quota.mode == LimitMode::Enforce);
-    let violated: Vec<&str> = violated.map(|quota| quota.limit.as_str()).collect();
-    for (name, value) in problem::quota_members(&violated) {
+    for (name, value) in of_document {
         members.entry(name).or_insert(value);
     }
     let text = serde_json::to_vec(&members).expect("a map of JSON values serialises");
-    Ok(Reply::text("application/problem+json", text).status(StatusCode::TOO_MANY_REQUESTS))
+    Ok(Reply::text("application/problem+json", text))
 }
 
 /// The reply to a batch, in request order.
@@ -150,6 +172,8 @@ fn field_text(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use nethical_protocol::decision::Reason;
+
     use super::*;
     use crate::door::scripted::{over_quota, with_verdict};
 
@@ -161,7 +185,7 @@ mod tests {
             assert_eq!(status_of(&with_verdict(verdict), false).as_u16(), 200);
         }
         assert_eq!(status_of(&over_quota(), true).as_u16(), 429);
-        let reply = super::over_quota(&over_quota(), &over_quota()).expect("it serialises");
+        let reply = decided(&over_quota(), true, &over_quota()).expect("it serialises");
         let body: serde_json::Value = serde_json::from_slice(reply.body()).expect("JSON");
         assert_eq!(body["violated-policies"], serde_json::json!(["per-minute"]));
         assert_eq!(body["type"], "https://iana.org/assignments/http-problem-types#quota-exceeded");
@@ -169,6 +193,33 @@ mod tests {
         let mut held = over_quota();
         held.reasons.insert(0, with_verdict(Verdict::Block).reasons.remove(0));
         assert_eq!(status_of(&held, true).as_u16(), 403, "waiting does not help where another reason is more severe");
+    }
+
+    #[test]
+    fn an_agent_that_is_held_for_what_it_did_is_told_so_by_type() {
+        let body = |decision: &Decision| -> serde_json::Value {
+            let reply = denied(decision, "r").expect("it serialises");
+            serde_json::from_slice(reply.body()).expect("JSON")
+        };
+        let reason = |code: &str, detail: &str| Reason { code: code.to_owned(), detail: detail.to_owned() };
+        let mut held = with_verdict(Verdict::Block);
+        held.agent.state = AgentStatus::Quarantined;
+        held.reasons = vec![reason("agent-state", "quarantined"), reason("automatic-hold", "rule 1")];
+        let told = body(&held);
+        assert_eq!(told["type"], "https://iana.org/assignments/http-problem-types#abnormal-usage-detected");
+        assert_eq!((&told["status"], &told["verdict"]), (&403.into(), &"block".into()));
+        assert_eq!(told["violated-policies"], serde_json::json!(["rule 1"]));
+        let by_hand = Decision { reasons: vec![reason("hold-order", "ann")], ..held.clone() };
+        let mut restricted = held.clone();
+        restricted.agent.state = AgentStatus::Restricted;
+        let mut going = held.clone();
+        going.verdict = Verdict::Restrict;
+        for other in [by_hand, restricted, going] {
+            assert_eq!(body(&other)["type"], serde_json::Value::Null, "{other:?}");
+        }
+        let plain = decided(&held, false, &held).expect("it serialises");
+        let plain: serde_json::Value = serde_json::from_slice(plain.body()).expect("JSON");
+        assert_eq!(plain["type"], serde_json::Value::Null, "others did not ask for statuses");
     }
 
     #[test]

@@ -7,7 +7,6 @@ use serde::Deserialize;
 use nethical_protocol::decision::{ActionOutcome, ItemAnswer};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::DecisionId;
-use nethical_protocol::limits::COSTS_PER_ACTION_MAX;
 
 use super::answer;
 use super::call::{Call, Handled};
@@ -48,12 +47,7 @@ pub async fn outcome(call: Call) -> Handled {
     let decision: DecisionId = call.parsed("decision_id")?;
     let outcome = match call.json()? {
         Outcome { used: None, release: true } => ActionOutcome::Released,
-        Outcome { used: Some(used), release: false } if used.len() <= COSTS_PER_ACTION_MAX + 1 => {
-            ActionOutcome::Used(used.into_iter().collect())
-        }
-        Outcome { used: Some(_), release: false } => {
-            return Err(Problem::new(Code::TooLarge, "the outcome names more units than an action can reserve"));
-        }
+        Outcome { used: Some(used), release: false } => ActionOutcome::used(used.into_iter().collect())?,
         _ => return Err(Problem::new(Code::MalformedRequest, "say what was used, or that it is released")),
     };
     ok(call.door.governor.settle(decision, outcome).await)

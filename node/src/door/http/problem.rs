@@ -33,6 +33,17 @@ pub fn quota_members(limits: &[&str]) -> [(&'static str, serde_json::Value); 4] 
     ]
 }
 
+/// The members that make a denial for what an agent did a problem document. Its status is that of the verdict and not the
+/// draft's 429: waiting does not help, a release does.
+pub fn abnormal_members(rule: &str) -> [(&'static str, serde_json::Value); 4] {
+    [
+        ("type", format!("{REGISTERED}abnormal-usage-detected").into()),
+        ("title", "Abnormal usage detected".into()),
+        ("status", 403.into()),
+        ("violated-policies", vec![rule].into()),
+    ]
+}
+
 /// The document. `code`, `class`, `request_id`, `advice` and `retry_after_ms` extend RFC 9457.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {

@@ -15,7 +15,7 @@ use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::limits::POLICY_BYTES_MAX;
 
 use super::call::{Call, Handled, Reply, Takes, correlation_of};
-use super::{Door, admin, approvals, audit, authzen, decide, health, legacy, policy, problem};
+use super::{Door, admin, aggregates, approvals, audit, authzen, decide, health, legacy, policy, problem};
 use crate::telemetry::metrics;
 
 /// Who may use a route.
@@ -89,6 +89,7 @@ table! {
     GET    "/v1/agents/{tenant}/{agent}"               Admin Takes::Nothing => admin::agent;
     POST   "/v1/agents/{tenant}/{agent}/quarantine"    Admin Takes::Json    => admin::quarantine;
     POST   "/v1/agents/{tenant}/{agent}/release"       Admin Takes::Json    => admin::release;
+    POST   "/v1/aggregates"                            Admin Takes::Json    => aggregates::export;
     GET    "/v1/audit/entries"                         Admin Takes::Nothing => audit::entries;
     GET    "/v1/audit/receipts/{decision_id}"          Admin Takes::Nothing => audit::receipt;
     GET    "/v1/audit/checkpoint/{group}"              Admin Takes::Nothing => audit::checkpoint;

@@ -15,6 +15,7 @@ use super::routes::TABLE;
 use super::{Door, Options, serve};
 use crate::door::scripted::Scripted;
 
+mod aggregates;
 mod bounds;
 mod control;
 mod decisions;

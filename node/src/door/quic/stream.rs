@@ -12,7 +12,10 @@ use nethical_protocol::action::Action;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::frame::encode_into;
 use nethical_protocol::limits::{BATCH_ACTIONS_MAX, FRAME_BYTES_MAX};
-use nethical_protocol::message::{DecideV1, DecidedV1, KIND_DECIDE, KIND_DECIDED, KIND_PROBLEM, ProblemV1};
+use nethical_protocol::message::{
+    DecideV1, DecidedV1, KIND_DECIDE, KIND_DECIDED, KIND_PROBLEM, KIND_SETTLE, KIND_SETTLED, ProblemV1, SettleV1,
+    SettledV1,
+};
 
 use super::Door;
 use super::frames::{Frame, frames};
@@ -102,23 +105,33 @@ impl Writer {
 /// The frame that answers a frame.
 async fn answer(door: &Door, frame: Frame) -> Vec<u8> {
     let number = frame.number;
-    match decide(door, &frame).await {
-        Ok(decided) => {
+    let answered = match frame.kind {
+        KIND_DECIDE => decide(door, &frame).await.map(|body| (KIND_DECIDED, body)),
+        KIND_SETTLE => settle(door, &frame).await.map(|body| (KIND_SETTLED, body)),
+        kind => Err(Problem::new(Code::MalformedFrame, format!("a client does not send frames of kind {kind}"))),
+    };
+    match answered {
+        Ok((kind, body)) => {
             let mut out = Vec::new();
-            encode_into(&mut out, KIND_DECIDED, number, &decided);
+            encode_into(&mut out, kind, number, &body);
             out
         }
         Err(problem) => problem_frame(number, &problem),
     }
 }
 
+/// Says what became of an action that reserved. A governor that takes longer than the client waits may have done it.
+async fn settle(door: &Door, frame: &Frame) -> Result<Vec<u8>, Problem> {
+    let SettleV1 { deadline_ms, decision, outcome } = SettleV1::from_bytes(&frame.body)
+        .map_err(|error| Problem::new(Code::MalformedFrame, format!("the body is no SettleV1: {error}")))?;
+    let deadline = submit::deadline(Some(deadline_ms).filter(|ms| *ms > 0));
+    let settled = tokio::time::timeout(deadline, door.governor.settle(decision, outcome.checked()?)).await;
+    let late =
+        |_| Problem::new(Code::OutcomeUnknown, "no answer came inside the deadline; settle it again the same way");
+    Ok(SettledV1 { settlement: settled.map_err(late)?? }.to_bytes())
+}
+
 async fn decide(door: &Door, frame: &Frame) -> Result<Vec<u8>, Problem> {
-    if frame.kind != KIND_DECIDE {
-        return Err(Problem::new(
-            Code::MalformedFrame,
-            format!("a client does not send frames of kind {}", frame.kind),
-        ));
-    }
     let DecideV1 { deadline_ms, actions } = DecideV1::from_bytes(&frame.body)
         .map_err(|error| Problem::new(Code::MalformedFrame, format!("the body is no DecideV1: {error}")))?;
     if actions.len() > BATCH_ACTIONS_MAX {

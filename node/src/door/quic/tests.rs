@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use nethical_cluster::world::Scope;
 use nethical_protocol::action::Action;
+use nethical_protocol::decision::ActionOutcome;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::frame::{self, HEADER_BYTES, decode_header};
 use nethical_protocol::limits::{BATCH_ACTIONS_MAX, FRAME_BYTES_MAX};
@@ -166,6 +167,36 @@ async fn a_whole_frame_that_makes_no_sense_is_a_problem_and_the_stream_goes_on()
     }
     send.write_all(&ask(5, vec![dated("a")])).await.expect("written");
     assert_eq!(answers(&mut receive).await.0, 5);
+}
+
+#[tokio::test]
+async fn an_outcome_reaches_the_governor_and_its_record_comes_back() {
+    let script = Scripted::deciding(vec![]);
+    let rig = rig(script.clone()).await;
+    let id = decision("x").decision_id;
+    let settle = |number, outcome| {
+        frame::encode(KIND_SETTLE, number, &SettleV1 { deadline_ms: 700, decision: id, outcome }.to_bytes())
+    };
+    let used = |units: &[&str]| ActionOutcome::Used(units.iter().map(|unit| ((*unit).to_owned(), 3)).collect());
+    let (mut send, mut receive) = open(&rig, &settle(1, used(&["tokens", "money"]))).await;
+    let (kind, number, body) = next(&mut receive).await;
+    let settled = SettledV1::from_bytes(&body).expect("a settlement").settlement;
+    assert_eq!((kind, number, settled.decision_id), (KIND_SETTLED, 1, id));
+    send.write_all(&settle(2, ActionOutcome::Released)).await.expect("written");
+    assert_eq!(next(&mut receive).await.1, 2);
+    let asked = [r#"settle 2.1.42 Used([("money", 3), ("tokens", 3)])"#, "settle 2.1.42 Released"];
+    assert_eq!(script.calls(), asked, "sorted, as the content of a settlement is");
+    script.refuse(Problem::new(Code::ReservationExpired, "late"));
+    for (number, bytes, code) in [
+        (3, settle(3, used(&["a", "a"])), Code::MalformedRequest),
+        (4, settle(4, used(&["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"])), Code::TooLarge),
+        (5, frame::encode(KIND_SETTLE, 5, b"not rkyv"), Code::MalformedFrame),
+        (6, settle(6, ActionOutcome::Released), Code::ReservationExpired),
+    ] {
+        send.write_all(&bytes).await.expect("written");
+        let (answered, problem) = problem(&mut receive).await;
+        assert_eq!((answered, problem.code), (number, code));
+    }
 }
 
 #[tokio::test]
