@@ -19,6 +19,7 @@ use nethical_protocol::status::{ClusterStatus, ReadyCheck};
 mod approval;
 
 pub use crate::alarms::{AlarmList, AlarmQuery, AlarmView};
+pub use crate::drift::{CohortView, DriftList, DriftQuery, DriftView};
 pub use crate::sla::Answered;
 pub use approval::{ApprovalList, ApprovalQuery, ApprovalView, ApprovalWord};
 
@@ -84,6 +85,8 @@ pub trait Governor: Send + Sync + 'static {
     fn lift_hold(&self, spec: HoldSpec) -> Answer<'_, HoldView>;
     /// What many agents did together, asked of every node.
     fn alarms(&self, query: AlarmQuery) -> Answer<'_, AlarmList>;
+    /// Where the risk scores of cohorts stand against their baselines, asked of every node.
+    fn drift(&self, query: DriftQuery) -> Answer<'_, DriftList>;
     /// One agent's state.
     fn agent(&self, tenant: String, agent: String) -> Answer<'_, AgentView>;
 

@@ -24,7 +24,7 @@ use crate::decide::Decider;
 use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
-use crate::{administer, alarms, approvals, bundles, inspect, replay, rules, settle, sla};
+use crate::{administer, alarms, approvals, bundles, drift, inspect, replay, rules, settle, sla};
 
 /// How long a question to another node may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
@@ -357,6 +357,10 @@ impl Governor for NodeGovernor {
 
     fn alarms(&self, query: AlarmQuery) -> Answer<'_, AlarmList> {
         alarms::list(self.core.clone(), query).boxed()
+    }
+
+    fn drift(&self, query: DriftQuery) -> Answer<'_, DriftList> {
+        drift::list(self.core.clone(), query).boxed()
     }
 
     fn agent(&self, tenant: String, agent: String) -> Answer<'_, AgentView> {

@@ -56,6 +56,9 @@ pub const KIND_RECALL: u16 = 61;
 /// Node → node: what have you counted of tenants' promises ([`crate::sla::SlaAskV1`] → a list of [`crate::sla::SlaCountsV1`]).
 pub const KIND_SLA: u16 = 68;
 
+/// Node → node: where cohorts' risk scores stand (empty → [`crate::drift::DriftsV1`]).
+pub const KIND_DRIFT: u16 = 71;
+
 /// Makes a type of this module travel.
 macro_rules! message {
     ($($(#[$doc:meta])* $kind:ident $name:ident $body:tt)*) => {$(

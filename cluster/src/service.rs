@@ -15,6 +15,7 @@ use nethical_protocol::{buggify, probe, sometimes};
 
 use crate::administer;
 use crate::alarms;
+use crate::drift;
 use crate::decide::{Attempt, Decider, observe_forwarded};
 use crate::lease;
 use crate::local::{all, decide_here};
@@ -64,6 +65,7 @@ impl Service for NodeService {
             KIND_RECALL => RecallV1::from_bytes(&body).ok().map(|ask| lease::on_recall(core, ask).boxed()),
             KIND_REPORT => Some(async move { administer::report(&core).to_bytes() }.boxed()),
             KIND_ALARMS => Some(async move { alarms::report(&core).to_bytes() }.boxed()),
+            KIND_DRIFT => Some(async move { drift::report(&core).to_bytes() }.boxed()),
             KIND_SLA => sla::on_sla(&core, &body).map(|found| async move { found }.boxed()),
             KIND_LEAVES => AskLeavesV1::from_bytes(&body).ok().map(|ask| leaves(core, ask).boxed()),
             KIND_FOUNDING => {

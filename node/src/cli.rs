@@ -14,6 +14,7 @@ pub mod config;
 pub mod demo;
 pub mod detect;
 pub mod dev;
+pub mod drift;
 pub mod generator;
 pub mod hold;
 pub mod http;
@@ -75,6 +76,8 @@ enum Command {
     /// Show what many agents of a tenant do together.
     #[command(subcommand)]
     Alarm(alarm::AlarmCommand),
+    /// Show whether the decisions of each cohort are scored as before.
+    Drift(drift::DriftArgs),
     /// List, approve and deny what policy escalates.
     #[command(subcommand)]
     Approval(approval::ApprovalCommand),
@@ -119,6 +122,7 @@ impl Cli {
             Command::Agent(command) => block_on(agent::run(command, format)),
             Command::Hold(command) => block_on(hold::run(command, format)),
             Command::Alarm(command) => block_on(alarm::run(command, format)),
+            Command::Drift(args) => block_on(drift::run(args, format)),
             Command::Approval(command) => block_on(approval::run(command, format)),
             Command::Tenant(command) => block_on(tenant::run(command, format)),
             Command::Limit(command) => block_on(limit::run(command, format)),

@@ -212,6 +212,10 @@ impl Governor for Scripted {
         self.answer(format!("alarms {query:?}"), AlarmList { alarms: vec![], awaiting: vec![] })
     }
 
+    fn drift(&self, query: DriftQuery) -> Answer<'_, DriftList> {
+        self.answer(format!("drift {query:?}"), DriftList::default())
+    }
+
     fn approval(&self, id: DecisionId) -> Answer<'_, ApprovalView> {
         self.answer(format!("approval {id}"), approval(id, "pending"))
     }

@@ -5,6 +5,7 @@
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use nethical_cluster::api::DriftQuery;
 use nethical_protocol::control::{
     AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, LimitSpec, PLANS, Placement, Redaction, TenantSpec,
 };
@@ -154,6 +155,15 @@ pub async fn put_quarantine_rules(call: Call) -> Handled {
 /// `GET /v1/alarms?tenant=`
 pub async fn alarms(call: Call) -> Handled {
     ok(call.door.governor.alarms(call.query()?).await)
+}
+
+/// `GET /v1/drift?tenant=&cohort=`
+pub async fn drift(call: Call) -> Handled {
+    let query: DriftQuery = call.query()?;
+    for (what, name) in [("tenant", &query.tenant), ("cohort", &query.cohort)] {
+        name.as_ref().map_or(Ok(()), |name| check_name(what, name))?;
+    }
+    ok(call.door.governor.drift(query).await)
 }
 
 /// `GET /v1/agents/{tenant}/{agent}`
