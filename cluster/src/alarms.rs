@@ -250,7 +250,7 @@ fn explain(pattern: Pattern, alarm: &AlarmV1, drift: Option<&CohortView>) -> Str
 }
 
 fn explain_drift(drift: &CohortView) -> String {
-    let cohort = if drift.cohort.is_empty() { "no cohort" } else { drift.cohort.as_str() };
+    let cohort = if drift.cohort.is_empty() { "no cohort".to_owned() } else { format!("cohort {}", drift.cohort) };
     let thousandths = |of: u32| format!("{}.{:03}", of / 1_000, of % 1_000);
     let [psi, kl, js] = [drift.psi, drift.kl, drift.js].map(thousandths);
     let (samples, baseline) = (drift.samples, drift.baseline);
@@ -327,6 +327,33 @@ mod tests {
             alarms.iter().map(|alarm| (alarm.agents, alarm.nodes.clone(), alarm.sample.len())).collect();
         assert_eq!(short, [(12, vec![3, 2, 1], 3), (6, vec![1], 1)]);
         assert_eq!((alarms[0].tenant.as_str(), alarms[0].pattern.as_str()), ("airline", "coordinated-attack"));
+        assert_eq!(alarms[1].explanation, "6 agents violated at once; 1 are usual, 6 were needed");
+    }
+
+    #[test]
+    fn drifts_of_two_cohorts_are_two_alarms_that_say_which() {
+        let of_cohort = |node: u64, cohort: u8| {
+            let (psi, kl, js, level) = (1_312, 90, 120, 4);
+            let drift = DriftV1 { cohort: [cohort; 16], since_ns: 1, samples: 40, baseline: 900, psi, kl, js, level };
+            let (pattern, sample) = (Pattern::RiskDrift as u8, vec![[3; 16]]);
+            let (severity, first_ns, last_ns, usual, needed) = (500, 9, 9, 0, 0);
+            let (tenant, agents, drift) = ([1; 16], 2, Some(drift));
+            let sent = AlarmV1 { pattern, tenant, agents, sample, severity, first_ns, last_ns, usual, needed, drift };
+            let read = AlarmsV1::from_bytes(&AlarmsV1 { alarms: vec![sent] }.to_bytes()).expect("reads");
+            shown(&BTreeMap::new(), node, read.alarms[0].clone()).expect("a known pattern")
+        };
+        let alarms = merged(vec![of_cohort(1, 5), of_cohort(2, 5), of_cohort(2, 6), of_cohort(1, 0)]);
+        assert_eq!(alarms.len(), 3, "{alarms:?}");
+        let cohort = "05".repeat(16);
+        let words = format!(
+            "40 decisions of cohort {cohort} are scored otherwise than its 900 before: PSI 1.312, KL 0.090, JS 0.120"
+        );
+        let drift = alarms.iter().find(|alarm| alarm.explanation == words).expect("told").drift.as_ref();
+        assert_eq!(
+            drift.map(|drift| (drift.level.as_str(), drift.cohort.as_str())),
+            Some(("critical", cohort.as_str()))
+        );
+        assert!(alarms.iter().any(|alarm| alarm.explanation.starts_with("40 decisions of no cohort ")));
     }
 
     #[test]

@@ -145,7 +145,9 @@ pub async fn list(core: Arc<Core>, query: DriftQuery) -> Result<DriftList, Probl
     let cohort = match (&query.cohort, tenant) {
         (None, _) => None,
         (Some(name), Some(tenant)) => Some(tenant.keys.keyed_id("cohort", name)),
-        (Some(_), None) => return Err(Problem::new(Code::MalformedRequest, "a cohort is one of a tenant: name it too")),
+        (Some(_), None) => {
+            return Err(Problem::new(Code::MalformedRequest, "a cohort is one of a tenant: name it too"));
+        }
     };
     let only = tenant.map(|tenant| tenant.id);
     let wire = &core.shared.world.wire;

@@ -15,8 +15,8 @@ use nethical_protocol::{buggify, probe, sometimes};
 
 use crate::administer;
 use crate::alarms;
-use crate::drift;
 use crate::decide::{Attempt, Decider, observe_forwarded};
+use crate::drift;
 use crate::lease;
 use crate::local::{all, decide_here};
 use crate::message::*;

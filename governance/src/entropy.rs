@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn filler_text_and_encodings_lie_apart_and_short_texts_have_none() {
-        let text = "Please change the booking of Mia Li to the flight on Friday and refund the difference to her card. ";
+        let text =
+            "Please change the booking of Mia Li to the flight on Friday and refund the difference to her card. ";
         assert_eq!(entropy_of(&"a".repeat(31)), None);
         assert_eq!(entropy_of(&"a".repeat(32)), Some(0));
         assert_eq!(entropy_of(&"ab".repeat(5_000)), Some(32));
@@ -81,7 +82,9 @@ mod tests {
         let (mut dice, mut encoded) = (7u64, String::new());
         for _ in 0..2_000 {
             dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            encoded.push(char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[(dice >> 58) as usize]));
+            encoded.push(char::from(
+                b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[(dice >> 58) as usize],
+            ));
         }
         let encoded = entropy_of(&encoded).expect("long enough");
         assert!((187..=192).contains(&encoded), "{encoded}");
@@ -90,7 +93,8 @@ mod tests {
     #[test]
     fn what_hides_behind_a_long_beginning_counts() {
         let plain = "a".repeat(9_000);
-        let hidden: String = plain.clone() + &(0..9_000u32).map(|at| char::from(33 + (at * 7 % 90) as u8)).collect::<String>();
+        let hidden: String =
+            plain.clone() + &(0..9_000u32).map(|at| char::from(33 + (at * 7 % 90) as u8)).collect::<String>();
         assert_eq!(entropy_of(&plain), Some(0));
         assert!(entropy_of(&hidden) > Some(80));
     }

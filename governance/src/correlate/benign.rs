@@ -71,7 +71,8 @@ fn job(seen: &mut Vec<Seen>, dice: &mut Dice, minute: u64, agent: u64) {
 }
 
 pub(super) fn action(now_ns: u64, agent: u64, tool: u64, resource: u64) -> Seen {
-    let (entropy, risk, cohort) = (entropy(now_ns, agent, tool), risk(now_ns, agent, tool), id(1 << 42 | agent % 3));
+    let (entropy, risk) = (entropy(now_ns, agent, tool), risk(now_ns, agent, tool));
+    let cohort = id(1 << 42 | (agent % 3));
     let (agent, tool, resource) = (id(agent), id(1 << 40 | tool), id(1 << 41 | resource));
     let tenant = KeyedId([7; 16]);
     Seen { now_ns, tenant, agent, tool, kind: 0, resource, violates: false, cohort, risk, entropy }
@@ -96,7 +97,7 @@ fn entropy(now_ns: u64, agent: u64, tool: u64) -> Option<u8> {
 /// By tool, a little by agent, and by how recently the agent did something wrong, which is chance in every five minutes.
 fn risk(now_ns: u64, agent: u64, tool: u64) -> u16 {
     let luck = mix(now_ns ^ agent << 20 ^ tool << 3);
-    let after = mix(now_ns / (5 * CELL_NS) ^ mix(agent)) % 12 == 0;
+    let after = mix((now_ns / (5 * CELL_NS)) ^ mix(agent)).is_multiple_of(12);
     // What all begin to use is as risky as the rest.
     let tool = if tool < 6 { tool } else { luck / 1_000 % 6 };
     let by_tool = 40 + mix(tool) % 220 + mix(agent) % 60;

@@ -231,7 +231,8 @@ impl Divergence {
             js += (p as i64 * ln(p, mean) + q as i64 * ln(q, mean)) / 2;
         }
         let [psi, kl, js] = [psi, kl, js].map(|sum: i64| (sum >> 16).max(0) as u64);
-        let bins = window.bins.iter().zip(baseline.bins).filter(|(now, usual)| **now + *usual >= 1 << FRACTION).count() as u64;
+        let bins =
+            window.bins.iter().zip(baseline.bins).filter(|(now, usual)| **now + *usual >= 1 << FRACTION).count() as u64;
         let free = bins.saturating_sub(1).max(1);
         let most = free * ONE + ((free * 2) << 16 << 16).isqrt() * 4;
         let chance = (most << FRACTION) / window.samples.max(1) + (most << FRACTION) / baseline.samples.max(1);

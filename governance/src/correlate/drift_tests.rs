@@ -61,7 +61,7 @@ fn chance_is_allowed_for_and_levels_are_those_of_the_table() {
         (0, 0, 255, Level::Critical),
     ] {
         let [psi, kl, js] = [psi, kl, js].map(|of: u64| of * ONE / 1_000);
-        let found = Divergence { psi, kl, js: js * js >> 16, chance: 0 };
+        let found = Divergence { psi, kl, js: (js * js) >> 16, chance: 0 };
         assert_eq!(found.level(), level, "{found:?}");
     }
 }

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use nethical_protocol::ids::KeyedId;
-use nethical_protocol::limits::{
-    ALARM_AGENTS_MAX, CORRELATE_AGENTS_MAX, CORRELATE_COHORTS_MAX, CORRELATE_DEEDS_MAX,
-};
+use nethical_protocol::limits::{ALARM_AGENTS_MAX, CORRELATE_AGENTS_MAX, CORRELATE_COHORTS_MAX, CORRELATE_DEEDS_MAX};
 
 use super::agents::Agent;
 use super::drift::Cohort;
@@ -141,7 +139,8 @@ impl Tenant {
         let cell = self.cell;
         if self.cohorts.len() >= CORRELATE_COHORTS_MAX && !self.cohorts.contains_key(&seen.cohort) {
             self.work += self.cohorts.len() as u64;
-            let silent = self.cohorts.iter().min_by_key(|(_, cohort)| cohort.last).map(|(id, cohort)| (*id, cohort.last));
+            let silent =
+                self.cohorts.iter().min_by_key(|(_, cohort)| cohort.last).map(|(id, cohort)| (*id, cohort.last));
             match silent.filter(|(_, last)| last.saturating_add(SILENT_CELLS) < cell) {
                 Some((id, _)) => drop(self.cohorts.remove(&id)),
                 None => return,
@@ -178,7 +177,14 @@ impl Tenant {
     fn wave(&mut self, seen: &Seen) -> Option<Found> {
         let (weight, sample) = self.waves.note_new(self.cell, seen);
         let excess = self.usual_wave.excess(weight, WAVE_MIN, OCTAVES, 0)?;
-        Some(Found { pattern: Pattern::MultiIdProbes, at_ns: seen.now_ns, excess, sample: sample.to_vec(), drift: None, goes_on: false })
+        Some(Found {
+            pattern: Pattern::MultiIdProbes,
+            at_ns: seen.now_ns,
+            excess,
+            sample: sample.to_vec(),
+            drift: None,
+            goes_on: false,
+        })
     }
 
     /// Octaves by which traffic without violations is above the usual.

@@ -204,7 +204,9 @@ fn four_agents_or_agents_that_always_did_are_no_shift() {
     assert_eq!(shifts(&run(&Day::of(2), 1, ATTACK_MINUTE + 15, four)), 0);
     let always = |dice: &mut Dice, minute| {
         let encoded = switchers(20, 10, |luck| 185 + luck % 8)(dice, ATTACK_MINUTE);
-        encoded.into_iter().map(move |seen| Seen { now_ns: seen.now_ns + minute * CELL_NS - ATTACK_MINUTE * CELL_NS, ..seen })
+        encoded
+            .into_iter()
+            .map(move |seen| Seen { now_ns: seen.now_ns + minute * CELL_NS - ATTACK_MINUTE * CELL_NS, ..seen })
     };
     assert_eq!(shifts(&run(&Day::of(2), 1, ATTACK_MINUTE + 15, |dice, minute| always(dice, minute).collect())), 0);
 }

@@ -36,8 +36,17 @@ pub async fn run(command: AlarmCommand, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         output::print_json(&found)?;
     } else {
-        let mut table =
-            output::table(&["TENANT", "PATTERN", "SEVERITY", "AGENTS", "USUAL", "FIRST", "LAST", "SOME OF THEM", "WHY"]);
+        let mut table = output::table(&[
+            "TENANT",
+            "PATTERN",
+            "SEVERITY",
+            "AGENTS",
+            "USUAL",
+            "FIRST",
+            "LAST",
+            "SOME OF THEM",
+            "WHY",
+        ]);
         table.add_rows(found.alarms.iter().map(row));
         output::print_table(&table, "no alarms")?;
     }

@@ -32,7 +32,7 @@ fn run(actions: &[Action], agents: u64, minutes: u64, change: impl Fn(u64, u64, 
             kind: action.kind as u8,
             resource,
             violates: decided.risk_terms[1] >= VIOLATION_SEVERITY_MIN,
-            cohort: id(if agent % 2 == 0 { "even" } else { "odd" }),
+            cohort: id(if agent.is_multiple_of(2) { "even" } else { "odd" }),
             risk: decided.risk,
             entropy: facts.entropy,
         });
