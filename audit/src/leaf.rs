@@ -101,7 +101,7 @@ pub struct DecisionLeaf {
     /// The agent's epoch afterwards.
     pub epoch: u64,
     /// Bit 0 privileged, bit 1 automated, bit 3 the canary decided ([`codec::FLAG_CANARY`]); bit 2 is set by `encode`
-    /// ([`codec::FLAG_QUOTA_CUT`]).
+    /// ([`codec::FLAG_QUOTA_CUT`]); bit 5 is not in here, [`DecisionLeaf::entropy`] is.
     pub flags: u8,
     /// Risk, 0..1000.
     pub risk: u16,
@@ -125,6 +125,9 @@ pub struct DecisionLeaf {
     pub costs: Vec<(KeyedId, u64)>,
     /// The limits that matched.
     pub quota: Vec<QuotaLeaf>,
+    /// Entropy of the arguments in 1/32 bit a byte; none where they are short. A byte behind the lists where there is one, and
+    /// [`codec::FLAG_ENTROPY`] says so: a leaf without one is as it was before there was such a thing.
+    pub entropy: Option<u8>,
 }
 
 /// Numbers of reason kinds in leaves.

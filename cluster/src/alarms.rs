@@ -14,12 +14,13 @@ use rkyv::rancor::Error;
 use serde::{Deserialize, Serialize};
 
 use nethical_audit::leaf::{DecisionLeaf, LeafEvent, LeafV1};
-use nethical_governance::correlate::{Alarm, Pattern, Seen, Sketch};
+use nethical_governance::correlate::{Alarm, Drift, Pattern, Seen, Sketch};
 use nethical_governance::risk::VIOLATION_SEVERITY_MIN;
 use nethical_protocol::error::Problem;
 use nethical_protocol::ids::{GroupId, KeyedId};
 use nethical_protocol::limits::{ALARM_AGENTS_MAX, ALARMS_MAX};
 
+use crate::drift::{self, CohortView, DriftV1};
 use crate::message::KIND_ALARMS;
 use crate::node::Core;
 use crate::world::Lane;
@@ -27,7 +28,7 @@ use crate::world::Lane;
 /// Alarms raised, by pattern.
 pub const ALARMS_TOTAL: &str = "nethical_correlation_alarms_total";
 /// How long a node may take to tell its alarms.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// The term of the risk sum that is the severity of the action.
 const SEVERITY_TERM: usize = 1;
 
@@ -59,6 +60,12 @@ impl Correlation {
         count(&self.sketch.catch_up());
         self.sketch.alarms(None).cloned().collect()
     }
+
+    /// Where the risk scores of all cohorts stand, with their tenants.
+    pub fn drifts(&mut self) -> Vec<(KeyedId, Drift)> {
+        count(&self.sketch.catch_up());
+        self.sketch.drifts(None).collect()
+    }
 }
 
 fn count(patterns: &[Pattern]) {
@@ -68,8 +75,9 @@ fn count(patterns: &[Pattern]) {
 }
 
 fn seen(now_ns: u64, decision: &DecisionLeaf) -> Seen {
-    let DecisionLeaf { tenant, agent, tool, resource, action_kind: kind, risk_terms, .. } = *decision;
-    Seen { now_ns, tenant, agent, tool, kind, resource, violates: risk_terms[SEVERITY_TERM] >= VIOLATION_SEVERITY_MIN }
+    let DecisionLeaf { tenant, agent, tool, resource, cohort, risk, entropy, action_kind: kind, .. } = *decision;
+    let violates = decision.risk_terms[SEVERITY_TERM] >= VIOLATION_SEVERITY_MIN;
+    Seen { now_ns, tenant, agent, tool, kind, resource, violates, cohort, risk, entropy }
 }
 
 /// One alarm on the wire.
@@ -93,6 +101,8 @@ pub struct AlarmV1 {
     pub usual: u64,
     /// Agents from which on it was an alarm.
     pub needed: u64,
+    /// Of a drift.
+    pub drift: Option<DriftV1>,
 }
 
 /// All alarms of a node.
@@ -139,6 +149,8 @@ pub struct AlarmView {
     pub tenant: String,
     /// What it is.
     pub pattern: String,
+    /// The same in a sentence, with its numbers.
+    pub explanation: String,
     /// Seconds that are looked at together.
     pub window_s: u32,
     /// 0..1000, by how far it is beyond the usual.
@@ -157,6 +169,9 @@ pub struct AlarmView {
     pub last_ns: u64,
     /// Nodes that noticed it.
     pub nodes: Vec<u64>,
+    /// Of a drift: the cohort and how far its scores were off at the highest level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<CohortView>,
 }
 
 /// What this node tells others.
@@ -166,10 +181,11 @@ pub fn report(core: &Core) -> AlarmsV1 {
 }
 
 fn sent(alarm: Alarm) -> AlarmV1 {
-    let Alarm { pattern, tenant, agents, sample, severity, first_ns, last_ns, usual, needed, .. } = alarm;
+    let Alarm { pattern, tenant, agents, sample, severity, first_ns, last_ns, usual, needed, drift, .. } = alarm;
     let (pattern, tenant) = (pattern as u8, tenant.0);
     let sample = sample.into_iter().map(|agent| agent.0).collect();
-    AlarmV1 { pattern, tenant, agents, sample, severity, first_ns, last_ns, usual, needed }
+    let drift = drift.map(DriftV1::from);
+    AlarmV1 { pattern, tenant, agents, sample, severity, first_ns, last_ns, usual, needed, drift }
 }
 
 /// The alarms of all nodes, of one tenant or of all.
@@ -200,9 +216,11 @@ pub async fn list(core: Arc<Core>, query: AlarmQuery) -> Result<AlarmList, Probl
 fn shown(names: &BTreeMap<KeyedId, &str>, node: u64, alarm: AlarmV1) -> Option<AlarmView> {
     let pattern = Pattern::ALL.get(usize::from(alarm.pattern))?;
     let tenant = KeyedId(alarm.tenant);
+    let drift = alarm.drift.as_ref().and_then(drift::shown);
     Some(AlarmView {
         tenant: names.get(&tenant).map_or_else(|| tenant.to_string(), |name| (*name).to_owned()),
         pattern: pattern.as_str().to_owned(),
+        explanation: explain(*pattern, &alarm, drift.as_ref()),
         window_s: pattern.window_s(),
         severity: alarm.severity,
         agents: alarm.agents,
@@ -212,16 +230,43 @@ fn shown(names: &BTreeMap<KeyedId, &str>, node: u64, alarm: AlarmV1) -> Option<A
         first_ns: alarm.first_ns,
         last_ns: alarm.last_ns,
         nodes: vec![node],
+        drift,
     })
+}
+
+fn explain(pattern: Pattern, alarm: &AlarmV1, drift: Option<&CohortView>) -> String {
+    let AlarmV1 { agents, usual, needed, .. } = alarm;
+    let what = match pattern {
+        Pattern::MultiIdProbes => "agents that are new tried the same deed",
+        Pattern::CoordinatedAttack => "agents violated at once",
+        Pattern::DistributedReconnaissance => "agents were each refused at several resources that are new to them",
+        Pattern::AnomalousCluster => "agents did exactly the same, again and again",
+        Pattern::PayloadEntropyShift => {
+            "agents sent payloads of another entropy than each of them usually does with the same tool"
+        }
+        Pattern::RiskDrift => return drift.map_or_else(String::new, explain_drift),
+    };
+    format!("{agents} {what}; {usual} are usual, {needed} were needed")
+}
+
+fn explain_drift(drift: &CohortView) -> String {
+    let cohort = if drift.cohort.is_empty() { "no cohort".to_owned() } else { format!("cohort {}", drift.cohort) };
+    let thousandths = |of: u32| format!("{}.{:03}", of / 1_000, of % 1_000);
+    let [psi, kl, js] = [drift.psi, drift.kl, drift.js].map(thousandths);
+    let (samples, baseline) = (drift.samples, drift.baseline);
+    format!(
+        "{samples} decisions of {cohort} are scored otherwise than its {baseline} before: PSI {psi}, KL {kl}, JS {js}"
+    )
 }
 
 /// What several nodes noticed within a window of each other is one alarm. The newest are kept, oldest first.
 fn merged(mut told: Vec<AlarmView>) -> Vec<AlarmView> {
     told.sort_by(|left, right| (left.first_ns, &left.nodes).cmp(&(right.first_ns, &right.nodes)));
     let mut alarms: Vec<AlarmView> = Vec::new();
-    let mut open: BTreeMap<(String, String), usize> = BTreeMap::new();
+    let mut open: BTreeMap<(String, String, Option<String>), usize> = BTreeMap::new();
     for alarm in told {
-        let key = (alarm.tenant.clone(), alarm.pattern.clone());
+        let cohort = alarm.drift.as_ref().map(|drift| drift.cohort.clone());
+        let key = (alarm.tenant.clone(), alarm.pattern.clone(), cohort);
         let before = open.get(&key).and_then(|at| alarms.get_mut(*at));
         match before.filter(|before| is_same(before, &alarm)) {
             Some(before) => join(before, alarm),
@@ -267,6 +312,7 @@ mod tests {
             last_ns: (first_s + 10) * 1_000_000_000,
             usual: 1,
             needed: 6,
+            drift: None,
         };
         let read = AlarmsV1::from_bytes(&AlarmsV1 { alarms: vec![sent.clone()] }.to_bytes()).expect("reads");
         assert_eq!(read.alarms, std::slice::from_ref(&sent));
@@ -281,6 +327,33 @@ mod tests {
             alarms.iter().map(|alarm| (alarm.agents, alarm.nodes.clone(), alarm.sample.len())).collect();
         assert_eq!(short, [(12, vec![3, 2, 1], 3), (6, vec![1], 1)]);
         assert_eq!((alarms[0].tenant.as_str(), alarms[0].pattern.as_str()), ("airline", "coordinated-attack"));
+        assert_eq!(alarms[1].explanation, "6 agents violated at once; 1 are usual, 6 were needed");
+    }
+
+    #[test]
+    fn drifts_of_two_cohorts_are_two_alarms_that_say_which() {
+        let of_cohort = |node: u64, cohort: u8| {
+            let (psi, kl, js, level) = (1_312, 90, 120, 4);
+            let drift = DriftV1 { cohort: [cohort; 16], since_ns: 1, samples: 40, baseline: 900, psi, kl, js, level };
+            let (pattern, sample) = (Pattern::RiskDrift as u8, vec![[3; 16]]);
+            let (severity, first_ns, last_ns, usual, needed) = (500, 9, 9, 0, 0);
+            let (tenant, agents, drift) = ([1; 16], 2, Some(drift));
+            let sent = AlarmV1 { pattern, tenant, agents, sample, severity, first_ns, last_ns, usual, needed, drift };
+            let read = AlarmsV1::from_bytes(&AlarmsV1 { alarms: vec![sent] }.to_bytes()).expect("reads");
+            shown(&BTreeMap::new(), node, read.alarms[0].clone()).expect("a known pattern")
+        };
+        let alarms = merged(vec![of_cohort(1, 5), of_cohort(2, 5), of_cohort(2, 6), of_cohort(1, 0)]);
+        assert_eq!(alarms.len(), 3, "{alarms:?}");
+        let cohort = "05".repeat(16);
+        let words = format!(
+            "40 decisions of cohort {cohort} are scored otherwise than its 900 before: PSI 1.312, KL 0.090, JS 0.120"
+        );
+        let drift = alarms.iter().find(|alarm| alarm.explanation == words).expect("told").drift.as_ref();
+        assert_eq!(
+            drift.map(|drift| (drift.level.as_str(), drift.cohort.as_str())),
+            Some(("critical", cohort.as_str()))
+        );
+        assert!(alarms.iter().any(|alarm| alarm.explanation.starts_with("40 decisions of no cohort ")));
     }
 
     #[test]

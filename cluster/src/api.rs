@@ -22,6 +22,7 @@ use nethical_protocol::status::{ClusterStatus, ReadyCheck};
 mod approval;
 
 pub use crate::alarms::{AlarmList, AlarmQuery, AlarmView};
+pub use crate::drift::{CohortView, DriftList, DriftQuery, DriftView};
 pub use crate::scores::{BinView, CheckView, ConfusionView, PromotionView, ScoreQuery, ScoreReport, ScorerView};
 pub use crate::sla::Answered;
 pub use approval::{ApprovalList, ApprovalQuery, ApprovalView, ApprovalWord};
@@ -90,6 +91,8 @@ pub trait Governor: Send + Sync + 'static {
     fn alarms(&self, query: AlarmQuery) -> Answer<'_, AlarmList>;
     /// How well scores do beside the rules', as all nodes have counted it.
     fn scores(&self, query: ScoreQuery) -> Answer<'_, ScoreReport>;
+    /// Where the risk scores of cohorts stand against their baselines, asked of every node.
+    fn drift(&self, query: DriftQuery) -> Answer<'_, DriftList>;
     /// One agent's state.
     fn agent(&self, tenant: String, agent: String) -> Answer<'_, AgentView>;
 

@@ -26,7 +26,9 @@ use crate::decide::Decider;
 use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
-use crate::{administer, aggregate, alarms, approvals, bundles, inspect, publish, replay, rules, scores, settle, sla};
+use crate::{
+    administer, aggregate, alarms, approvals, bundles, drift, inspect, publish, replay, rules, scores, settle, sla,
+};
 
 /// How long a question to another node may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
@@ -363,6 +365,10 @@ impl Governor for NodeGovernor {
 
     fn scores(&self, query: ScoreQuery) -> Answer<'_, ScoreReport> {
         scores::report(self.core.clone(), query).boxed()
+    }
+
+    fn drift(&self, query: DriftQuery) -> Answer<'_, DriftList> {
+        drift::list(self.core.clone(), query).boxed()
     }
 
     fn agent(&self, tenant: String, agent: String) -> Answer<'_, AgentView> {

@@ -26,6 +26,7 @@ pub mod bundles;
 pub mod canary;
 pub mod contact;
 pub mod control;
+pub mod drift;
 pub mod governor;
 pub mod identity;
 pub mod inspect;

@@ -64,6 +64,8 @@ pub const KIND_VOUCH: u16 = 76;
 pub const KIND_SCORES: u16 = 69;
 /// Node → leader: count decisions ([`CountAskV1`] → [`CountAnswerV1`]).
 pub const KIND_COUNT: u16 = 72;
+/// Node → node: where cohorts' risk scores stand (empty → [`crate::drift::DriftsV1`]).
+pub const KIND_DRIFT: u16 = 71;
 
 /// Makes a type of this module travel.
 macro_rules! message {

@@ -17,6 +17,7 @@ use crate::administer;
 use crate::aggregate::count;
 use crate::alarms;
 use crate::decide::{Attempt, Decider, observe_forwarded};
+use crate::drift;
 use crate::lease;
 use crate::local::{all, decide_here};
 use crate::message::*;
@@ -68,6 +69,7 @@ impl Service for NodeService {
             KIND_COUNT => CountAskV1::from_bytes(&body).ok().map(|ask| count::on_count(core, ask).boxed()),
             KIND_REPORT => Some(async move { administer::report(&core).to_bytes() }.boxed()),
             KIND_ALARMS => Some(async move { alarms::report(&core).to_bytes() }.boxed()),
+            KIND_DRIFT => Some(async move { drift::report(&core).to_bytes() }.boxed()),
             KIND_SLA => sla::on_sla(&core, &body).map(|found| async move { found }.boxed()),
             KIND_SCORES => scores::on_scores(&core, &body).map(|found| async move { found }.boxed()),
             KIND_LEAVES => AskLeavesV1::from_bytes(&body).ok().map(|ask| leaves(core, ask).boxed()),

@@ -2,15 +2,17 @@
 //!
 //! Fed with every decided action once, after it was decided; it decides nothing and an alarm only advises. Whoever hosts
 //! several partitions feeds one sketch with the leaves of all of them: what it counts are sets of agents, so it matters
-//! little which partition's leaves come first. Four patterns, each against what is usual for the tenant:
+//! little which partition's leaves come first. Six patterns, each against what is usual:
 //!
 //! - *Probes under many ids*: new agents try the same deed and most are refused, or the deed itself is new.
 //! - *Coordinated attack*: more agents violate at once than usual, and more than the growth of ordinary traffic explains.
 //! - *Distributed reconnaissance*: several agents each run into refusals at one resource after another that they never used.
 //! - *Anomalous cluster*: a minority does exactly the same in one minute, and most of the same agents in another.
+//! - *Payload entropy shift*: several agents send payloads of another entropy than each of them usually does with that tool.
+//! - *Risk drift*: the decisions of a cohort are scored otherwise than before; the one pattern that is not about a tenant.
 //!
 //! A deed is what is done to what: action, kind of action and resource. The MAC of a request's content does not do for it,
-//! because the content names the agent. Nothing here knows payloads, so a shift of their entropy is not looked for.
+//! because the content names the agent. Nothing here knows payloads: leaves have their entropy ([`crate::entropy`]).
 //!
 //! Work an action is bounded by a constant, and once a minute and tenant each agent of the last quarter of an hour is
 //! visited once. Integers only; no clock: log time drives it, and the same leaves in the same order give the same alarms.
@@ -22,8 +24,10 @@ use nethical_protocol::limits::{ALARM_AGENTS_MAX, ALARMS_MAX, CORRELATE_TENANTS_
 
 mod agents;
 mod crowd;
+mod drift;
 mod filter;
 mod lockstep;
+mod shift;
 mod tenant;
 mod usual;
 mod waves;
@@ -54,25 +58,43 @@ pub enum Pattern {
     DistributedReconnaissance,
     /// Some agents act in lockstep.
     AnomalousCluster,
+    /// Many agents send payloads of another entropy than they usually do.
+    PayloadEntropyShift,
+    /// A cohort's risk scores are distributed otherwise than before.
+    RiskDrift,
 }
 
 impl Pattern {
     /// All patterns.
-    pub const ALL: [Pattern; 4] = [
+    pub const ALL: [Pattern; 6] = [
         Pattern::MultiIdProbes,
         Pattern::CoordinatedAttack,
         Pattern::DistributedReconnaissance,
         Pattern::AnomalousCluster,
+        Pattern::PayloadEntropyShift,
+        Pattern::RiskDrift,
     ];
 
     /// The name in answers and metrics.
     pub fn as_str(self) -> &'static str {
-        ["multi-id-probes", "coordinated-attack", "distributed-reconnaissance", "anomalous-cluster"][self as usize]
+        [
+            "multi-id-probes",
+            "coordinated-attack",
+            "distributed-reconnaissance",
+            "anomalous-cluster",
+            "payload-entropy-shift",
+            "risk-drift",
+        ][self as usize]
     }
 
     /// Seconds that are looked at together.
     pub fn window_s(self) -> u32 {
-        [300, 180, 900, 600][self as usize]
+        [300, 180, 900, 600, 600, 600][self as usize]
+    }
+
+    /// Seconds after which an alarm to which nothing was added is over, and the same may begin another one.
+    pub fn cooldown_s(self) -> u32 {
+        if self == Pattern::RiskDrift { 300 } else { self.window_s() }
     }
 
     fn cells(self) -> u64 {
@@ -97,6 +119,59 @@ pub struct Seen {
     pub resource: KeyedId,
     /// It violated: policy blocked it, or something was found from [`crate::risk::VIOLATION_SEVERITY_MIN`] on.
     pub violates: bool,
+    /// The cohort, or none, which is one as well.
+    pub cohort: KeyedId,
+    /// Its risk, 0..1000.
+    pub risk: u16,
+    /// Entropy of its payload in 1/32 bit, where it has one.
+    pub entropy: Option<u8>,
+}
+
+/// How far risk scores of a cohort have drifted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// There is no baseline yet, or too little beside it.
+    #[default]
+    Learning,
+    /// As usual.
+    Steady,
+    /// More than usual.
+    Notice,
+    /// Much more.
+    Warning,
+    /// Far more.
+    Critical,
+}
+
+impl Level {
+    /// All levels.
+    pub const ALL: [Level; 5] = [Level::Learning, Level::Steady, Level::Notice, Level::Warning, Level::Critical];
+
+    /// The word in answers.
+    pub fn as_str(self) -> &'static str {
+        ["learning", "steady", "notice", "warning", "critical"][self as usize]
+    }
+}
+
+/// The distribution of a cohort's risk scores, held against its baseline.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// The cohort, or none.
+    pub cohort: KeyedId,
+    /// Log time of its first decision that was seen here, nanoseconds since 1970.
+    pub since_ns: u64,
+    /// Decisions in the window.
+    pub samples: u64,
+    /// Decisions in the baseline; older ones count for less.
+    pub baseline: u64,
+    /// Population stability index, thousandths.
+    pub psi: u32,
+    /// Kullback-Leibler divergence of the window from the baseline, thousandths of a nat.
+    pub kl: u32,
+    /// Jensen-Shannon distance, thousandths.
+    pub js: u32,
+    /// What that comes to.
+    pub level: Level,
 }
 
 impl Seen {
@@ -133,6 +208,8 @@ pub struct Alarm {
     pub usual: u64,
     /// Agents from which on it was an alarm.
     pub needed: u64,
+    /// Of a drift, when it was at its highest level; its number of agents is no reason, and none are usual or needed.
+    pub drift: Option<Drift>,
 }
 
 /// What a tenant's state makes of an action or of the end of a minute.
@@ -142,6 +219,9 @@ struct Found {
     at_ns: u64,
     excess: Excess,
     sample: Vec<KeyedId>,
+    drift: Option<Drift>,
+    /// It was found when it was last looked for, however long ago.
+    goes_on: bool,
 }
 
 /// Everything that is correlated on a node.
@@ -179,6 +259,12 @@ impl Sketch {
         self.alarms.iter().filter(move |alarm| tenant.is_none_or(|tenant| alarm.tenant == tenant))
     }
 
+    /// Where the risk scores of each cohort stand, by tenant and cohort, as of the latest minute that ended.
+    pub fn drifts(&self, tenant: Option<KeyedId>) -> impl Iterator<Item = (KeyedId, Drift)> {
+        let tenants = self.tenants.iter().filter(move |(id, _)| tenant.is_none_or(|tenant| **id == tenant));
+        tenants.flat_map(|(id, state)| state.drifts().map(|drift| (*id, drift)))
+    }
+
     /// Agents, slots and cells that were visited so far, to be held against the number of actions.
     pub fn work(&self) -> u64 {
         self.tenants.values().map(|tenant| tenant.work).sum()
@@ -201,7 +287,7 @@ impl Sketch {
         let mut new = Vec::new();
         for found in found {
             let pattern = found.pattern;
-            let open = self.tenants.get(&tenant).and_then(|state| state.told[pattern as usize]);
+            let open = self.tenants.get_mut(&tenant).and_then(|state| *state.told(&found)?);
             match open.and_then(|number| self.open(number, &found)) {
                 Some(alarm) => extend(alarm, found),
                 None => {
@@ -217,17 +303,17 @@ impl Sketch {
     fn open(&mut self, number: u64, found: &Found) -> Option<&mut Alarm> {
         let first = self.alarms.front()?.number;
         let alarm = self.alarms.get_mut(usize::try_from(number.checked_sub(first)?).ok()?)?;
-        let until = alarm.last_ns.saturating_add(u64::from(found.pattern.window_s()) * 1_000_000_000);
-        (found.at_ns <= until).then_some(alarm)
+        let until = alarm.last_ns.saturating_add(u64::from(found.pattern.cooldown_s()) * 1_000_000_000);
+        (found.goes_on || found.at_ns <= until).then_some(alarm)
     }
 
     fn begin(&mut self, tenant: KeyedId, found: Found) {
-        let Found { pattern, at_ns, excess, sample } = found;
         let number = self.next_number;
         self.next_number += 1;
-        if let Some(state) = self.tenants.get_mut(&tenant) {
-            state.told[pattern as usize] = Some(number);
+        if let Some(told) = self.tenants.get_mut(&tenant).and_then(|state| state.told(&found)) {
+            *told = Some(number);
         }
+        let Found { pattern, at_ns, excess, sample, drift, .. } = found;
         if self.alarms.len() >= ALARMS_MAX {
             self.alarms.pop_front();
         }
@@ -245,6 +331,7 @@ impl Sketch {
             last_ns,
             usual,
             needed,
+            drift,
         });
     }
 }
@@ -253,6 +340,9 @@ fn extend(alarm: &mut Alarm, found: Found) {
     alarm.last_ns = alarm.last_ns.max(found.at_ns);
     alarm.agents = alarm.agents.max(found.excess.observed);
     alarm.severity = alarm.severity.max(severity(&found.excess));
+    if found.drift.map(|drift| drift.level) > alarm.drift.map(|drift| drift.level) {
+        alarm.drift = found.drift;
+    }
     for agent in found.sample {
         if alarm.sample.len() < ALARM_AGENTS_MAX && !alarm.sample.contains(&agent) {
             alarm.sample.push(agent);

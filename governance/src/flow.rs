@@ -1,5 +1,5 @@
 //! Facts of an action's content that its agent's profile goes by: how large it is, under which labels it reads, whether
-//! it sends outside. Computed by the agent's actor; only the numbers travel in the command.
+//! it sends outside, and the entropy of its arguments. Computed by the agent's actor; only the numbers travel in the command.
 //!
 //! Labels stand in the context, where the enforcement point says what the action reads: `source_labels` or `labels`, a
 //! word or a list of words. Where a message goes the context may say too: `destination` is `internal` or `external`.
@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::behaviour::{ActionFactsV1, SENSITIVE, label_bits};
+use crate::entropy::entropy_of;
 
 /// Types of resources that lie outside, in lower case.
 const OUTSIDE_TYPES: [&str; 6] = ["external_api", "external", "webhook", "url", "email", "internet"];
@@ -40,6 +41,7 @@ pub fn facts_of(action: &Action) -> ActionFactsV1 {
         bytes: u32::try_from(action.args_json.len() + action.context_json.len()).unwrap_or(u32::MAX),
         labels: said.labels,
         outside: said.outside.unwrap_or_else(|| sends_outside(action)),
+        entropy: entropy_of(&action.args_json),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Two halves, both pure. *State* (`ledger`, `quota`, `agent`, `behaviour`, `dedup`, `hold`, `quarantine`, `reservation`, `risk`) changes only in
 //! `Ledger::apply_entry(term, entry)`: integers, fixed order, no clock, no dice, no floats, no hash-map iteration.
-//! *Facts* (`detect`, `flow`, `policy`) are computed by the agent's actor before a command is proposed, and travel inside it;
+//! *Facts* (`detect`, `entropy`, `flow`, `policy`) are computed by the agent's actor before a command is proposed, and travel inside it;
 //! `redact` cuts what was found out of what is stored and sent.
 //! Nothing here performs an effect.
 
@@ -15,6 +15,7 @@ pub mod correlate;
 pub mod dedup;
 pub mod detect;
 pub mod digest;
+pub mod entropy;
 pub mod flow;
 pub mod hold;
 pub mod ledger;

@@ -15,6 +15,7 @@ pub mod config;
 pub mod demo;
 pub mod detect;
 pub mod dev;
+pub mod drift;
 pub mod generator;
 pub mod hold;
 pub mod http;
@@ -85,6 +86,8 @@ enum Command {
     /// See how well other scores do beside the rules'.
     #[command(subcommand)]
     Risk(risk::RiskCommand),
+    /// Show whether the decisions of each cohort are scored as before.
+    Drift(drift::DriftArgs),
     /// List, approve and deny what policy escalates.
     #[command(subcommand)]
     Approval(approval::ApprovalCommand),
@@ -132,6 +135,7 @@ impl Cli {
             Command::Hold(command) => block_on(hold::run(command, format)),
             Command::Alarm(command) => block_on(alarm::run(command, format)),
             Command::Risk(command) => block_on(risk::run(command, format)),
+            Command::Drift(args) => block_on(drift::run(args, format)),
             Command::Approval(command) => block_on(approval::run(command, format)),
             Command::Tenant(command) => block_on(tenant::run(command, format)),
             Command::Limit(command) => block_on(limit::run(command, format)),

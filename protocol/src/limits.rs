@@ -77,8 +77,10 @@ pub const OVERSHOOT_COUNTERS_MAX: usize = 16_384;
 pub const OVERSHOOT_HOLDS_MAX: usize = 65_536;
 /// Tenants whose agents a node correlates (about 180 KB each besides their agents); a silent one makes room.
 pub const CORRELATE_TENANTS_MAX: usize = 64;
-/// Agents of one tenant that are looked at together, those of the last quarter of an hour (about 110 B each).
+/// Agents of one tenant that are looked at together, those of the last quarter of an hour (about 190 B each).
 pub const CORRELATE_AGENTS_MAX: usize = 4_096;
+/// Cohorts of one tenant whose risk scores are held against a baseline (about 1.1 KB each); a silent one makes room.
+pub const CORRELATE_COHORTS_MAX: usize = 64;
 /// Deeds of new agents that are followed at once, a tenant (up to 430 B each).
 pub const CORRELATE_DEEDS_MAX: usize = 256;
 /// Agents that an alarm names.

@@ -11,6 +11,10 @@ use super::{ApprovalLeaf, DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, 
 use crate::reader::Reader;
 use crate::tree;
 
+mod checks;
+
+use checks::{check_approval, check_decision, check_ended, check_hold};
+
 /// First byte of every leaf of this layout.
 pub const VERSION: u8 = 1;
 /// Rules in a leaf.
@@ -32,6 +36,9 @@ pub const FLAG_CANARY: u8 = 0b1000;
 /// Bit of [`DecisionLeaf::flags`]: the action was critical and might take what limits keep back.
 pub const FLAG_CRITICAL: u8 = 0b1_0000;
 
+/// Bit of the flags in the bytes alone: one byte of entropy follows the lists. Values have [`DecisionLeaf::entropy`] instead.
+pub const FLAG_ENTROPY: u8 = 0b10_0000;
+
 /// Bytes before the event.
 const HEAD_BYTES: usize = 66;
 /// A decision's fields of fixed size.
@@ -43,6 +50,7 @@ const DETECTION_BYTES: usize = 3;
 const REASON_BYTES: usize = 9;
 const COST_BYTES: usize = 24;
 const QUOTA_BYTES: usize = 29;
+const ENTROPY_BYTES: usize = 1;
 /// A reservation's end: fields of fixed size, a cost, a limit.
 const END_BYTES: usize = 51;
 const END_COST_BYTES: usize = 32;
@@ -56,7 +64,8 @@ const _: () = {
         + RULES_MAX * RULE_BYTES
         + DETECTIONS_MAX * DETECTION_BYTES
         + REASONS_MAX * REASON_BYTES
-        + COSTS_MAX * COST_BYTES;
+        + COSTS_MAX * COST_BYTES
+        + ENTROPY_BYTES;
     assert!(fullest + QUOTA_FIT_MIN * QUOTA_BYTES <= LEAF_BYTES_MAX);
     assert!(fullest + (QUOTA_FIT_MIN + 1) * QUOTA_BYTES > LEAF_BYTES_MAX);
     assert!(QUOTA_FIT_MIN <= QUOTA_MAX && QUOTA_MAX <= u8::MAX as usize);
@@ -196,52 +205,6 @@ impl LeafEvent {
     }
 }
 
-fn check_decision(decision: &DecisionLeaf) -> Result<(), LeafError> {
-    let lists = [
-        ("rules", decision.rules.len(), RULES_MAX),
-        ("detections", decision.detections.len(), DETECTIONS_MAX),
-        ("reasons", decision.reasons.len(), REASONS_MAX),
-        ("costs", decision.costs.len(), COSTS_MAX),
-        ("quota", decision.quota.len(), QUOTA_MAX),
-    ];
-    if let Some((name, ..)) = lists.into_iter().find(|(_, length, most)| length > most) {
-        return Err(LeafError::List(name));
-    }
-    let ranges = [
-        ("policy_verdict", decision.policy_verdict < 5),
-        ("verdict", decision.verdict < 5),
-        ("status", decision.status < 4),
-        ("flags", decision.flags & !FLAGS_KNOWN == 0),
-        ("risk", decision.risk <= 1_000),
-        ("tier", decision.tier < 4),
-        ("reserved", u32::from(decision.reserved) >> decision.costs.len() == 0),
-        ("quota flags", decision.quota.iter().all(|quota| quota.flags < 6)),
-    ];
-    ranges.into_iter().find(|(_, fits)| !fits).map_or(Ok(()), |(name, _)| Err(LeafError::Range(name)))
-}
-
-fn check_ended(ended: &ReservationLeaf) -> Result<(), LeafError> {
-    match (ended.costs.len() <= COSTS_MAX, ended.quota.len() <= QUOTA_MAX) {
-        (false, _) => Err(LeafError::List("costs")),
-        (_, false) => Err(LeafError::List("quota")),
-        _ if ended.end > 2 => Err(LeafError::Range("end")),
-        _ if ended.quota.iter().any(|(quota, _)| quota.flags >= 6) => Err(LeafError::Range("quota flags")),
-        _ => Ok(()),
-    }
-}
-
-fn check_approval(decided: &ApprovalLeaf) -> Result<(), LeafError> {
-    if (1..=3).contains(&decided.state) { Ok(()) } else { Err(LeafError::Range("state")) }
-}
-
-fn check_hold(hold: &HoldLeaf) -> Result<(), LeafError> {
-    match (hold.effect < 2, hold.status < 4) {
-        (false, _) => Err(LeafError::Range("effect")),
-        (_, false) => Err(LeafError::Range("status")),
-        _ => Ok(()),
-    }
-}
-
 /// How many limits there is room for, given the bytes of everything else.
 fn quota_fitting(decision: &DecisionLeaf) -> usize {
     let other = HEAD_BYTES
@@ -250,7 +213,8 @@ fn quota_fitting(decision: &DecisionLeaf) -> usize {
         + decision.rules.len() * RULE_BYTES
         + decision.detections.len() * DETECTION_BYTES
         + decision.reasons.len() * REASON_BYTES
-        + decision.costs.len() * COST_BYTES;
+        + decision.costs.len() * COST_BYTES
+        + decision.entropy.map_or(0, |_| ENTROPY_BYTES);
     decision.quota.len().min((LEAF_BYTES_MAX - other) / QUOTA_BYTES)
 }
 
@@ -258,6 +222,7 @@ fn put_decision(out: &mut Vec<u8>, leaf: &DecisionLeaf) {
     check_decision(leaf).expect("apply bounds every list and takes numbers from enums");
     let fitting = quota_fitting(leaf);
     let flags = if fitting < leaf.quota.len() { leaf.flags | FLAG_QUOTA_CUT } else { leaf.flags };
+    let flags = if leaf.entropy.is_some() { flags | FLAG_ENTROPY } else { flags };
     out.extend_from_slice(&leaf.request.0);
     out.extend_from_slice(&leaf.request_content);
     out.extend_from_slice(&leaf.issued_at_ms.to_le_bytes());
@@ -302,6 +267,7 @@ fn put_lists(out: &mut Vec<u8>, leaf: &DecisionLeaf, quota_fitting: usize) {
     }
     out.push(quota_fitting as u8);
     leaf.quota[..quota_fitting].iter().for_each(|quota| put_quota(out, quota));
+    out.extend(leaf.entropy);
 }
 
 fn put_quota(out: &mut Vec<u8>, quota: &QuotaLeaf) {
@@ -412,7 +378,7 @@ fn read_decision(reader: &mut Reader<'_>) -> Option<Result<DecisionLeaf, LeafErr
         _ => return Some(Err(LeafError::Range("client_chosen"))),
     };
     // Struct fields are evaluated in the order written here, which is the order of the bytes.
-    let leaf = DecisionLeaf {
+    let mut leaf = DecisionLeaf {
         request,
         request_content,
         issued_at_ms,
@@ -444,7 +410,12 @@ fn read_decision(reader: &mut Reader<'_>) -> Option<Result<DecisionLeaf, LeafErr
         reasons: read_list(reader, |reader| Some((reader.u8()?, reader.u64()?)))?,
         costs: read_list(reader, |reader| Some((read_id(reader)?, reader.u64()?)))?,
         quota: read_list(reader, read_quota)?,
+        entropy: None,
     };
+    if leaf.flags & FLAG_ENTROPY != 0 {
+        leaf.flags &= !FLAG_ENTROPY;
+        leaf.entropy = Some(reader.u8()?);
+    }
     Some(Ok(leaf))
 }
 

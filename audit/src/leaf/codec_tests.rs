@@ -41,6 +41,7 @@ fn sample() -> LeafV1 {
         reasons: vec![(25, 26)],
         costs: vec![(id(27), 28)],
         quota: vec![QuotaLeaf { limit: 29, cap: 30, remaining: 31, reset_ns: 32, flags: 1 }],
+        entropy: None,
     };
     let event = LeafEvent::Decision(Box::new(decision));
     LeafV1 { group: 2, era: 1, leaf_index: 77, now_ns: 88, term: 99, body_commitment: [0xab; 32], event }
@@ -187,7 +188,29 @@ fn fullest() -> LeafV1 {
     decision.costs = vec![(id(1), 1); COSTS_MAX];
     let quota = QuotaLeaf { limit: 1, cap: 2, remaining: 3, reset_ns: 4, flags: 0 };
     decision.quota = vec![quota; QUOTA_MAX];
+    decision.entropy = Some(200);
     leaf
+}
+
+#[test]
+fn entropy_is_a_byte_behind_the_lists_and_a_flag() {
+    let mut leaf = sample();
+    let LeafEvent::Decision(decision) = &mut leaf.event else { unreachable!("sample is a decision") };
+    decision.entropy = Some(139);
+    let bytes = leaf.encode();
+    // Byte 241 is that of the flags, and the last one new.
+    let mut old = hex::decode(sample_hex()).expect("hex");
+    assert_eq!(old[241], 3);
+    old[241] |= FLAG_ENTROPY;
+    assert_eq!(bytes, [old.as_slice(), &[139]].concat());
+    assert_eq!(LeafV1::decode(&bytes), Ok(leaf));
+    assert_eq!(LeafV1::decode(&bytes[..bytes.len() - 1]), Err(LeafError::Truncated), "the byte is missing");
+    let mut unsaid = bytes.clone();
+    unsaid[241] = 3;
+    assert_eq!(LeafV1::decode(&unsaid), Err(LeafError::Trailing), "the flag is missing");
+    let mut unknown = bytes;
+    unknown[241] |= 0b100_0000;
+    assert_eq!(LeafV1::decode(&unknown), Err(LeafError::Range("flags")));
 }
 
 #[test]
@@ -340,6 +363,7 @@ fn any_decision() -> impl Strategy<Value = DecisionLeaf> {
         reasons: lists.2,
         costs: lists.3,
         quota: lists.4,
+        entropy: (longs[2] % 3 > 0).then_some(longs[3] as u8),
     })
 }
 

@@ -112,6 +112,7 @@ fn decision(asked: &DecideV1, decided: &DecidedV1) -> DecisionLeaf {
         reasons: decided.reasons.iter().map(reason_number).collect(),
         costs: asked.costs.iter().map(|cost| (cost.unit, cost.amount)).collect(),
         quota: decided.quota.iter().map(quota).collect(),
+        entropy: evaluation.facts.entropy,
     }
 }
 

@@ -41,6 +41,8 @@ pub struct ActionFactsV1 {
     pub labels: u16,
     /// The action sends something outside.
     pub outside: bool,
+    /// Entropy of the arguments in 1/32 bit ([`crate::entropy`]); none where they are short. The profile leaves it alone.
+    pub entropy: Option<u8>,
 }
 
 /// The bit of a label, whatever its case; 0 for one that is not in the vocabulary.

@@ -4,16 +4,18 @@
 pub(crate) const OCTAVE: u32 = 1 << 16;
 
 /// `log2(x)` with 16 fractional bits, rounded down; 0 for 0. By repeated squaring (Knuth, TAOCP 1, 1.2.2, exercise 25).
-pub(crate) fn log2(x: u64) -> u32 {
+pub(crate) const fn log2(x: u64) -> u32 {
     let Some(whole) = x.checked_ilog2() else { return 0 };
     // The mantissa in 1..2 with 31 fractional bits.
     let mut mantissa = if whole > 31 { x >> (whole - 31) } else { x << (31 - whole) };
-    let mut fraction = 0;
-    for _ in 0..16 {
+    // No `for` in a function that tables are made with.
+    let (mut fraction, mut bits) = (0, 0);
+    while bits < 16 {
         mantissa = (mantissa * mantissa) >> 31;
         let above = mantissa >> 32;
         fraction = fraction << 1 | above as u32;
         mantissa >>= above;
+        bits += 1;
     }
     whole << 16 | fraction
 }

@@ -183,7 +183,7 @@ fn what_was_denied_teaches_nothing() {
 }
 
 fn carrying(session: u64, labels: u16, outside: bool) -> Seen {
-    let facts = ActionFactsV1 { bytes: 10, labels, outside };
+    let facts = ActionFactsV1 { bytes: 10, labels, outside, entropy: None };
     Seen { session: id(session), facts, ..seen(ActionKind::DataAccess, 1, 1, 10) }
 }
 

@@ -1,7 +1,8 @@
 //! What is remembered of one agent for a quarter of an hour: since when it is known, when it violated, how often it was refused
-//! at something new to it, and what it did in this minute.
+//! at something new to it, what it did in this minute, and what its payloads are usually like.
 
-use super::{Pattern, SILENT_CELLS, Seen, mix};
+use super::shift::Payloads;
+use super::{Pattern, SILENT_CELLS, Seen, fold, mix};
 
 /// Refusals at resources new to the agent within the window, from which on it is probing.
 const PROBES: u16 = 4;
@@ -30,12 +31,14 @@ pub(super) struct Agent {
     steps: u16,
     /// One bit for each deed of this minute, by its hash.
     deeds: u16,
+    payloads: Payloads,
 }
 
 impl Agent {
     pub fn new(cell: u64, returned: bool) -> Self {
         let (violations, probes, sum, steps, deeds) = (0, [0; PROBE_CELLS], 0, 0, 0);
-        Self { first: cell, returned, last: cell, violations, probes, sum, steps, deeds }
+        let payloads = Payloads::default();
+        Self { first: cell, returned, last: cell, violations, probes, sum, steps, deeds, payloads }
     }
 
     pub fn step(&mut self, cell: u64, seen: &Seen) {
@@ -66,6 +69,16 @@ impl Agent {
 
     pub fn is_probing(&self) -> bool {
         self.probes.iter().map(|probes| u16::from(*probes)).sum::<u16>() >= PROBES
+    }
+
+    /// Takes its payload in; true where that goes on with a shift.
+    pub fn send(&mut self, cell: u64, seen: &Seen) -> bool {
+        seen.entropy.is_some_and(|entropy| self.payloads.note(cell, fold(seen.tool), entropy))
+    }
+
+    /// The minute comes from the tenant: an agent does not know what time it is.
+    pub fn is_shifted(&self, cell: u64) -> bool {
+        self.payloads.is_shifted(cell)
     }
 
     pub fn acted(&self) -> bool {

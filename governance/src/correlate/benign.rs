@@ -1,10 +1,11 @@
 //! Seeded traffic in which nothing is wrong, with everything that ordinary tenants do: bursts, shifts of other agents, a
-//! tool that all begin to use at once, jobs on the minute, and the violations that always happen.
+//! tool that all begin to use at once, jobs on the minute, the violations that always happen, payloads as different as
+//! agents and tools are, and risk scores that stay up for a while after a violation.
 
 use nethical_protocol::ids::KeyedId;
 
 use super::tests::{Dice, id};
-use super::{CELL_NS, Seen};
+use super::{CELL_NS, Seen, mix};
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// Where all tests begin.
@@ -70,6 +71,35 @@ fn job(seen: &mut Vec<Seen>, dice: &mut Dice, minute: u64, agent: u64) {
 }
 
 pub(super) fn action(now_ns: u64, agent: u64, tool: u64, resource: u64) -> Seen {
+    let (entropy, risk) = (entropy(now_ns, agent, tool), risk(now_ns, agent, tool));
+    let cohort = id(1 << 42 | (agent % 3));
     let (agent, tool, resource) = (id(agent), id(1 << 40 | tool), id(1 << 41 | resource));
-    Seen { now_ns, tenant: KeyedId([7; 16]), agent, tool, kind: 0, resource, violates: false }
+    let tenant = KeyedId([7; 16]);
+    Seen { now_ns, tenant, agent, tool, kind: 0, resource, violates: false, cohort, risk, entropy }
+}
+
+/// Each agent has its own way with each tool: none, alike, all over the place, or now text and now an encoding. One payload
+/// in fifty is something else altogether.
+fn entropy(now_ns: u64, agent: u64, tool: u64) -> Option<u8> {
+    let (way, luck) = (mix(agent << 16 | tool), mix(now_ns ^ mix(agent) ^ tool));
+    let usual = 110 + way / 8 % 40;
+    let entropy = match way % 8 {
+        _ if luck.is_multiple_of(50) => luck >> 8 & 0xff,
+        0 => return None,
+        1..=4 => usual + (luck >> 8) % 6 + (luck >> 16) % 6,
+        5 | 6 => usual - 40 + (luck >> 8) % 90,
+        _ if (luck >> 8) % 10 < 3 => 185 + (luck >> 16) % 8,
+        _ => usual + (luck >> 16) % 8,
+    };
+    Some(entropy as u8)
+}
+
+/// By tool, a little by agent, and by how recently the agent did something wrong, which is chance in every five minutes.
+fn risk(now_ns: u64, agent: u64, tool: u64) -> u16 {
+    let luck = mix(now_ns ^ agent << 20 ^ tool << 3);
+    let after = mix((now_ns / (5 * CELL_NS)) ^ mix(agent)).is_multiple_of(12);
+    // What all begin to use is as risky as the rest.
+    let tool = if tool < 6 { tool } else { luck / 1_000 % 6 };
+    let by_tool = 40 + mix(tool) % 220 + mix(agent) % 60;
+    (by_tool + luck % 80 + if after { 100 + luck / 128 % 150 } else { 0 }) as u16
 }

@@ -49,10 +49,10 @@ fn at(minute: u64, second: u64, dice: &mut Dice) -> u64 {
 }
 
 /// An attack is told by its own pattern before its window is over, and names mostly attackers.
-fn expect(day: &Day, pattern: Pattern, attackers: u64, attack: impl Fn(&mut Dice, u64) -> Vec<Seen> + Copy) {
+fn expect(day: &Day, pattern: Pattern, attackers: u64, attack: impl Fn(&mut Dice, u64) -> Vec<Seen>) {
     for seed in 1..=3 {
         let minutes = ATTACK_MINUTE + pattern.cells() + 1;
-        let sketch = run(day, seed, minutes, attack);
+        let sketch = run(day, seed, minutes, &attack);
         let begin = START_NS + ATTACK_MINUTE * CELL_NS;
         let after = |alarm: &&Alarm| alarm.pattern == pattern && alarm.first_ns >= begin;
         let alarm = sketch.alarms(None).find(after);
@@ -68,7 +68,7 @@ fn expect(day: &Day, pattern: Pattern, attackers: u64, attack: impl Fn(&mut Dice
 
 #[test]
 fn ordinary_traffic_alarms_in_no_more_than_a_hundredth_of_windows() {
-    let (mut windows, mut alarms) = (0, 0);
+    let (mut windows, mut alarms, mut days, mut by_pattern) = (0, 0, 0, BTreeMap::new());
     for (agents, minutes, seeds) in [(2, 600, 6), (5, 600, 6), (20, 600, 4), (100, 480, 3), (1_000, 260, 1)] {
         let plain = Day::of(agents);
         let kinds = [
@@ -82,12 +82,16 @@ fn ordinary_traffic_alarms_in_no_more_than_a_hundredth_of_windows() {
             let sketch = run(day, seed, minutes, nothing);
             let of_day: u64 = Pattern::ALL.iter().map(|pattern| (minutes - 15) / pattern.cells()).sum();
             let told: Vec<_> = sketch.alarms(None).map(|alarm| (alarm.pattern, alarm.agents, alarm.usual)).collect();
+            told.iter().for_each(|(pattern, ..)| *by_pattern.entry(*pattern).or_insert(0) += 1);
             assert!(told.len() as u64 * 100 <= of_day.max(100), "{day:?} seed {seed}: {told:?} in {of_day} windows");
             (windows, alarms) = (windows + of_day, alarms + told.len() as u64);
+            days += minutes - 15;
         }
     }
-    println!("{alarms} alarms in {windows} windows of ordinary traffic");
+    println!("{alarms} alarms in {windows} windows of ordinary traffic: {by_pattern:?}");
     assert!(alarms * 100 <= windows, "{alarms} in {windows}");
+    let is_rare = |(pattern, told): (&Pattern, &u64)| told * 100 <= days / pattern.cells();
+    assert!(by_pattern.iter().all(is_rare), "{by_pattern:?} in {days} minutes");
 }
 
 #[test]
@@ -159,6 +163,78 @@ fn a_minority_in_lockstep_is_found() {
     }
 }
 
+/// Agents that send ordinary text until the attack, and something else in so many of ten payloads from then on.
+fn switchers(agents: u64, tenths: u64, other: impl Fn(u64) -> u64) -> impl Fn(&mut Dice, u64) -> Vec<Seen> {
+    move |dice, minute| {
+        let each = (0..agents).flat_map(|agent| (0..3).map(move |turn| (900_000 + agent, turn)));
+        let send = |(agent, turn): (u64, u64)| {
+            let is_switched = minute >= ATTACK_MINUTE && dice.below(10) < tenths;
+            let entropy = if is_switched { other(dice.next()) } else { 125 + agent % 20 + dice.below(8) };
+            let seen = action(at(minute, 15 * turn + agent % 15, dice), agent, turn % 2, 10_001);
+            Seen { entropy: Some(entropy as u8), ..seen }
+        };
+        each.map(send).collect()
+    }
+}
+
+#[test]
+fn many_agents_that_switch_to_encodings_are_found() {
+    for agents in [2, 20, 100, 1_000] {
+        let attackers = if agents == 1_000 { 40 } else { 12 };
+        let attack = switchers(attackers, 10, |luck| 185 + luck % 8);
+        expect(&Day::of(agents), Pattern::PayloadEntropyShift, attackers, &attack);
+        let attack = switchers(attackers, 7, |luck| 185 + luck % 8);
+        expect(&Day::of(agents), Pattern::PayloadEntropyShift, attackers, &attack);
+    }
+}
+
+#[test]
+fn many_agents_that_switch_to_filler_are_found() {
+    for agents in [2, 20, 100, 1_000] {
+        let attackers = if agents == 1_000 { 40 } else { 12 };
+        let attack = switchers(attackers, 10, |luck| 20 + luck % 30);
+        expect(&Day::of(agents), Pattern::PayloadEntropyShift, attackers, &attack);
+    }
+}
+
+#[test]
+fn four_agents_or_agents_that_always_did_are_no_shift() {
+    let shifts = |sketch: &Sketch| sketch.alarms(None).filter(|a| a.pattern == Pattern::PayloadEntropyShift).count();
+    let four = switchers(4, 10, |luck| 185 + luck % 8);
+    assert_eq!(shifts(&run(&Day::of(2), 1, ATTACK_MINUTE + 15, four)), 0);
+    let always = |dice: &mut Dice, minute| {
+        let encoded = switchers(20, 10, |luck| 185 + luck % 8)(dice, ATTACK_MINUTE);
+        encoded
+            .into_iter()
+            .map(move |seen| Seen { now_ns: seen.now_ns + minute * CELL_NS - ATTACK_MINUTE * CELL_NS, ..seen })
+    };
+    assert_eq!(shifts(&run(&Day::of(2), 1, ATTACK_MINUTE + 15, |dice, minute| always(dice, minute).collect())), 0);
+}
+
+/// In small cohorts a window is longer; those of the two and the five are one cohort, so that they last over a change of shift.
+#[test]
+fn a_cohort_that_is_scored_otherwise_is_found_and_the_others_are_not() {
+    let attacked = id(1 << 42 | 1);
+    for (agents, begin, within) in [(2, 200, 20), (5, 200, 10), (20, 70, 10), (100, 70, 10), (1_000, 70, 10)] {
+        for seed in 1..=3 {
+            let (mut dice, mut sketch) = (Dice(seed), Sketch::default());
+            for minute in 0..begin + within {
+                for seen in Day::of(agents).minute(&mut dice, minute) {
+                    let cohort = if agents < 20 { attacked } else { seen.cohort };
+                    let is_riskier = minute >= begin && cohort == attacked && dice.below(10) < 6;
+                    sketch.note(&Seen { cohort, risk: seen.risk + if is_riskier { 300 } else { 0 }, ..seen });
+                }
+            }
+            sketch.newest_ns = START_NS + (begin + within) * CELL_NS;
+            sketch.catch_up();
+            let told: Vec<_> = sketch.alarms(None).filter_map(|alarm| Some((alarm.first_ns, alarm.drift?))).collect();
+            let is_right = |(at, drift): &(u64, Drift)| drift.cohort == attacked && *at >= START_NS + begin * CELL_NS;
+            let all: Vec<_> = sketch.drifts(None).collect();
+            assert!(told.len() == 1 && told.iter().all(is_right), "{agents} agents, seed {seed}: {told:?}, {all:?}");
+        }
+    }
+}
+
 #[test]
 fn an_attack_is_one_alarm_that_grows_and_the_next_one_another() {
     let attack = |dice: &mut Dice, minute| {
@@ -225,5 +301,5 @@ fn any_order_of_time_any_number_of_tenants_and_agents_is_bounded() {
     let most = nethical_protocol::limits::CORRELATE_AGENTS_MAX as u64;
     crowded.newest_ns += CELL_NS;
     crowded.catch_up();
-    assert_eq!(crowded.work(), 6_000 + most + CORRELATE_SLOTS);
+    assert_eq!(crowded.work(), 6_000 + most + CORRELATE_SLOTS + 3, "three cohorts");
 }

@@ -6,6 +6,8 @@ use nethical_protocol::control::{ControlFact, Placement, RevisedFact, TenantFact
 use nethical_protocol::ids::{ControlRevision, KeyedId, Slot};
 use sha2::{Digest, Sha256};
 
+mod together;
+
 use super::Ledger;
 use crate::behaviour::tests::{Maker, benign};
 use crate::command::{

@@ -221,6 +221,7 @@ impl Script {
             bytes: words.key("bytes").unwrap_or("0").parse()?,
             labels: words.key("labels").unwrap_or("").split('+').fold(0, |bits, label| bits | label_bits(label)),
             outside: words.key("outside") == Some("true"),
+            entropy: None,
         };
         if let Some(revision) = words.key("policy") {
             decide.policy_rev = ControlRevision(revision.parse()?);

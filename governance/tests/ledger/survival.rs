@@ -35,6 +35,7 @@ pub fn header_of(bench: &Bench, (what, who, how, much): Dice) -> HeaderV1 {
                 bytes: u32::from(much) * u32::from(how),
                 labels: 1 << (how % 16),
                 outside: who % 3 == 0,
+                entropy: (who % 2 == 0).then_some(how),
             };
             decide.resource = id(&how.to_string());
             if how % 4 == 0 {

@@ -36,8 +36,17 @@ pub async fn run(command: AlarmCommand, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         output::print_json(&found)?;
     } else {
-        let mut table =
-            output::table(&["TENANT", "PATTERN", "SEVERITY", "AGENTS", "USUAL", "FIRST", "LAST", "SOME OF THEM"]);
+        let mut table = output::table(&[
+            "TENANT",
+            "PATTERN",
+            "SEVERITY",
+            "AGENTS",
+            "USUAL",
+            "FIRST",
+            "LAST",
+            "SOME OF THEM",
+            "WHY",
+        ]);
         table.add_rows(found.alarms.iter().map(row));
         output::print_table(&table, "no alarms")?;
     }
@@ -47,7 +56,7 @@ pub async fn run(command: AlarmCommand, format: Format) -> anyhow::Result<()> {
     }
 }
 
-fn row(view: &AlarmView) -> [String; 8] {
+fn row(view: &AlarmView) -> [String; 9] {
     [
         view.tenant.clone(),
         view.pattern.clone(),
@@ -57,10 +66,12 @@ fn row(view: &AlarmView) -> [String; 8] {
         time(view.first_ns),
         time(view.last_ns),
         view.sample.join("\n"),
+        view.explanation.clone(),
     ]
 }
 
-fn time(at_ns: u64) -> String {
+/// Log time for people.
+pub fn time(at_ns: u64) -> String {
     let at = jiff::Timestamp::from_nanosecond(i128::from(at_ns)).unwrap_or_default();
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -219,6 +219,10 @@ impl Governor for Scripted {
         self.answer(format!("scores {query:?}"), ScoreReport::default())
     }
 
+    fn drift(&self, query: DriftQuery) -> Answer<'_, DriftList> {
+        self.answer(format!("drift {query:?}"), DriftList::default())
+    }
+
     fn approval(&self, id: DecisionId) -> Answer<'_, ApprovalView> {
         self.answer(format!("approval {id}"), approval(id, "pending"))
     }

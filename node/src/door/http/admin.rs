@@ -5,7 +5,7 @@
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use nethical_cluster::api::ScoreQuery;
+use nethical_cluster::api::{DriftQuery, ScoreQuery};
 use nethical_protocol::control::{
     AckState, ControlAck, HoldEffect, HoldScope, HoldSpec, LimitSpec, PLANS, Placement, Redaction, TenantSpec,
 };
@@ -166,6 +166,15 @@ pub async fn scores(call: Call) -> Handled {
     let query: ScoreQuery = call.query()?;
     query.tenant.as_ref().map_or(Ok(()), |name| check_name("tenant", name))?;
     ok(call.door.governor.scores(query).await)
+}
+
+/// `GET /v1/drift?tenant=&cohort=`
+pub async fn drift(call: Call) -> Handled {
+    let query: DriftQuery = call.query()?;
+    for (what, name) in [("tenant", &query.tenant), ("cohort", &query.cohort)] {
+        name.as_ref().map_or(Ok(()), |name| check_name(what, name))?;
+    }
+    ok(call.door.governor.drift(query).await)
 }
 
 /// `GET /v1/agents/{tenant}/{agent}`

@@ -86,6 +86,7 @@ table! {
     PUT    "/v1/quarantine-rules"                      Admin Takes::Json    => admin::put_quarantine_rules;
     GET    "/v1/alarms"                                Admin Takes::Nothing => admin::alarms;
     GET    "/v1/risk/shadow"                           Admin Takes::Nothing => admin::scores;
+    GET    "/v1/drift"                                 Admin Takes::Nothing => admin::drift;
     GET    "/v1/agents/{tenant}/{agent}"               Admin Takes::Nothing => admin::agent;
     POST   "/v1/agents/{tenant}/{agent}/quarantine"    Admin Takes::Json    => admin::quarantine;
     POST   "/v1/agents/{tenant}/{agent}/release"       Admin Takes::Json    => admin::release;

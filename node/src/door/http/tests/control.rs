@@ -106,6 +106,13 @@ async fn every_hold_and_every_word_makes_its_call() {
         ("GET", "/v1/alarms?tenant=t", Value::Null, "alarms AlarmQuery { tenant: Some(\"t\") }"),
         ("GET", "/v1/risk/shadow", Value::Null, "scores ScoreQuery { tenant: None }"),
         ("GET", "/v1/risk/shadow?tenant=t", Value::Null, "scores ScoreQuery { tenant: Some(\"t\") }"),
+        ("GET", "/v1/drift", Value::Null, "drift DriftQuery { tenant: None, cohort: None }"),
+        (
+            "GET",
+            "/v1/drift?tenant=t&cohort=c",
+            Value::Null,
+            "drift DriftQuery { tenant: Some(\"t\"), cohort: Some(\"c\") }",
+        ),
         ("GET", "/v1/approvals/2.1.42", Value::Null, "approval 2.1.42"),
         (
             "POST",
@@ -191,6 +198,8 @@ async fn malformed_control_requests_are_refused_before_the_governor() {
         ("GET", "/v1/sla?scope=moon".into(), Value::Null, 400),
         ("PUT", "/v1/tenants/t".into(), json!({ "sla": { "availability_ppm": 1_000_000 } }), 422),
         ("PUT", "/v1/tenants/t".into(), json!({ "sla": { "p96_ms": 3 } }), 400),
+        ("GET", "/v1/drift?tenat=t".into(), Value::Null, 400),
+        ("GET", format!("/v1/drift?tenant=t&cohort={long}"), Value::Null, 413),
         ("GET", "/v1/sla?tenat=t".into(), Value::Null, 400),
         ("GET", format!("/v1/sla?tenant={long}"), Value::Null, 413),
         ("PUT", "/v1/tenants/t".into(), json!({ "model_blending": "on" }), 400),
