@@ -19,7 +19,7 @@ use nethical_governance::outcome::OutcomeV1;
 use nethical_governance::quota::lease::{CountersV1, LeaseAskV1, LeaseKey};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::GroupId;
-use nethical_protocol::sometimes;
+use nethical_protocol::{probe, sometimes};
 
 use crate::administer::lead_of;
 use crate::ask::{Question, ask_leader};
@@ -43,13 +43,27 @@ const DRAINED_MAX: usize = 4_096;
 /// When to come back after a parent could not be asked.
 const RETRY_MS: u64 = 500;
 
-type Fetched = Option<Result<(), Problem>>;
+/// What a parent said, and its word is in the group's own log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Granted,
+    Refused,
+}
+
+type Fetched = Option<Result<Said, Problem>>;
+
+/// An ask that is on its way, or about to be.
+struct UnderWay {
+    /// What is asked for; whoever needs of it too joins until it is taken.
+    ask: Option<LeaseAskV1>,
+    told: watch::Receiver<Fetched>,
+}
 
 /// The leases that a leader is asking for: one ask at a time for each, whoever needs it. And those of which, as a parent,
 /// it knows that nobody had any left a moment ago.
 #[derive(Default)]
 pub struct Fetches {
-    under_way: Mutex<BTreeMap<(LeaseKey, bool), watch::Receiver<Fetched>>>,
+    under_way: Mutex<BTreeMap<(LeaseKey, bool), UnderWay>>,
     drained: Mutex<BTreeMap<(LeaseKey, bool), Duration>>,
 }
 
@@ -59,6 +73,26 @@ fn place_of(ask: &LeaseAskV1) -> (LeaseKey, bool) {
 }
 
 impl Fetches {
+    /// Joins the ask for a lease that has not left yet, or waits for the one that has; where there is none, `begin` one.
+    fn join(&self, ask: &LeaseAskV1, begin: impl FnOnce(watch::Sender<Fetched>)) -> watch::Receiver<Fetched> {
+        let mut under_way = self.under_way.lock();
+        if let Some(one) = under_way.get_mut(&place_of(ask)) {
+            if let Some(first) = &mut one.ask {
+                first.join(ask);
+            }
+            return one.told.clone();
+        }
+        let (tell, told) = watch::channel(None);
+        under_way.insert(place_of(ask), UnderWay { ask: Some(*ask), told: told.clone() });
+        begin(tell);
+        told
+    }
+
+    /// What is to be asked for; nobody joins any more.
+    fn take(&self, place: &(LeaseKey, bool)) -> Option<LeaseAskV1> {
+        self.under_way.lock().get_mut(place).and_then(|one| one.ask.take())
+    }
+
     fn is_drained(&self, ask: &LeaseAskV1, now: Duration) -> bool {
         self.drained.lock().get(&place_of(ask)).is_some_and(|at| now.saturating_sub(*at) < DRAINED)
     }
@@ -72,36 +106,45 @@ impl Fetches {
     }
 }
 
-/// Gets a greater share from the parent, or its refusal, into the group's own log. Several callers share one ask, so one
-/// may find afterwards that another has spent it.
+/// Gets all that an action is short of in one round: a greater share from each parent, or its refusal, into the group's own
+/// log. Several callers share one ask, so one may find afterwards that another has spent it. Whoever stops waiting leaves
+/// the asks on their way; what they bring is there for others, or comes back when the parent wants it.
 ///
 /// # Errors
-/// `lease-unavailable` where the parent could not be asked in time; nothing is decided then.
-pub async fn fetch(core: &Arc<Core>, lead: &Arc<Lead>, ask: LeaseAskV1) -> Result<(), Problem> {
-    let mut told = {
-        let mut under_way = lead.fetches.under_way.lock();
-        match under_way.get(&place_of(&ask)) {
-            Some(told) => told.clone(),
-            None => {
-                let (tell, told) = watch::channel(None);
-                under_way.insert(place_of(&ask), told.clone());
-                core.shared.world.scope.spawn(fetch_and_tell(core.clone(), lead.clone(), ask, tell));
-                told
-            }
-        }
-    };
+/// `lease-unavailable` where a parent could not be asked in time, and none has refused; nothing is decided then. Where one
+/// has refused, that decides, whatever the others would have said.
+pub async fn fetch_all(core: &Arc<Core>, lead: &Arc<Lead>, asks: Vec<LeaseAskV1>) -> Result<(), Problem> {
+    let is_one_by_one = probe::planted("leases-one-by-one");
+    let asks = if is_one_by_one { &asks[..asks.len().min(1)] } else { &asks[..] };
+    let fetched = join_all(asks.iter().map(|ask| fetch(core, lead, *ask))).await;
+    let refused = fetched.iter().filter(|fetched| matches!(fetched, Ok(Said::Refused))).count();
+    sometimes!(asks.len() > 1 && refused == 0, "shares of several limits came in one round");
+    sometimes!(refused > 1, "several parents refused in one round");
+    match fetched.into_iter().find_map(Result::err) {
+        Some(problem) if refused == 0 => Err(problem),
+        _ => Ok(()),
+    }
+}
+
+async fn fetch(core: &Arc<Core>, lead: &Arc<Lead>, ask: LeaseAskV1) -> Result<Said, Problem> {
+    let mut told = lead.fetches.join(&ask, |told| {
+        core.shared.world.scope.spawn(fetch_and_tell(core.clone(), lead.clone(), place_of(&ask), told));
+    });
     let answer = told.wait_for(Option::is_some).await.map(|fetched| fetched.clone());
     answer.ok().flatten().unwrap_or_else(|| Err(unavailable("this leader ended")))
 }
 
-async fn fetch_and_tell(core: Arc<Core>, lead: Arc<Lead>, ask: LeaseAskV1, tell: watch::Sender<Fetched>) {
+async fn fetch_and_tell(core: Arc<Core>, lead: Arc<Lead>, place: (LeaseKey, bool), tell: watch::Sender<Fetched>) {
+    let Some(mut ask) = lead.fetches.take(&place) else { return };
+    // What others have spent and taken since tells the parent more.
+    ask.counters = lead.machine().lock().ledger.share(&ask.lease).counters;
     let fetched = fetch_once(&core, &lead, ask).await;
     sometimes!(fetched.is_err(), "a lease was not to be had");
-    lead.fetches.under_way.lock().remove(&place_of(&ask));
+    lead.fetches.under_way.lock().remove(&place);
     tell.send_replace(Some(fetched));
 }
 
-async fn fetch_once(core: &Arc<Core>, lead: &Lead, ask: LeaseAskV1) -> Result<(), Problem> {
+async fn fetch_once(core: &Arc<Core>, lead: &Lead, ask: LeaseAskV1) -> Result<Said, Problem> {
     let founding = core.founding().ok_or_else(|| unavailable("this node has not joined its zone yet"))?;
     let parent = meta::group_of(&founding, ask.lease.slot);
     let question = LeaseQuestionV1 { group: parent.0, ask };
@@ -120,9 +163,10 @@ async fn fetch_once(core: &Arc<Core>, lead: &Lead, ask: LeaseAskV1) -> Result<()
         return Err(unavailable("the parent answered for another limit"));
     }
     let replica = core.partition(lead.group()).ok_or_else(|| unavailable("the group has no replica here"))?;
+    let said = if take.refused { Said::Refused } else { Said::Granted };
     let take = HeaderV1::LeaseTake(take);
     replica.propose(lead, take, Vec::new(), PROPOSE_PATIENCE).await.map_err(|problem| unavailable(&problem.detail))?;
-    Ok(())
+    Ok(said)
 }
 
 /// Nothing was decided: the share is spent, and why no greater one is to be had now.
@@ -178,7 +222,7 @@ async fn freed_by(
     (child, ask): (u32, LeaseAskV1),
 ) -> Option<u64> {
     let told = recall(core, child, ask.lease).await.ok()?;
-    let noted = LeaseAskV1 { child, counters: told.counters, need: 0, want: 0, ..ask };
+    let noted = LeaseAskV1 { child, counters: told.counters, need: 0, waiting: 0, want: 0, pinned: 0, ..ask };
     granted_in(replica, lead, noted).await.ok().map(|noted| noted.freed)
 }
 
@@ -207,7 +251,7 @@ impl Answered {
             refused,
             wait_ns,
             is_critical: ask.is_critical,
-            need: ask.need,
+            pinned: ask.pinned,
         }
     }
 }

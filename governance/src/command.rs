@@ -97,8 +97,8 @@ pub struct LeaseTakeV1 {
     pub wait_ns: u64,
     /// The ask was for something critical.
     pub is_critical: bool,
-    /// What the ask needed.
-    pub need: u64,
+    /// So much is kept for who waits for it, as the ask said.
+    pub pinned: u64,
 }
 
 /// The idempotency part of a command.

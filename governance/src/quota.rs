@@ -196,9 +196,17 @@ impl Judgement {
         latest_ns
     }
 
-    /// The first leased limit of which this group's share is too small, and what the action needs of it.
-    pub fn short(&self) -> Option<(LeaseKey, u64)> {
-        self.items.iter().find(|item| item.fit == Fit::Short).and_then(|item| Some((item.lease?, item.cost)))
+    /// The leased limits of which this group's share is too small, by number, and what the action needs of each.
+    pub fn shorts(&self) -> impl Iterator<Item = (LeaseKey, u64)> {
+        let shorts = self.items.iter().filter(|item| item.fit == Fit::Short);
+        shorts.filter_map(|item| Some((item.lease?, item.cost)))
+    }
+
+    /// The leased limits before the first short one of which this group's share is enough, and what the action needs of
+    /// each: what it may keep while it waits for the others.
+    pub fn had_before_short(&self) -> impl Iterator<Item = (LeaseKey, u64)> {
+        let before = self.items.iter().take_while(|item| item.fit != Fit::Short);
+        before.filter(|item| item.cost > 0).filter_map(|item| Some((item.lease?, item.cost)))
     }
 }
 
@@ -273,8 +281,12 @@ impl Quota {
         let now_ns = judgement.now_ns;
         let mut made = 0;
         if goes_ahead {
-            for item in judgement.items.iter_mut().filter(|item| item.is_charged()) {
-                made += usize::from(self.charge(item, now_ns));
+            for item in &mut judgement.items {
+                if item.is_charged() {
+                    made += usize::from(self.charge(item, now_ns));
+                } else if let Some(lease) = item.lease {
+                    self.leases.unpin(&lease, item.cost);
+                }
             }
         }
         // Looking at more counters than are made keeps garbage from piling up.

@@ -76,8 +76,10 @@ impl Ledger {
         }
         let verdict = verdict_among(&said);
         // What is refused for another reason needs no share.
-        if let Some((lease, need)) = judgement.short().filter(|_| verdict.is_allowed()) {
-            return self.lease_short(lease, need, decide.is_critical);
+        if verdict.is_allowed()
+            && let Some(short) = self.lease_short(&judgement, decide.is_critical)
+        {
+            return short;
         }
         let review_says = review_says.filter(|_| review.is_told(verdict));
         let reasons = reasons_among(said, tripped.map(|(rule, _)| rule), review_says);

@@ -26,8 +26,9 @@ use crate::command::LeaseTakeV1;
 
 /// After the parent has refused, a child takes its word for so long and asks no more.
 const REFUSAL_NS: u64 = 1_000_000_000;
-/// So long an action that waits for several shares keeps those that it has.
-const PINNED_NS: u64 = 300_000_000;
+/// So long an action that waits for several shares keeps those that it may keep: as long as one round takes where a trip
+/// between regions and back takes 110 ms and the parent has the others give back, which is eight such trips.
+const PINNED_NS: u64 = 1_000_000_000;
 /// Leases looked at by every change of one, so that those that are over go.
 const SWEPT_PER_CHANGE: usize = 4;
 /// Log times of two groups that were stamped at one instant differ by at most this much: each is off by half of it.
@@ -107,7 +108,7 @@ pub struct Share {
     pub enough_at_ns: u64,
     /// The last refusal was of something critical, so there is nothing for anybody.
     pub is_refused_to_all: bool,
-    /// What was granted to an action that has not spent it yet, because it still waits for shares of other limits …
+    /// What is kept for actions that have not spent it yet, because they still wait for shares of other limits …
     pub pinned: u64,
     /// … and until when, in log time, nobody may have it back. Else actions that need several shares could take them from
     /// each other for ever.
@@ -118,6 +119,14 @@ impl Share {
     /// What may still be spent here. A share stops earlier than its parent counts, by as much as their clocks may differ.
     pub fn balance(&self, now_ns: u64) -> u64 {
         if now_ns < self.until_ns.saturating_sub(GROUPS_APART_NS) { self.counters.balance() } else { 0 }
+    }
+
+    /// Keeps so much; several who wait are kept the most that one asked for.
+    fn pin(&mut self, amount: u64, now_ns: u64) {
+        if amount > 0 {
+            let before = if now_ns < self.pinned_until_ns { self.pinned } else { 0 };
+            (self.pinned, self.pinned_until_ns) = (before.max(amount), now_ns.saturating_add(PINNED_NS));
+        }
     }
 
     /// What it owes.
@@ -157,10 +166,24 @@ pub struct LeaseAskV1 {
     pub counters: CountersV1,
     /// Less would not help it.
     pub need: u64,
+    /// What all who wait for it there need together, at least `need`.
+    pub waiting: u64,
     /// More than this it would not use soon.
     pub want: u64,
+    /// Of what is granted, so much is kept for who waits for it, see [`Leases::pin`].
+    pub pinned: u64,
     /// It may have what the limit keeps back.
     pub is_critical: bool,
+}
+
+impl LeaseAskV1 {
+    /// Asks for another action's need too. The least need is what must be had for the ask to help anybody.
+    pub fn join(&mut self, other: &LeaseAskV1) {
+        self.need = self.need.min(other.need);
+        self.waiting = self.waiting.saturating_add(other.waiting);
+        self.want = self.want.max(other.want).max(self.waiting);
+        self.pinned = self.pinned.saturating_add(other.pinned);
+    }
 }
 
 /// The parent's answer to an ask.
@@ -223,7 +246,7 @@ impl Leases {
         // A grant that the child has not heard of yet is told again, and nothing is added to it.
         if told.granted >= account.granted {
             let free = cap.saturating_sub(elsewhere).saturating_sub(account.outstanding());
-            let grant = granted_of(free, ask.need, ask.want);
+            let grant = granted_of(free, ask);
             account.granted = account.granted.saturating_add(grant);
             sometimes!(grant > 0, "a lease was granted");
             sometimes!(grant == 0 && ask.need > 0, "a parent had no lease left");
@@ -251,7 +274,7 @@ impl Leases {
         }
         if born_ns == share.counters.born_ns {
             if take.granted > share.counters.granted {
-                (share.pinned, share.pinned_until_ns) = (take.need, now_ns.saturating_add(PINNED_NS));
+                share.pin(take.pinned, now_ns);
             }
             share.counters.granted = share.counters.granted.max(take.granted);
             share.until_ns = share.until_ns.max(until_ns);
@@ -262,6 +285,24 @@ impl Leases {
         share.enough_at_ns = if is_known { after(take.wait_ns) } else { 0 };
         share.is_refused_to_all = take.refused && take.is_critical;
         Some(*share)
+    }
+
+    /// An action that waits for shares of other limits keeps so much of this one for a while.
+    ///
+    /// It keeps what it has of the limits before the first that it is short of, and of what it is granted that of the
+    /// first; what comes of later ones may be taken away again until it has all before. So of actions that need several
+    /// shares one always goes ahead, and they do not take them from each other for ever.
+    pub fn pin(&mut self, lease: &LeaseKey, amount: u64, now_ns: u64) {
+        if let Some(share) = self.shares.get_mut(lease) {
+            share.pin(amount, now_ns);
+        }
+    }
+
+    /// An action that went ahead without spending of it keeps nothing of it any more.
+    pub fn unpin(&mut self, lease: &LeaseKey, amount: u64) {
+        if let Some(share) = self.shares.get_mut(lease) {
+            share.pinned = share.pinned.saturating_sub(amount);
+        }
     }
 
     /// The child gives back what it has not spent.
@@ -309,13 +350,13 @@ impl Leases {
     }
 }
 
-/// What is granted of `free`: the need or nothing, and of what is wanted beyond it at most a quarter of what is left, so
-/// that one busy child does not empty the parent.
-pub(super) fn granted_of(free: u64, need: u64, want: u64) -> u64 {
-    match free.checked_sub(need) {
-        Some(left) if need > 0 => need + want.saturating_sub(need).min(left / 4),
-        _ => 0,
-    }
+/// What is granted of `free`: the need or nothing; then what else is waited for, as far as there is; and of what is wanted
+/// beyond that at most a quarter of what is left, so that one busy child does not empty the parent.
+pub(super) fn granted_of(free: u64, ask: &LeaseAskV1) -> u64 {
+    let Some(left) = free.checked_sub(ask.need).filter(|_| ask.need > 0) else { return 0 };
+    let waited_for = ask.waiting.saturating_sub(ask.need).min(left);
+    let granted = ask.need + waited_for;
+    granted + ask.want.saturating_sub(granted).min((left - waited_for) / 4)
 }
 
 #[cfg(test)]
@@ -326,7 +367,8 @@ mod tests {
         LeaseKey { slot: Slot(7), limit: LimitNumber(1), born: ControlRevision(3), key: KeyedId::NONE, window_ns: 0 };
 
     fn ask(child: u32, share: Share, need: u64, want: u64) -> LeaseAskV1 {
-        LeaseAskV1 { lease: LEASE, child, counters: share.counters, need, want, is_critical: false }
+        let (counters, waiting) = (share.counters, need);
+        LeaseAskV1 { lease: LEASE, child, counters, need, waiting, want, pinned: 0, is_critical: false }
     }
 
     fn take(granted: u64) -> LeaseTakeV1 {
@@ -337,7 +379,7 @@ mod tests {
             refused: false,
             wait_ns: 0,
             is_critical: false,
-            need: 0,
+            pinned: 0,
         }
     }
 
@@ -351,10 +393,44 @@ mod tests {
 
     #[test]
     fn a_share_is_at_most_the_need_and_a_quarter_of_what_is_left() {
-        assert_eq!(granted_of(100, 10, 90), 10 + 22);
-        assert_eq!(granted_of(10, 10, 90), 10);
-        assert_eq!(granted_of(9, 10, 90), 0);
-        assert_eq!(granted_of(100, 0, 90), 0);
+        let granted = |free, need, want| granted_of(free, &ask(2, Share::default(), need, want));
+        assert_eq!(granted(100, 10, 90), 10 + 22);
+        assert_eq!(granted(10, 10, 90), 10);
+        assert_eq!(granted(9, 10, 90), 0);
+        assert_eq!(granted(100, 0, 90), 0);
+    }
+
+    #[test]
+    fn all_who_wait_are_granted_what_there_is_and_the_least_need_decides() {
+        let mut joined = ask(2, Share::default(), 5, 5);
+        joined.join(&ask(2, Share::default(), 3, 6));
+        assert_eq!((joined.need, joined.waiting, joined.want), (3, 8, 8));
+        let granted = [2, 3, 7, 8, 40].map(|free| granted_of(free, &joined));
+        assert_eq!(granted, [0, 3, 7, 8, 8], "the least need or nothing, then as much as there is");
+        joined.want = 20;
+        assert_eq!(granted_of(40, &joined), 8 + 8, "and of the rest a quarter");
+    }
+
+    #[test]
+    fn what_is_kept_for_who_waits_is_not_given_back_and_only_for_a_while() {
+        let mut child = Leases::default();
+        child.take(&LeaseTakeV1 { pinned: 3, ..take(10) }, 100);
+        assert_eq!(child.give_back(&LEASE, 100).map(|share| share.balance(100)), Some(3));
+        child.pin(&LEASE, 2, 100);
+        assert_eq!(
+            child.give_back(&LEASE, 101).map(|share| share.balance(101)),
+            Some(3),
+            "a smaller need frees nothing"
+        );
+        child.unpin(&LEASE, 2);
+        assert_eq!(child.give_back(&LEASE, 102).map(|share| share.balance(102)), Some(1));
+        child.spend(LEASE, 1, 103);
+        child.take(&take(20), 104);
+        let late_ns = 104 + PINNED_NS;
+        child.pin(&LEASE, 4, 104);
+        child.pin(&LeaseKey { window_ns: 1, ..LEASE }, 4, 104);
+        assert_eq!(child.give_back(&LEASE, late_ns).map(|share| share.balance(late_ns)), Some(0));
+        assert_eq!(child.shares.len(), 1, "nothing is kept of what there is none of");
     }
 
     #[test]

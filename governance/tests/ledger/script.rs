@@ -129,8 +129,14 @@ impl Script {
         let (refused, wait_ns, is_critical) = (count("refused")? > 0, count("wait")?, count("critical")? > 0);
         let lease = LeaseKey { slot: slot_of_lease(number, key), limit: number, born, key, window_ns };
         Ok(self.apply(match name {
-            "grant" => HeaderV1::LeaseGrant(LeaseAskV1 { lease, child, counters, need, want, is_critical }),
-            "take" => HeaderV1::LeaseTake(LeaseTakeV1 { lease, life_ns, granted, refused, wait_ns, is_critical, need }),
+            "grant" => {
+                let (waiting, pinned) = (count("waiting")?.max(need), count("pinned")?);
+                HeaderV1::LeaseGrant(LeaseAskV1 { lease, child, counters, need, waiting, want, pinned, is_critical })
+            }
+            "take" => {
+                let pinned = count("pinned")?;
+                HeaderV1::LeaseTake(LeaseTakeV1 { lease, life_ns, granted, refused, wait_ns, is_critical, pinned })
+            }
             _ => HeaderV1::LeaseReturn(lease),
         }))
     }
