@@ -50,6 +50,8 @@ pub struct Ask {
     pub tenant: Arc<Tenant>,
     /// Monotonic time after which nobody waits.
     pub deadline: Duration,
+    /// Shares that it was short of were asked for in its behalf.
+    pub has_asked: bool,
     /// Evaluations that turned out stale.
     pub stale: u32,
     /// Told once.

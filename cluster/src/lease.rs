@@ -32,7 +32,12 @@ use crate::replica::PartitionReplica;
 /// A child waits so long for its parent.
 const PARENT_PATIENCE: Duration = Duration::from_millis(1_500);
 /// A parent waits so long for what other children give back.
-const RECALL_PATIENCE: Duration = Duration::from_millis(600);
+const RECALL_PATIENCE: Duration = Duration::from_millis(900);
+/// A child waits so long for its actions that keep what it should give back: somewhat longer than they keep what they may
+/// not need (`PINNED_AFTER_NS`), so that who lacks nothing else gets it.
+const KEPT_PATIENCE: Duration = Duration::from_millis(400);
+/// Between two looks at what is kept.
+const KEPT_LOOK: Duration = Duration::from_millis(20);
 /// An entry of one's own log.
 const PROPOSE_PATIENCE: Duration = Duration::from_millis(1_000);
 /// So long after everybody has said that nothing is left, nobody is asked again: a limit that is worked at its end would
@@ -52,18 +57,19 @@ enum Said {
 
 type Fetched = Option<Result<Said, Problem>>;
 
-/// An ask that is on its way, or about to be.
-struct UnderWay {
-    /// What is asked for; whoever needs of it too joins until it is taken.
-    ask: Option<LeaseAskV1>,
-    told: watch::Receiver<Fetched>,
+/// An ask that has not left yet, which whoever needs of the lease joins, and where its answer will be.
+struct Wish {
+    ask: LeaseAskV1,
+    tell: watch::Sender<Fetched>,
 }
 
 /// The leases that a leader is asking for: one ask at a time for each, whoever needs it. And those of which, as a parent,
 /// it knows that nobody had any left a moment ago.
 #[derive(Default)]
 pub struct Fetches {
-    under_way: Mutex<BTreeMap<(LeaseKey, bool), UnderWay>>,
+    /// By lease, where an ask is on its way or about to be: the next one, for who came too late for it. Nobody waits for
+    /// an answer to an ask that did not tell of his need: what it brings belongs to those who asked.
+    under_way: Mutex<BTreeMap<(LeaseKey, bool), Option<Wish>>>,
     drained: Mutex<BTreeMap<(LeaseKey, bool), Duration>>,
 }
 
@@ -73,24 +79,28 @@ fn place_of(ask: &LeaseAskV1) -> (LeaseKey, bool) {
 }
 
 impl Fetches {
-    /// Joins the ask for a lease that has not left yet, or waits for the one that has; where there is none, `begin` one.
-    fn join(&self, ask: &LeaseAskV1, begin: impl FnOnce(watch::Sender<Fetched>)) -> watch::Receiver<Fetched> {
+    /// Joins the ask for a lease that has not left yet. True where nothing was on its way, so that the caller must see to it.
+    fn join(&self, ask: &LeaseAskV1) -> (watch::Receiver<Fetched>, bool) {
         let mut under_way = self.under_way.lock();
-        if let Some(one) = under_way.get_mut(&place_of(ask)) {
-            if let Some(first) = &mut one.ask {
-                first.join(ask);
-            }
-            return one.told.clone();
+        let is_first = !under_way.contains_key(&place_of(ask));
+        let next = under_way.entry(place_of(ask)).or_default();
+        if let Some(wish) = next {
+            wish.ask.join(ask);
+            return (wish.tell.subscribe(), is_first);
         }
         let (tell, told) = watch::channel(None);
-        under_way.insert(place_of(ask), UnderWay { ask: Some(*ask), told: told.clone() });
-        begin(tell);
-        told
+        *next = Some(Wish { ask: *ask, tell });
+        (told, is_first)
     }
 
-    /// What is to be asked for; nobody joins any more.
-    fn take(&self, place: &(LeaseKey, bool)) -> Option<LeaseAskV1> {
-        self.under_way.lock().get_mut(place).and_then(|one| one.ask.take())
+    /// What is to be asked for next; where there is nothing, nothing is on its way any more.
+    fn next(&self, place: &(LeaseKey, bool)) -> Option<Wish> {
+        let mut under_way = self.under_way.lock();
+        let next = under_way.get_mut(place).and_then(Option::take);
+        if next.is_none() {
+            under_way.remove(place);
+        }
+        next
     }
 
     fn is_drained(&self, ask: &LeaseAskV1, now: Duration) -> bool {
@@ -127,21 +137,23 @@ pub async fn fetch_all(core: &Arc<Core>, lead: &Arc<Lead>, asks: Vec<LeaseAskV1>
 }
 
 async fn fetch(core: &Arc<Core>, lead: &Arc<Lead>, ask: LeaseAskV1) -> Result<Said, Problem> {
-    let mut told = lead.fetches.join(&ask, |told| {
-        core.shared.world.scope.spawn(fetch_and_tell(core.clone(), lead.clone(), place_of(&ask), told));
-    });
+    let (mut told, is_first) = lead.fetches.join(&ask);
+    if is_first {
+        core.shared.world.scope.spawn(fetch_and_tell(core.clone(), lead.clone(), place_of(&ask)));
+    }
     let answer = told.wait_for(Option::is_some).await.map(|fetched| fetched.clone());
     answer.ok().flatten().unwrap_or_else(|| Err(unavailable("this leader ended")))
 }
 
-async fn fetch_and_tell(core: Arc<Core>, lead: Arc<Lead>, place: (LeaseKey, bool), tell: watch::Sender<Fetched>) {
-    let Some(mut ask) = lead.fetches.take(&place) else { return };
-    // What others have spent and taken since tells the parent more.
-    ask.counters = lead.machine().lock().ledger.share(&ask.lease).counters;
-    let fetched = fetch_once(&core, &lead, ask).await;
-    sometimes!(fetched.is_err(), "a lease was not to be had");
-    lead.fetches.under_way.lock().remove(&place);
-    tell.send_replace(Some(fetched));
+/// Asks until nobody wishes for more.
+async fn fetch_and_tell(core: Arc<Core>, lead: Arc<Lead>, place: (LeaseKey, bool)) {
+    while let Some(Wish { mut ask, tell }) = lead.fetches.next(&place) {
+        // What was spent and taken since tells the parent more.
+        ask.counters = lead.machine().lock().ledger.share(&ask.lease).counters;
+        let fetched = fetch_once(&core, &lead, ask).await;
+        sometimes!(fetched.is_err(), "a lease was not to be had");
+        tell.send_replace(Some(fetched));
+    }
 }
 
 async fn fetch_once(core: &Arc<Core>, lead: &Lead, ask: LeaseAskV1) -> Result<Said, Problem> {
@@ -252,6 +264,7 @@ impl Answered {
             wait_ns,
             is_critical: ask.is_critical,
             pinned: ask.pinned,
+            pinned_ns: ask.pinned_ns,
         }
     }
 }
@@ -291,12 +304,21 @@ pub async fn on_recall(core: Arc<Core>, message: RecallV1) -> Bytes {
     told.map(|told| told.to_bytes()).unwrap_or_default()
 }
 
-/// What has been given back is told only once it is in the log. A child that has nothing to give says so at once.
+/// What has been given back is told only once it is in the log. A child that has nothing to give says so at once; one whose
+/// actions wait with what it has waits until they have spent it or need it no more.
 async fn give_back(replica: &PartitionReplica, lead: &Lead, lease: LeaseKey) -> Option<RecalledV1> {
     let told = |counters| RecalledV1 { leads: true, hint: None, counters };
-    let counters = replica.machine.lock().ledger.share(&lease).counters;
-    if counters.balance() == 0 {
-        return Some(told(counters));
+    let until = lead.now() + KEPT_PATIENCE;
+    loop {
+        let (share, clock) = (replica.machine.lock().ledger.share(&lease), &lead.shared().world.clock);
+        if share.counters.balance() == 0 {
+            return Some(told(share.counters));
+        }
+        if share.counters.balance() > share.kept(clock.wall_ns()) || lead.now() >= until {
+            break;
+        }
+        sometimes!(true, "a recall waited for an action that kept a share");
+        clock.sleep(KEPT_LOOK).await;
     }
     let proposed = replica.propose(lead, HeaderV1::LeaseReturn(lease), Vec::new(), PROPOSE_PATIENCE).await;
     let (entry, at) = proposed.ok()?;

@@ -79,7 +79,7 @@ pub fn decide_here(
                     Pending::Refused(Problem::new(Code::NotReady, detail).retry_after_ms(200))
                 }
                 Some(tenant) => {
-                    lead.submit(tenant.clone(), action, until).map_or_else(Pending::Refused, Pending::Waiting)
+                    lead.submit(tenant.clone(), action, until, false).map_or_else(Pending::Refused, Pending::Waiting)
                 }
                 None => {
                     core.ask_for_tenant(&action.tenant);
@@ -141,7 +141,7 @@ async fn see_through(
         let left = until.saturating_sub(lead.now());
         let fetched = timeout(&*core.shared.world.clock, left, lease::fetch_all(core, lead, asks)).await;
         fetched.unwrap_or_else(|| Err(lease::unavailable("the deadline ran out")))?;
-        waiting = lead.submit(tenant, action, until)?;
+        waiting = lead.submit(tenant, action, until, true)?;
     }
 }
 

@@ -105,6 +105,7 @@ pub const SOMETIMES: &[&str] = &[
     "a node's clock was too far off to lead",
     "a parent had no lease left",
     "a rate limit refused something",
+    "a recall waited for an action that kept a share",
     "a repeated request was recognised in apply",
     "a replica had lost what it acknowledged",
     "a replica whose core had stopped was started again",

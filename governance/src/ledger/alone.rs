@@ -64,6 +64,7 @@ fn command(evaluation: EvaluationV1, kind: ActionKind, actor: ActorKeys, agent_v
         region_in_zone: KeyedId::NONE,
         review: ReviewV1 { digest: SOMEBODY, ..ReviewV1::default() },
         is_critical: false,
+        has_asked: false,
     }
 }
 

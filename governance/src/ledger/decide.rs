@@ -241,5 +241,6 @@ fn subject_of(decide: &DecideV1) -> Subject {
         tool: decide.tool,
         region: decide.region,
         is_critical: decide.is_critical,
+        has_asked: decide.has_asked,
     }
 }

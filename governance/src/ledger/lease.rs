@@ -11,7 +11,7 @@ use super::Ledger;
 use crate::command::LeaseTakeV1;
 use crate::outcome::OutcomeV1;
 use crate::quota::Judgement;
-use crate::quota::lease::{Granted, LeaseAskV1, LeaseKey};
+use crate::quota::lease::{Granted, LeaseAskV1, LeaseKey, PINNED_AFTER_NS, PINNED_NS};
 use crate::quota::table::Limit;
 
 /// A share is asked for in pieces of at least this part of the cap.
@@ -33,7 +33,7 @@ impl Ledger {
         }
         let asks = shorts.into_iter().map(|(lease, cost)| {
             let ask = self.ask_for(lease, cost, is_critical);
-            LeaseAskV1 { pinned: if lease == first { cost } else { 0 }, ..ask }
+            LeaseAskV1 { pinned_ns: if lease == first { PINNED_NS } else { PINNED_AFTER_NS }, ..ask }
         });
         Some(OutcomeV1::LeaseShort(asks.collect()))
     }
@@ -47,7 +47,7 @@ impl Ledger {
         let soon = if is_critical { need } else { (cap / PIECES).max(share.counters.spent / OF_SPENT) };
         let want = need.max(soon);
         let (child, counters) = (self.group, share.counters);
-        LeaseAskV1 { lease, child, counters, need, waiting: need, want, pinned: 0, is_critical }
+        LeaseAskV1 { lease, child, counters, need, waiting: need, want, pinned: need, pinned_ns: 0, is_critical }
     }
 
     /// The parent's side.

@@ -74,6 +74,7 @@ impl Whole {
             region_in_zone: KeyedId::NONE,
             review: ReviewV1::default(),
             is_critical: false,
+            has_asked: false,
         }
     }
 

@@ -75,7 +75,17 @@ impl World {
     fn ask(&mut self, child: usize, need: u64, want: u64) {
         let counters = self.children[child].share(&self.lease).counters;
         let (lease, child, is_critical) = (self.lease, child as u32, false);
-        self.asks.push(LeaseAskV1 { lease, child, counters, need, waiting: need, want, pinned: need, is_critical });
+        self.asks.push(LeaseAskV1 {
+            lease,
+            child,
+            counters,
+            need,
+            waiting: need,
+            want,
+            pinned: need,
+            pinned_ns: 300,
+            is_critical,
+        });
     }
 
     /// The parent hears an ask, for the first time or again.
@@ -91,6 +101,7 @@ impl World {
             wait_ns,
             is_critical: false,
             pinned: ask.pinned,
+            pinned_ns: ask.pinned_ns,
         };
         self.takes.push((ask.child as usize, take));
     }

@@ -116,6 +116,7 @@ impl Bench {
             region_in_zone: KeyedId::NONE,
             review: ReviewV1 { digest: id("the action"), ttl_s: 3_600, ..ReviewV1::default() },
             is_critical: false,
+            has_asked: false,
         }
     }
 
@@ -164,6 +165,7 @@ pub fn subject(agent: &str) -> Subject {
         tool: KeyedId::NONE,
         region: KeyedId::NONE,
         is_critical: false,
+        has_asked: false,
     }
 }
 

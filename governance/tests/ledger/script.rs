@@ -16,7 +16,7 @@ use nethical_governance::detect;
 use nethical_governance::hold::region_id;
 use nethical_governance::ledger::{Lapsed, Ledger};
 use nethical_governance::outcome::OutcomeV1;
-use nethical_governance::quota::lease::{CountersV1, LeaseAskV1, LeaseKey, slot_of_lease};
+use nethical_governance::quota::lease::{CountersV1, LeaseAskV1, LeaseKey, PINNED_NS, slot_of_lease};
 use nethical_protocol::control::{
     ControlFact, HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Overrun, Placement, TenantFact,
 };
@@ -131,11 +131,13 @@ impl Script {
         Ok(self.apply(match name {
             "grant" => {
                 let (waiting, pinned) = (count("waiting")?.max(need), count("pinned")?);
-                HeaderV1::LeaseGrant(LeaseAskV1 { lease, child, counters, need, waiting, want, pinned, is_critical })
+                let ask = LeaseAskV1 { lease, child, counters, need, waiting, want, pinned, pinned_ns: 0, is_critical };
+                HeaderV1::LeaseGrant(ask)
             }
             "take" => {
-                let pinned = count("pinned")?;
-                HeaderV1::LeaseTake(LeaseTakeV1 { lease, life_ns, granted, refused, wait_ns, is_critical, pinned })
+                let (pinned, pinned_ns) = (count("pinned")?, PINNED_NS);
+                let take = LeaseTakeV1 { lease, life_ns, granted, refused, wait_ns, is_critical, pinned, pinned_ns };
+                HeaderV1::LeaseTake(take)
             }
             _ => HeaderV1::LeaseReturn(lease),
         }))
@@ -238,6 +240,7 @@ impl Script {
             decide.review.digest = id(what);
         }
         decide.is_critical = words.key("critical").is_some();
+        decide.has_asked = words.key("asked").is_some();
         decide.review.named = words.key("approval").map(str::parse).transpose()?;
         if let Some(word) = words.key("lifted") {
             decide.review.lifted = VerdictWord(Verdict::from_word(word).ok_or("lifted=")?);
