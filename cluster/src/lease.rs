@@ -19,7 +19,7 @@ use nethical_governance::outcome::OutcomeV1;
 use nethical_governance::quota::lease::{CountersV1, LeaseAskV1, LeaseKey};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::GroupId;
-use nethical_protocol::{probe, sometimes};
+use nethical_protocol::sometimes;
 
 use crate::administer::lead_of;
 use crate::ask::{Question, ask_leader};
@@ -124,8 +124,6 @@ impl Fetches {
 /// `lease-unavailable` where a parent could not be asked in time, and none has refused; nothing is decided then. Where one
 /// has refused, that decides, whatever the others would have said.
 pub async fn fetch_all(core: &Arc<Core>, lead: &Arc<Lead>, asks: Vec<LeaseAskV1>) -> Result<(), Problem> {
-    let is_one_by_one = probe::planted("leases-one-by-one");
-    let asks = if is_one_by_one { &asks[..asks.len().min(1)] } else { &asks[..] };
     let fetched = join_all(asks.iter().map(|ask| fetch(core, lead, *ask))).await;
     let refused = fetched.iter().filter(|fetched| matches!(fetched, Ok(Said::Refused))).count();
     sometimes!(asks.len() > 1 && refused == 0, "shares of several limits came in one round");
@@ -202,7 +200,7 @@ async fn grant(core: &Arc<Core>, replica: &PartitionReplica, lead: &Lead, ask: L
         Ok(first) => first,
         Err(why) => return LeaseAnswerV1::Unavailable(why),
     };
-    if first.helps(&ask) {
+    if first.covers(&ask) {
         return LeaseAnswerV1::Granted(first.take(&ask, false));
     }
     let now = core.shared.world.clock.now();
@@ -210,17 +208,20 @@ async fn grant(core: &Arc<Core>, replica: &PartitionReplica, lead: &Lead, ask: L
         sometimes!(true, "a lease was refused without another recall");
         return LeaseAnswerV1::Granted(first.take(&ask, true));
     }
-    let freed = join_all(first.others.iter().map(|child| freed_by(core, replica, lead, (*child, ask)))).await;
+    let rest = first.rest_of(&ask);
+    let freed = join_all(first.others.iter().map(|child| freed_by(core, replica, lead, (*child, rest)))).await;
     let everybody = freed.iter().all(Option::is_some);
     let came_back = freed.into_iter().flatten().any(|freed| freed > 0);
-    let again = if came_back { granted_in(replica, lead, ask).await } else { Ok(first) };
+    let again = if came_back { granted_in(replica, lead, rest).await } else { Ok(first) };
     match again {
-        Ok(again) if again.helps(&ask) => LeaseAnswerV1::Granted(again.take(&ask, false)),
+        Ok(again) if again.covers(&ask) => LeaseAnswerV1::Granted(again.take(&ask, false)),
         // Only where everybody has answered is it certain that nobody had anything left.
         Ok(again) if everybody => {
+            sometimes!(again.given(&ask) > 0, "a parent had less left than who waited needed");
             lead.fetches.note_drained(&ask, now);
             LeaseAnswerV1::Granted(again.take(&ask, true))
         }
+        Ok(again) if again.given(&ask) > 0 => LeaseAnswerV1::Granted(again.take(&ask, false)),
         Ok(_) => LeaseAnswerV1::Unavailable("a partition that may hold some of the limit does not answer".to_owned()),
         Err(why) => LeaseAnswerV1::Unavailable(why),
     }
@@ -248,10 +249,28 @@ struct Answered {
 }
 
 impl Answered {
-    /// True where the child may spend more than it knew of.
-    fn helps(&self, ask: &LeaseAskV1) -> bool {
+    /// What the child may spend beyond what it knew of.
+    fn given(&self, ask: &LeaseAskV1) -> u64 {
         let known = if self.life_ns.0 == ask.counters.born_ns { ask.counters.granted } else { 0 };
-        self.granted > known
+        self.granted.saturating_sub(known)
+    }
+
+    /// True where that is enough for all who wait there.
+    fn covers(&self, ask: &LeaseAskV1) -> bool {
+        self.given(ask) >= ask.waiting
+    }
+
+    /// What they need besides, as the child would ask for it once it has heard of this.
+    fn rest_of(&self, ask: &LeaseAskV1) -> LeaseAskV1 {
+        let given = self.given(ask);
+        if given == 0 {
+            return *ask;
+        }
+        let born_ns = self.life_ns.0;
+        let told = if born_ns == ask.counters.born_ns { ask.counters } else { CountersV1::default() };
+        let waiting = ask.waiting.saturating_sub(given);
+        let counters = CountersV1 { born_ns, granted: self.granted, ..told };
+        LeaseAskV1 { counters, need: ask.need.min(waiting), waiting, want: waiting, ..*ask }
     }
 
     fn take(&self, ask: &LeaseAskV1, refused: bool) -> LeaseTakeV1 {

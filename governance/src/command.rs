@@ -91,7 +91,7 @@ pub struct LeaseTakeV1 {
     pub life_ns: (u64, u64),
     /// Ever granted to this group in that life.
     pub granted: u64,
-    /// The parent had nothing left when it was asked, and nobody else had anything to give back.
+    /// The parent had nothing left, or not enough for all who wait, and nobody else had anything to give back.
     pub refused: bool,
     /// Nanoseconds until there would be enough; 0 where that is not known.
     pub wait_ns: u64,

@@ -127,11 +127,15 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "three-limits-at-their-ends-afar",
         what: "Every action needs shares of three limits that run out, in three regions of 110 ms, and one call is enough.",
         expected: Expected::Good,
-        seen: &[GRANTED, RETURNED, FLOWED, REFUSED, NO_ROOM, IN_ONE_ROUND],
+        seen: &[GRANTED, FLOWED, NO_ROOM, IN_ONE_ROUND],
         bounds: Bounds { healed_ms_max: 3_000, called_again_max: 0, ..USUAL },
         build: |seed| {
             let draft = flows(Draft::three(seed).afar(55), Some((6, 14)), Some((30, 4)));
-            draft.work(|work| (work.fleet, work.again_permille) = (Some((24, 4)), 0)).done()
+            draft
+                .work(|work| {
+                    (work.clients, work.fleet, work.again_permille) = (2, Some((24, 4)), 0);
+                })
+                .done()
         },
     },
     Scenario {
