@@ -34,8 +34,8 @@ pub mod command;
 pub enum Settled {
     /// Applied; the result is at this position of the entry.
     Applied(Arc<AppliedEntry>, usize),
-    /// The group's share of a leased limit is too small for it; the action comes back, to be asked again.
-    Short(Box<(LeaseAskV1, Arc<Tenant>, Action)>),
+    /// The group's shares of leased limits are too small for it; the action comes back, to be asked again.
+    Short(Box<(Vec<LeaseAskV1>, Arc<Tenant>, Action)>),
     /// It did not happen.
     Problem(Problem),
     /// It may have happened.
@@ -50,6 +50,8 @@ pub struct Ask {
     pub tenant: Arc<Tenant>,
     /// Monotonic time after which nobody waits.
     pub deadline: Duration,
+    /// Shares that it was short of were asked for in its behalf.
+    pub has_asked: bool,
     /// Evaluations that turned out stale.
     pub stale: u32,
     /// Told once.
@@ -65,8 +67,8 @@ impl Ask {
         let _ = self.reply.send(settled);
     }
 
-    /// Hands the action back to whoever asked: a greater share is to be had first.
-    fn give_back(self, short: LeaseAskV1) {
+    /// Hands the action back to whoever asked: greater shares are to be had first.
+    fn give_back(self, short: Vec<LeaseAskV1>) {
         let Self { action, tenant, reply, pending, .. } = self;
         pending.fetch_sub(1, Ordering::AcqRel);
         let _ = reply.send(Settled::Short(Box::new((short, tenant, action))));
@@ -174,8 +176,12 @@ fn note(lead: &Lead, counted: Counted, fate: &Fate) {
 
 /// Settles an ask whose command has landed, or sends it round again.
 fn land(lead: &Lead, actor: ActorRef<Ask>, mut ask: Ask, fate: Fate) {
+    if let Ok((entry, at)) = &fate
+        && let OutcomeV1::LeaseShort(short) = &entry.results[*at].outcome
+    {
+        return ask.give_back(short.clone());
+    }
     match fate {
-        Ok((entry, at)) if let OutcomeV1::LeaseShort(short) = entry.results[at].outcome => ask.give_back(short),
         Ok((entry, at)) if !matches!(entry.results[at].outcome, OutcomeV1::Stale(_)) => {
             ask.settle(Settled::Applied(entry, at));
         }

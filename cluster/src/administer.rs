@@ -171,7 +171,8 @@ async fn agent_here(core: &Core, ask: AskAgentV1) -> AgentAnswerV1 {
     let machine = lead.machine().lock();
     let facts = machine.ledger.agent_view(&actor);
     let none = KeyedId::NONE;
-    let subject = Subject { actor, session: none, cohort: none, tool: none, region: none, is_critical: false };
+    let subject =
+        Subject { actor, session: none, cohort: none, tool: none, region: none, is_critical: false, has_asked: false };
     let usage = machine.ledger.usage(&subject, core.shared.world.clock.wall_ns());
     AgentAnswerV1::Agent(AgentReportV1 {
         group: group.0,

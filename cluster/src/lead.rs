@@ -130,11 +130,13 @@ impl Lead {
     }
 
     /// Hands an action to its agent's actor. The order of calls is the order of the agent's decisions.
+    /// `has_asked`: it came back, and the shares that it was short of were asked for.
     pub fn submit(
         self: &Arc<Self>,
         tenant: Arc<Tenant>,
         action: Action,
         deadline: Duration,
+        has_asked: bool,
     ) -> Result<oneshot::Receiver<Settled>, Problem> {
         let now = self.now();
         let mut actors = self.actors.lock();
@@ -155,7 +157,7 @@ impl Lead {
             return Err(Problem::new(Code::Overloaded, detail).retry_after_ms(100));
         }
         let (reply, answer) = oneshot::channel();
-        let ask = Ask { action, tenant, deadline, stale: 0, reply, pending: active.pending.clone() };
+        let ask = Ask { action, tenant, deadline, has_asked, stale: 0, reply, pending: active.pending.clone() };
         if let Err(ractor::MessagingErr::SendErr(ask)) = active.actor.send_message(ask) {
             ask.settle(Settled::Problem(
                 Problem::new(Code::Overloaded, "the agent's actor is starting over").retry_after_ms(50),

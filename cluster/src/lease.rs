@@ -32,7 +32,12 @@ use crate::replica::PartitionReplica;
 /// A child waits so long for its parent.
 const PARENT_PATIENCE: Duration = Duration::from_millis(1_500);
 /// A parent waits so long for what other children give back.
-const RECALL_PATIENCE: Duration = Duration::from_millis(600);
+const RECALL_PATIENCE: Duration = Duration::from_millis(900);
+/// A child waits so long for its actions that keep what it should give back: somewhat longer than they keep what they may
+/// not need (`PINNED_AFTER_NS`), so that who lacks nothing else gets it.
+const KEPT_PATIENCE: Duration = Duration::from_millis(400);
+/// Between two looks at what is kept.
+const KEPT_LOOK: Duration = Duration::from_millis(20);
 /// An entry of one's own log.
 const PROPOSE_PATIENCE: Duration = Duration::from_millis(1_000);
 /// So long after everybody has said that nothing is left, nobody is asked again: a limit that is worked at its end would
@@ -43,13 +48,28 @@ const DRAINED_MAX: usize = 4_096;
 /// When to come back after a parent could not be asked.
 const RETRY_MS: u64 = 500;
 
-type Fetched = Option<Result<(), Problem>>;
+/// What a parent said, and its word is in the group's own log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Granted,
+    Refused,
+}
+
+type Fetched = Option<Result<Said, Problem>>;
+
+/// An ask that has not left yet, which whoever needs of the lease joins, and where its answer will be.
+struct Wish {
+    ask: LeaseAskV1,
+    tell: watch::Sender<Fetched>,
+}
 
 /// The leases that a leader is asking for: one ask at a time for each, whoever needs it. And those of which, as a parent,
 /// it knows that nobody had any left a moment ago.
 #[derive(Default)]
 pub struct Fetches {
-    under_way: Mutex<BTreeMap<(LeaseKey, bool), watch::Receiver<Fetched>>>,
+    /// By lease, where an ask is on its way or about to be: the next one, for who came too late for it. Nobody waits for
+    /// an answer to an ask that did not tell of his need: what it brings belongs to those who asked.
+    under_way: Mutex<BTreeMap<(LeaseKey, bool), Option<Wish>>>,
     drained: Mutex<BTreeMap<(LeaseKey, bool), Duration>>,
 }
 
@@ -59,6 +79,30 @@ fn place_of(ask: &LeaseAskV1) -> (LeaseKey, bool) {
 }
 
 impl Fetches {
+    /// Joins the ask for a lease that has not left yet. True where nothing was on its way, so that the caller must see to it.
+    fn join(&self, ask: &LeaseAskV1) -> (watch::Receiver<Fetched>, bool) {
+        let mut under_way = self.under_way.lock();
+        let is_first = !under_way.contains_key(&place_of(ask));
+        let next = under_way.entry(place_of(ask)).or_default();
+        if let Some(wish) = next {
+            wish.ask.join(ask);
+            return (wish.tell.subscribe(), is_first);
+        }
+        let (tell, told) = watch::channel(None);
+        *next = Some(Wish { ask: *ask, tell });
+        (told, is_first)
+    }
+
+    /// What is to be asked for next; where there is nothing, nothing is on its way any more.
+    fn next(&self, place: &(LeaseKey, bool)) -> Option<Wish> {
+        let mut under_way = self.under_way.lock();
+        let next = under_way.get_mut(place).and_then(Option::take);
+        if next.is_none() {
+            under_way.remove(place);
+        }
+        next
+    }
+
     fn is_drained(&self, ask: &LeaseAskV1, now: Duration) -> bool {
         self.drained.lock().get(&place_of(ask)).is_some_and(|at| now.saturating_sub(*at) < DRAINED)
     }
@@ -72,36 +116,45 @@ impl Fetches {
     }
 }
 
-/// Gets a greater share from the parent, or its refusal, into the group's own log. Several callers share one ask, so one
-/// may find afterwards that another has spent it.
+/// Gets all that an action is short of in one round: a greater share from each parent, or its refusal, into the group's own
+/// log. Several callers share one ask, so one may find afterwards that another has spent it. Whoever stops waiting leaves
+/// the asks on their way; what they bring is there for others, or comes back when the parent wants it.
 ///
 /// # Errors
-/// `lease-unavailable` where the parent could not be asked in time; nothing is decided then.
-pub async fn fetch(core: &Arc<Core>, lead: &Arc<Lead>, ask: LeaseAskV1) -> Result<(), Problem> {
-    let mut told = {
-        let mut under_way = lead.fetches.under_way.lock();
-        match under_way.get(&place_of(&ask)) {
-            Some(told) => told.clone(),
-            None => {
-                let (tell, told) = watch::channel(None);
-                under_way.insert(place_of(&ask), told.clone());
-                core.shared.world.scope.spawn(fetch_and_tell(core.clone(), lead.clone(), ask, tell));
-                told
-            }
-        }
-    };
+/// `lease-unavailable` where a parent could not be asked in time, and none has refused; nothing is decided then. Where one
+/// has refused, that decides, whatever the others would have said.
+pub async fn fetch_all(core: &Arc<Core>, lead: &Arc<Lead>, asks: Vec<LeaseAskV1>) -> Result<(), Problem> {
+    let fetched = join_all(asks.iter().map(|ask| fetch(core, lead, *ask))).await;
+    let refused = fetched.iter().filter(|fetched| matches!(fetched, Ok(Said::Refused))).count();
+    sometimes!(asks.len() > 1 && refused == 0, "shares of several limits came in one round");
+    sometimes!(refused > 1, "several parents refused in one round");
+    match fetched.into_iter().find_map(Result::err) {
+        Some(problem) if refused == 0 => Err(problem),
+        _ => Ok(()),
+    }
+}
+
+async fn fetch(core: &Arc<Core>, lead: &Arc<Lead>, ask: LeaseAskV1) -> Result<Said, Problem> {
+    let (mut told, is_first) = lead.fetches.join(&ask);
+    if is_first {
+        core.shared.world.scope.spawn(fetch_and_tell(core.clone(), lead.clone(), place_of(&ask)));
+    }
     let answer = told.wait_for(Option::is_some).await.map(|fetched| fetched.clone());
     answer.ok().flatten().unwrap_or_else(|| Err(unavailable("this leader ended")))
 }
 
-async fn fetch_and_tell(core: Arc<Core>, lead: Arc<Lead>, ask: LeaseAskV1, tell: watch::Sender<Fetched>) {
-    let fetched = fetch_once(&core, &lead, ask).await;
-    sometimes!(fetched.is_err(), "a lease was not to be had");
-    lead.fetches.under_way.lock().remove(&place_of(&ask));
-    tell.send_replace(Some(fetched));
+/// Asks until nobody wishes for more.
+async fn fetch_and_tell(core: Arc<Core>, lead: Arc<Lead>, place: (LeaseKey, bool)) {
+    while let Some(Wish { mut ask, tell }) = lead.fetches.next(&place) {
+        // What was spent and taken since tells the parent more.
+        ask.counters = lead.machine().lock().ledger.share(&ask.lease).counters;
+        let fetched = fetch_once(&core, &lead, ask).await;
+        sometimes!(fetched.is_err(), "a lease was not to be had");
+        tell.send_replace(Some(fetched));
+    }
 }
 
-async fn fetch_once(core: &Arc<Core>, lead: &Lead, ask: LeaseAskV1) -> Result<(), Problem> {
+async fn fetch_once(core: &Arc<Core>, lead: &Lead, ask: LeaseAskV1) -> Result<Said, Problem> {
     let founding = core.founding().ok_or_else(|| unavailable("this node has not joined its zone yet"))?;
     let parent = meta::group_of(&founding, ask.lease.slot);
     let question = LeaseQuestionV1 { group: parent.0, ask };
@@ -120,9 +173,10 @@ async fn fetch_once(core: &Arc<Core>, lead: &Lead, ask: LeaseAskV1) -> Result<()
         return Err(unavailable("the parent answered for another limit"));
     }
     let replica = core.partition(lead.group()).ok_or_else(|| unavailable("the group has no replica here"))?;
+    let said = if take.refused { Said::Refused } else { Said::Granted };
     let take = HeaderV1::LeaseTake(take);
     replica.propose(lead, take, Vec::new(), PROPOSE_PATIENCE).await.map_err(|problem| unavailable(&problem.detail))?;
-    Ok(())
+    Ok(said)
 }
 
 /// Nothing was decided: the share is spent, and why no greater one is to be had now.
@@ -146,7 +200,7 @@ async fn grant(core: &Arc<Core>, replica: &PartitionReplica, lead: &Lead, ask: L
         Ok(first) => first,
         Err(why) => return LeaseAnswerV1::Unavailable(why),
     };
-    if first.helps(&ask) {
+    if first.covers(&ask) {
         return LeaseAnswerV1::Granted(first.take(&ask, false));
     }
     let now = core.shared.world.clock.now();
@@ -154,17 +208,20 @@ async fn grant(core: &Arc<Core>, replica: &PartitionReplica, lead: &Lead, ask: L
         sometimes!(true, "a lease was refused without another recall");
         return LeaseAnswerV1::Granted(first.take(&ask, true));
     }
-    let freed = join_all(first.others.iter().map(|child| freed_by(core, replica, lead, (*child, ask)))).await;
+    let rest = first.rest_of(&ask);
+    let freed = join_all(first.others.iter().map(|child| freed_by(core, replica, lead, (*child, rest)))).await;
     let everybody = freed.iter().all(Option::is_some);
     let came_back = freed.into_iter().flatten().any(|freed| freed > 0);
-    let again = if came_back { granted_in(replica, lead, ask).await } else { Ok(first) };
+    let again = if came_back { granted_in(replica, lead, rest).await } else { Ok(first) };
     match again {
-        Ok(again) if again.helps(&ask) => LeaseAnswerV1::Granted(again.take(&ask, false)),
+        Ok(again) if again.covers(&ask) => LeaseAnswerV1::Granted(again.take(&ask, false)),
         // Only where everybody has answered is it certain that nobody had anything left.
         Ok(again) if everybody => {
+            sometimes!(again.given(&ask) > 0, "a parent had less left than who waited needed");
             lead.fetches.note_drained(&ask, now);
             LeaseAnswerV1::Granted(again.take(&ask, true))
         }
+        Ok(again) if again.given(&ask) > 0 => LeaseAnswerV1::Granted(again.take(&ask, false)),
         Ok(_) => LeaseAnswerV1::Unavailable("a partition that may hold some of the limit does not answer".to_owned()),
         Err(why) => LeaseAnswerV1::Unavailable(why),
     }
@@ -178,7 +235,7 @@ async fn freed_by(
     (child, ask): (u32, LeaseAskV1),
 ) -> Option<u64> {
     let told = recall(core, child, ask.lease).await.ok()?;
-    let noted = LeaseAskV1 { child, counters: told.counters, need: 0, want: 0, ..ask };
+    let noted = LeaseAskV1 { child, counters: told.counters, need: 0, waiting: 0, want: 0, pinned: 0, ..ask };
     granted_in(replica, lead, noted).await.ok().map(|noted| noted.freed)
 }
 
@@ -192,10 +249,28 @@ struct Answered {
 }
 
 impl Answered {
-    /// True where the child may spend more than it knew of.
-    fn helps(&self, ask: &LeaseAskV1) -> bool {
+    /// What the child may spend beyond what it knew of.
+    fn given(&self, ask: &LeaseAskV1) -> u64 {
         let known = if self.life_ns.0 == ask.counters.born_ns { ask.counters.granted } else { 0 };
-        self.granted > known
+        self.granted.saturating_sub(known)
+    }
+
+    /// True where that is enough for all who wait there.
+    fn covers(&self, ask: &LeaseAskV1) -> bool {
+        self.given(ask) >= ask.waiting
+    }
+
+    /// What they need besides, as the child would ask for it once it has heard of this.
+    fn rest_of(&self, ask: &LeaseAskV1) -> LeaseAskV1 {
+        let given = self.given(ask);
+        if given == 0 {
+            return *ask;
+        }
+        let born_ns = self.life_ns.0;
+        let told = if born_ns == ask.counters.born_ns { ask.counters } else { CountersV1::default() };
+        let waiting = ask.waiting.saturating_sub(given);
+        let counters = CountersV1 { born_ns, granted: self.granted, ..told };
+        LeaseAskV1 { counters, need: ask.need.min(waiting), waiting, want: waiting, ..*ask }
     }
 
     fn take(&self, ask: &LeaseAskV1, refused: bool) -> LeaseTakeV1 {
@@ -207,7 +282,8 @@ impl Answered {
             refused,
             wait_ns,
             is_critical: ask.is_critical,
-            need: ask.need,
+            pinned: ask.pinned,
+            pinned_ns: ask.pinned_ns,
         }
     }
 }
@@ -247,12 +323,21 @@ pub async fn on_recall(core: Arc<Core>, message: RecallV1) -> Bytes {
     told.map(|told| told.to_bytes()).unwrap_or_default()
 }
 
-/// What has been given back is told only once it is in the log. A child that has nothing to give says so at once.
+/// What has been given back is told only once it is in the log. A child that has nothing to give says so at once; one whose
+/// actions wait with what it has waits until they have spent it or need it no more.
 async fn give_back(replica: &PartitionReplica, lead: &Lead, lease: LeaseKey) -> Option<RecalledV1> {
     let told = |counters| RecalledV1 { leads: true, hint: None, counters };
-    let counters = replica.machine.lock().ledger.share(&lease).counters;
-    if counters.balance() == 0 {
-        return Some(told(counters));
+    let until = lead.now() + KEPT_PATIENCE;
+    loop {
+        let (share, clock) = (replica.machine.lock().ledger.share(&lease), &lead.shared().world.clock);
+        if share.counters.balance() == 0 {
+            return Some(told(share.counters));
+        }
+        if share.counters.balance() > share.kept(clock.wall_ns()) || lead.now() >= until {
+            break;
+        }
+        sometimes!(true, "a recall waited for an action that kept a share");
+        clock.sleep(KEPT_LOOK).await;
     }
     let proposed = replica.propose(lead, HeaderV1::LeaseReturn(lease), Vec::new(), PROPOSE_PATIENCE).await;
     let (entry, at) = proposed.ok()?;

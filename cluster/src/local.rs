@@ -24,7 +24,7 @@ use crate::node::Core;
 use crate::redact;
 use crate::world::{self, timeout};
 
-/// Times that a greater share is asked for in behalf of one action, which may be under several leased limits.
+/// Rounds in which greater shares are asked for in behalf of one action, each for all of which there is too little then.
 const LEASES_ASKED_MAX: u32 = 6;
 
 /// The same problem for every action.
@@ -79,7 +79,7 @@ pub fn decide_here(
                     Pending::Refused(Problem::new(Code::NotReady, detail).retry_after_ms(200))
                 }
                 Some(tenant) => {
-                    lead.submit(tenant.clone(), action, until).map_or_else(Pending::Refused, Pending::Waiting)
+                    lead.submit(tenant.clone(), action, until, false).map_or_else(Pending::Refused, Pending::Waiting)
                 }
                 None => {
                     core.ask_for_tenant(&action.tenant);
@@ -103,7 +103,7 @@ async fn answer(core: &Arc<Core>, lead: &Arc<Lead>, asked: Asked, pending: Pendi
             Some(Ok(Settled::Applied(entry, at))) => applied(core, lead, &asked, &entry.results[at]).await,
             Some(Ok(Settled::Problem(problem))) => Err(problem),
             Some(Ok(Settled::Short(_))) => {
-                let detail = "the partition's share of a limit was spent by others each time that it had grown";
+                let detail = "the partition's shares of limits were spent by others each time that they had grown";
                 Err(Problem::new(Code::LeaseUnavailable, detail).retry_after_ms(200))
             }
             Some(Ok(Settled::Unknown)) => Err(Problem::new(Code::OutcomeUnknown, "the entry's fate is not known here")),
@@ -116,7 +116,8 @@ async fn answer(core: &Arc<Core>, lead: &Arc<Lead>, asked: Asked, pending: Pendi
 
 type Awaited = Option<Result<Settled, oneshot::error::RecvError>>;
 
-/// Waits until an action is settled; where the group's share of a limit is too small, gets a greater one and asks again.
+/// Waits until an action is settled; where the group's shares of limits are too small, gets greater ones, all at once, and
+/// asks again.
 async fn see_through(
     core: &Arc<Core>,
     lead: &Arc<Lead>,
@@ -136,11 +137,11 @@ async fn see_through(
             return Ok(Some(Ok(Settled::Short(short))));
         }
         rounds += 1;
-        let (ask, tenant, action) = *short;
+        let (asks, tenant, action) = *short;
         let left = until.saturating_sub(lead.now());
-        let fetched = timeout(&*core.shared.world.clock, left, lease::fetch(core, lead, ask)).await;
+        let fetched = timeout(&*core.shared.world.clock, left, lease::fetch_all(core, lead, asks)).await;
         fetched.unwrap_or_else(|| Err(lease::unavailable("the deadline ran out")))?;
-        waiting = lead.submit(tenant, action, until)?;
+        waiting = lead.submit(tenant, action, until, true)?;
     }
 }
 

@@ -202,7 +202,15 @@ fn slot_of(kind: &LimitKind, now_ns: u64) -> u64 {
 
 fn subject_of(decision: &DecisionLeaf) -> Subject {
     let DecisionLeaf { slot, tenant, agent, session, cohort, tool, region, .. } = *decision;
-    Subject { actor: ActorKeys { slot: Slot(slot), tenant, agent }, session, cohort, tool, region, is_critical: false }
+    Subject {
+        actor: ActorKeys { slot: Slot(slot), tenant, agent },
+        session,
+        cohort,
+        tool,
+        region,
+        is_critical: false,
+        has_asked: false,
+    }
 }
 
 #[cfg(test)]

@@ -91,14 +91,16 @@ pub struct LeaseTakeV1 {
     pub life_ns: (u64, u64),
     /// Ever granted to this group in that life.
     pub granted: u64,
-    /// The parent had nothing left when it was asked, and nobody else had anything to give back.
+    /// The parent had nothing left, or not enough for all who wait, and nobody else had anything to give back.
     pub refused: bool,
     /// Nanoseconds until there would be enough; 0 where that is not known.
     pub wait_ns: u64,
     /// The ask was for something critical.
     pub is_critical: bool,
-    /// What the ask needed.
-    pub need: u64,
+    /// So much is kept for who waits for it, as the ask said …
+    pub pinned: u64,
+    /// … for so many nanoseconds.
+    pub pinned_ns: u64,
 }
 
 /// The idempotency part of a command.
@@ -163,6 +165,9 @@ pub struct DecideV1 {
     pub review: ReviewV1,
     /// It may take what limits keep back for what is critical.
     pub is_critical: bool,
+    /// Its leader has asked for the shares of leased limits that it was short of, see
+    /// [`Subject::has_asked`](crate::quota::Subject::has_asked).
+    pub has_asked: bool,
     /// The region, under an id that is the same in all tenants (`hold::region_id`): hold-orders on regions go by it.
     pub region_in_zone: KeyedId,
     /// The score that the caller's model gave it, 0..1000, where the tenant wants it blended; none in every other case.

@@ -51,9 +51,10 @@ pub enum OutcomeV1 {
     },
     /// Nothing changed (a tick, control facts already applied). Makes no leaf.
     NoEffect,
-    /// The action would go ahead, and this group's share of a leased limit is too small: ask the parent for what the ask
-    /// says, then evaluate again. Makes no leaf, charges nothing.
-    LeaseShort(LeaseAskV1),
+    /// The action would go ahead, and this group's shares of leased limits are too small: ask the parents for what the
+    /// asks say, by limit number, at least one and at most `LIMITS_MATCHING_MAX`, all at once; then evaluate again. Makes no
+    /// leaf, charges nothing; what the action has of other limits is kept for it for a moment.
+    LeaseShort(Vec<LeaseAskV1>),
     /// The parent's side of a lease after an ask. Makes no leaf.
     LeaseGranted {
         /// When this life of the child's share began and ends, see [`Granted`](crate::quota::lease::Granted).

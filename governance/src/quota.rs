@@ -64,6 +64,26 @@ pub struct Subject {
     pub region: KeyedId,
     /// It may take what limits keep back.
     pub is_critical: bool,
+    /// It has waited for shares of leased limits: what is kept is kept for it, and its parents' refusals stand for it.
+    pub has_asked: bool,
+}
+
+/// What an action wants of one limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim {
+    /// Units.
+    pub cost: u64,
+    /// See [`Subject::is_critical`].
+    pub is_critical: bool,
+    /// See [`Subject::has_asked`].
+    pub has_asked: bool,
+}
+
+impl Claim {
+    /// What settles something that went ahead wants: all that there is.
+    fn settling(cost: u64) -> Self {
+        Self { cost, is_critical: true, has_asked: true }
+    }
 }
 
 /// Where a counter is: slot first, so that a slot is one contiguous range.
@@ -100,6 +120,10 @@ impl Subject {
         let number = limit.fact.number;
         let slot = if limit.is_leased { slot_of_lease(number, key) } else { self.actor.slot };
         BucketKey { slot, limit: number, born: limit.born, key }
+    }
+
+    fn claim(&self, cost: u64) -> Claim {
+        Claim { cost, is_critical: self.is_critical, has_asked: self.has_asked }
     }
 
     fn falls_under(&self, limit: &Limit) -> bool {
@@ -196,9 +220,17 @@ impl Judgement {
         latest_ns
     }
 
-    /// The first leased limit of which this group's share is too small, and what the action needs of it.
-    pub fn short(&self) -> Option<(LeaseKey, u64)> {
-        self.items.iter().find(|item| item.fit == Fit::Short).and_then(|item| Some((item.lease?, item.cost)))
+    /// The leased limits of which this group's share is too small, by number, and what the action needs of each.
+    pub fn shorts(&self) -> impl Iterator<Item = (LeaseKey, u64)> {
+        let shorts = self.items.iter().filter(|item| item.fit == Fit::Short);
+        shorts.filter_map(|item| Some((item.lease?, item.cost)))
+    }
+
+    /// The leased limits before the first short one of which this group's share is enough, and what the action needs of
+    /// each: what it may keep while it waits for the others.
+    pub fn had_before_short(&self) -> impl Iterator<Item = (LeaseKey, u64)> {
+        let before = self.items.iter().take_while(|item| item.fit != Fit::Short);
+        before.filter(|item| item.cost > 0).filter_map(|item| Some((item.lease?, item.cost)))
     }
 }
 
@@ -225,7 +257,7 @@ impl Quota {
                 continue;
             }
             let key = subject.counter(limit);
-            let mut item = self.judge_one(limit, key, (cost, subject.is_critical), now_ns);
+            let mut item = self.judge_one(limit, key, subject.claim(cost), now_ns);
             let counts_any = limit.meter.counts_reservations();
             item.is_held = costs.iter().any(|cost| cost.is_reserved && (counts_any || cost.unit == limit.fact.unit));
             items.push(item);
@@ -234,14 +266,14 @@ impl Quota {
         Judgement { now_ns, items }
     }
 
-    fn judge_one(&self, limit: &Limit, key: BucketKey, (cost, is_critical): (u64, bool), now_ns: u64) -> Judged {
+    fn judge_one(&self, limit: &Limit, key: BucketKey, claim: Claim, now_ns: u64) -> Judged {
         let (meter, bucket) = (limit.meter, self.buckets.get(&key));
-        let cost = if meter.counts_reservations() { cost.min(1) } else { cost };
+        let cost = if meter.counts_reservations() { claim.cost.min(1) } else { claim.cost };
         let has_no_counter = meter.is_lasting() && bucket.is_none() && self.lasting >= LIFETIME_COUNTERS_MAX;
         if let Some(lease) = limit.lease_at(key, now_ns) {
-            return self.judge_share(limit, (key, lease), (cost, is_critical), now_ns);
+            return self.judge_share(limit, (key, lease), Claim { cost, ..claim }, now_ns);
         }
-        let fit = match limit.open_to(is_critical).fit(bucket, cost, now_ns) {
+        let fit = match limit.open_to(claim.is_critical).fit(bucket, cost, now_ns) {
             Fit::Room if has_no_counter && cost > 0 => Fit::NoCounter,
             fit => fit,
         };
@@ -251,17 +283,11 @@ impl Quota {
     }
 
     /// As [`Quota::judge_one`], for a limit of which this group has a share.
-    fn judge_share(
-        &self,
-        limit: &Limit,
-        (key, lease): (BucketKey, LeaseKey),
-        (cost, is_critical): (u64, bool),
-        now_ns: u64,
-    ) -> Judged {
-        let (meter, share) = (limit.meter, self.leases.share(&lease));
+    fn judge_share(&self, limit: &Limit, (key, lease): (BucketKey, LeaseKey), claim: Claim, now_ns: u64) -> Judged {
+        let (meter, share, cost) = (limit.meter, self.leases.share(&lease), claim.cost);
         let used = meter.scaled(meter.cap().saturating_sub(share.balance(now_ns)));
         let (fit, reset_ns) =
-            (limit.open_to(is_critical).fit_of(&share, (cost, is_critical), now_ns), meter.whole_in(used, now_ns));
+            (limit.open_to(claim.is_critical).fit_of(&share, claim, now_ns), meter.whole_in(used, now_ns));
         let (mode, unit, changed) = (limit.fact.mode, limit.fact.unit, limit.changed);
         Judged { key, meter, mode, used, reset_ns, cost, fit, unit, changed, is_held: false, lease: Some(lease) }
     }
@@ -273,8 +299,12 @@ impl Quota {
         let now_ns = judgement.now_ns;
         let mut made = 0;
         if goes_ahead {
-            for item in judgement.items.iter_mut().filter(|item| item.is_charged()) {
-                made += usize::from(self.charge(item, now_ns));
+            for item in &mut judgement.items {
+                if item.is_charged() {
+                    made += usize::from(self.charge(item, now_ns));
+                } else if let Some(lease) = item.lease {
+                    self.leases.unpin(&lease, item.cost);
+                }
             }
         }
         // Looking at more counters than are made keeps garbage from piling up.
@@ -322,7 +352,7 @@ impl Quota {
             self.buckets.insert(hold.key, bucket);
         }
         let charged = if limit.fact.overrun == Overrun::Debt { over } else { 0 };
-        let mut item = self.judge_one(&limit, hold.key, (charged, true), now_ns);
+        let mut item = self.judge_one(&limit, hold.key, Claim::settling(charged), now_ns);
         if charged > 0 {
             self.charge(&mut item, now_ns);
             item.fit = Fit::Room;
@@ -339,7 +369,7 @@ impl Quota {
     /// What the limits of a tenant have left for a subject; parts that it leaves out exclude no limit. Reads only.
     pub fn usage(&self, subject: &Subject, now_ns: u64) -> Vec<QuotaV1> {
         let bound = self.limits.binding(subject.actor.tenant).filter(|limit| subject.may_fall_under(limit));
-        bound.map(|limit| report(&self.judge_one(limit, subject.counter(limit), (0, true), now_ns))).collect()
+        bound.map(|limit| report(&self.judge_one(limit, subject.counter(limit), Claim::settling(0), now_ns))).collect()
     }
 
     /// Looks at the next `count` counters, round and round, and drops those that are whole again or whose limit is
@@ -413,7 +443,7 @@ mod tests {
     fn subject(agent: u8) -> Subject {
         let actor = ActorKeys { slot: Slot(0), tenant: KeyedId([1; 16]), agent: KeyedId([agent; 16]) };
         let (session, cohort, tool, region) = Default::default();
-        Subject { actor, session, cohort, tool, region, is_critical: false }
+        Subject { actor, session, cohort, tool, region, is_critical: false, has_asked: false }
     }
 
     #[test]

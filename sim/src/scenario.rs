@@ -6,6 +6,7 @@
 
 use std::sync::LazyLock;
 
+use crate::check::sometimes::CALLED_AGAIN;
 use crate::plan::Plan;
 use crate::run::Report;
 use crate::watch::Violation;
@@ -59,12 +60,15 @@ pub struct Bounds {
     pub leader_changes: (u64, u64),
     /// Requests without an answer when the client's patience ends, at most.
     pub unanswered_max: u64,
+    /// Requests that needed more than one call, at most.
+    pub called_again_max: u64,
 }
 
 /// What holds for a scenario that states nothing else: patience of 20 s outlasts every fault, and healing takes seconds.
-pub const USUAL: Bounds = Bounds { healed_ms_max: 8_000, leader_changes: (0, u64::MAX), unanswered_max: 0 };
+pub const USUAL: Bounds =
+    Bounds { healed_ms_max: 8_000, leader_changes: (0, u64::MAX), unanswered_max: 0, called_again_max: u64::MAX };
 /// What holds where whole groups cannot answer for long.
-pub const LONG: Bounds = Bounds { healed_ms_max: 12_000, leader_changes: (0, u64::MAX), unanswered_max: u64::MAX };
+pub const LONG: Bounds = Bounds { healed_ms_max: 12_000, unanswered_max: u64::MAX, ..USUAL };
 
 /// The checks that find out that a group has stopped; any other one finds a wrong decision.
 const SAYS_STOPPED: [&str; 3] = ["liveness", "convergence", "restart"];
@@ -134,6 +138,10 @@ impl Bounds {
         }
         if report.unanswered > self.unanswered_max {
             wrong.push(format!("{} requests have no answer", report.unanswered));
+        }
+        let called_again = report.seen.get(CALLED_AGAIN).copied().unwrap_or_default();
+        if called_again > self.called_again_max {
+            wrong.push(format!("{called_again} requests needed more than one call"));
         }
         wrong
     }

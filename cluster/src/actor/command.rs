@@ -110,6 +110,7 @@ impl Builder {
             region_in_zone: region_id(region),
             model_score: tenant.model_blending().carried(model),
             is_critical: action.is_critical,
+            has_asked: ask.has_asked,
             review: ReviewV1 { digest, named: named_in(log, action), lifted, ttl_s: ttl(ttl_s) },
         };
         Ok((CommandV1 { header: HeaderV1::Decide(decide), body }, counted))
@@ -125,6 +126,7 @@ impl Builder {
             tool: self.id(tenant, "tool", &action.name),
             region: self.id(tenant, "region", region),
             is_critical: action.is_critical,
+            has_asked: false,
         }
     }
 

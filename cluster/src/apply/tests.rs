@@ -60,6 +60,7 @@ fn decide(ledger: &Ledger, amount: u64, ttl_s: u32) -> HeaderV1 {
         body_commitment: [0; 32],
         review: ReviewV1::default(),
         is_critical: false,
+        has_asked: false,
         region_in_zone: KeyedId::NONE,
         model_score: None,
     })

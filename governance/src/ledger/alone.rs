@@ -65,6 +65,7 @@ fn command(evaluation: EvaluationV1, kind: ActionKind, actor: ActorKeys, agent_v
         model_score: None,
         review: ReviewV1 { digest: SOMEBODY, ..ReviewV1::default() },
         is_critical: false,
+        has_asked: false,
     }
 }
 

@@ -82,8 +82,10 @@ impl Ledger {
         }
         let verdict = verdict_among(&said);
         // What is refused for another reason needs no share.
-        if let Some((lease, need)) = judgement.short().filter(|_| verdict.is_allowed()) {
-            return self.lease_short(lease, need, decide.is_critical);
+        if verdict.is_allowed()
+            && let Some(short) = self.lease_short(&judgement, decide.is_critical)
+        {
+            return short;
         }
         let review_says = review_says.filter(|_| review.is_told(verdict));
         let last: Vec<ReasonV1> = blended.map(|blended| blended.reason).into_iter().chain(review_says).collect();
@@ -268,5 +270,6 @@ fn subject_of(decide: &DecideV1) -> Subject {
         tool: decide.tool,
         region: decide.region,
         is_critical: decide.is_critical,
+        has_asked: decide.has_asked,
     }
 }

@@ -4,12 +4,14 @@
 //! everything else has no effect, and whoever asked tries again. Nothing here makes a leaf: what is spent is in the leaves
 //! of decisions.
 
+use nethical_protocol::limits::LIMITS_MATCHING_MAX;
 use nethical_protocol::sometimes;
 
 use super::Ledger;
 use crate::command::LeaseTakeV1;
 use crate::outcome::OutcomeV1;
-use crate::quota::lease::{Granted, LeaseAskV1, LeaseKey};
+use crate::quota::Judgement;
+use crate::quota::lease::{Granted, LeaseAskV1, LeaseKey, PINNED_AFTER_NS, PINNED_NS};
 use crate::quota::table::Limit;
 
 /// A share is asked for in pieces of at least this part of the cap.
@@ -18,9 +20,26 @@ const PIECES: u64 = 16;
 const OF_SPENT: u64 = 4;
 
 impl Ledger {
-    /// What to ask the parent for: the need, and what the group would soon use beyond it.
-    pub(super) fn lease_short(&self, lease: LeaseKey, need: u64, is_critical: bool) -> OutcomeV1 {
+    /// What to ask the parents for of all limits that an action is short of, by number; and keeps for it what it has of
+    /// those before. `None` where it is short of nothing. Of more than [`LIMITS_MATCHING_MAX`] the rest has to wait for
+    /// another round.
+    pub(super) fn lease_short(&mut self, judgement: &Judgement, is_critical: bool) -> Option<OutcomeV1> {
+        let shorts: Vec<(LeaseKey, u64)> = judgement.shorts().take(LIMITS_MATCHING_MAX).collect();
+        let (first, _) = *shorts.first()?;
         sometimes!(true, "a share of a limit was too small");
+        sometimes!(shorts.len() > 1, "shares of several limits were too small");
+        for (lease, cost) in judgement.had_before_short() {
+            self.quota.leases.pin(&lease, cost, self.now_ns);
+        }
+        let asks = shorts.into_iter().map(|(lease, cost)| {
+            let ask = self.ask_for(lease, cost, is_critical);
+            LeaseAskV1 { pinned_ns: if lease == first { PINNED_NS } else { PINNED_AFTER_NS }, ..ask }
+        });
+        Some(OutcomeV1::LeaseShort(asks.collect()))
+    }
+
+    /// The need, and what the group would soon use beyond it.
+    fn ask_for(&self, lease: LeaseKey, need: u64, is_critical: bool) -> LeaseAskV1 {
         let share = self.quota.leases.share(&lease);
         let cap = self.leased(&lease).map_or(0, |limit| limit.meter.cap());
         let need = need.saturating_add(share.debt(self.now_ns));
@@ -28,7 +47,7 @@ impl Ledger {
         let soon = if is_critical { need } else { (cap / PIECES).max(share.counters.spent / OF_SPENT) };
         let want = need.max(soon);
         let (child, counters) = (self.group, share.counters);
-        OutcomeV1::LeaseShort(LeaseAskV1 { lease, child, counters, need, want, is_critical })
+        LeaseAskV1 { lease, child, counters, need, waiting: need, want, pinned: need, pinned_ns: 0, is_critical }
     }
 
     /// The parent's side.

@@ -77,6 +77,7 @@ impl Whole {
             model_score: None,
             review: ReviewV1::default(),
             is_critical: false,
+            has_asked: false,
         }
     }
 

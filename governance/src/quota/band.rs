@@ -59,7 +59,7 @@ impl Quota {
         let Some(limit) = binds.filter(|limit| subject.falls_under(limit)) else { return Band::None };
         let cost = cost_of(costs, limit).unwrap_or(0);
         let cost = if limit.is_leased { cost.max(1) } else { cost };
-        let judged = self.judge_one(limit, subject.counter(limit), (cost, subject.is_critical), now_ns);
+        let judged = self.judge_one(limit, subject.counter(limit), subject.claim(cost), now_ns);
         match judged.fit {
             Fit::Room | Fit::Short if limit.is_leased => Band::Ok,
             Fit::Room | Fit::Short => Band::of(judged.meter.cap(), judged.meter.remaining(judged.used)),

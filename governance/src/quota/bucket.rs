@@ -15,7 +15,6 @@ use nethical_protocol::control::LimitKind;
 use nethical_protocol::{probe, sometimes};
 
 use super::flow::CLOCKS_NS;
-use super::lease::Share;
 use super::rolling::Cells;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -218,27 +217,6 @@ impl Meter {
         matches!(self, Self::Rate { .. } | Self::Rolling { .. })
     }
 
-    /// As [`Meter::fit`] for a leased limit, of which this group has a share. Only the parent may say that none is left.
-    pub fn fit_of(&self, share: &Share, (cost, is_critical): (u64, bool), now_ns: u64) -> Fit {
-        if cost == 0 || cost <= share.balance(now_ns) {
-            return Fit::Room;
-        }
-        if cost > self.cap() {
-            return Fit::Never;
-        }
-        // What was refused to others may be kept back for what is critical.
-        if share.refused_until_ns <= now_ns || is_critical && !share.is_refused_to_all {
-            return Fit::Short;
-        }
-        sometimes!(matches!(self, Self::Budget { .. }), "a leased budget ran out");
-        sometimes!(self.is_flow(), "a leased rate or rolling window had no room");
-        match *self {
-            Self::Budget { window_ns, .. } => Fit::After(window_left_ns(now_ns, window_ns)),
-            Self::Rate { .. } | Self::Rolling { .. } => Fit::After(share.enough_at_ns.saturating_sub(now_ns).max(1)),
-            Self::Lifetime { .. } | Self::Concurrency { .. } => Fit::Exhausted,
-        }
-    }
-
     /// The window of a share's lease at an instant: a budget's calendar window by its beginning, 0 for what has none.
     pub fn lease_window(&self, now_ns: u64) -> u64 {
         match *self {
@@ -376,7 +354,7 @@ fn window_start(now_ns: u64, window_ns: u64) -> u64 {
     now_ns - now_ns % window_ns
 }
 
-fn window_left_ns(now_ns: u64, window_ns: u64) -> u64 {
+pub(super) fn window_left_ns(now_ns: u64, window_ns: u64) -> u64 {
     window_ns - now_ns % window_ns
 }
 

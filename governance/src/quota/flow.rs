@@ -63,7 +63,7 @@ impl Quota {
         let known = self.leases.accounts.get(&place).copied();
         // A grant that the child has not heard of yet is told again, and nothing is added to it.
         let is_heard = known.is_none_or(|known| ask.counters.granted >= known.granted);
-        let grant = if is_heard { granted_of(free, ask.need, ask.want) } else { 0 };
+        let grant = if is_heard { granted_of(free, ask) } else { 0 };
         sometimes!(grant > 0, "a share of a flow was granted");
         let freed = news.returned + news.spent;
         if grant == 0 && known.is_none() {

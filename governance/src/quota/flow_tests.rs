@@ -74,7 +74,18 @@ impl World {
 
     fn ask(&mut self, child: usize, need: u64, want: u64) {
         let counters = self.children[child].share(&self.lease).counters;
-        self.asks.push(LeaseAskV1 { lease: self.lease, child: child as u32, counters, need, want, is_critical: false });
+        let (lease, child, is_critical) = (self.lease, child as u32, false);
+        self.asks.push(LeaseAskV1 {
+            lease,
+            child,
+            counters,
+            need,
+            waiting: need,
+            want,
+            pinned: need,
+            pinned_ns: 300,
+            is_critical,
+        });
     }
 
     /// The parent hears an ask, for the first time or again.
@@ -89,7 +100,8 @@ impl World {
             refused: false,
             wait_ns,
             is_critical: false,
-            need: ask.need,
+            pinned: ask.pinned,
+            pinned_ns: ask.pinned_ns,
         };
         self.takes.push((ask.child as usize, take));
     }

@@ -21,13 +21,18 @@ use nethical_protocol::limits::{CLOCK_ERROR_MS_MAX, LEASES_MAX, SLOTS};
 use nethical_protocol::{always, probe, sometimes};
 use sha2::{Digest, Sha256};
 
-use super::BucketKey;
+use super::bucket::{Fit, Meter, window_left_ns};
+use super::{BucketKey, Claim};
 use crate::command::LeaseTakeV1;
 
 /// After the parent has refused, a child takes its word for so long and asks no more.
 const REFUSAL_NS: u64 = 1_000_000_000;
-/// So long an action that waits for several shares keeps those that it has.
-const PINNED_NS: u64 = 300_000_000;
+/// So long an action that waits for several shares keeps those before the first that it is short of, and that one: as long
+/// as one round takes where a trip between regions and back takes 110 ms and the parent has the others give back, which is
+/// eight such trips.
+pub const PINNED_NS: u64 = 1_000_000_000;
+/// And so long those after it: as long as grants of one round are apart where nobody has to give back.
+pub const PINNED_AFTER_NS: u64 = 300_000_000;
 /// Leases looked at by every change of one, so that those that are over go.
 const SWEPT_PER_CHANGE: usize = 4;
 /// Log times of two groups that were stamped at one instant differ by at most this much: each is off by half of it.
@@ -107,7 +112,7 @@ pub struct Share {
     pub enough_at_ns: u64,
     /// The last refusal was of something critical, so there is nothing for anybody.
     pub is_refused_to_all: bool,
-    /// What was granted to an action that has not spent it yet, because it still waits for shares of other limits …
+    /// What is kept for actions that have not spent it yet, because they still wait for shares of other limits …
     pub pinned: u64,
     /// … and until when, in log time, nobody may have it back. Else actions that need several shares could take them from
     /// each other for ever.
@@ -118,6 +123,26 @@ impl Share {
     /// What may still be spent here. A share stops earlier than its parent counts, by as much as their clocks may differ.
     pub fn balance(&self, now_ns: u64) -> u64 {
         if now_ns < self.until_ns.saturating_sub(GROUPS_APART_NS) { self.counters.balance() } else { 0 }
+    }
+
+    /// Keeps so much; several who wait are kept the most that one asked for.
+    fn pin(&mut self, (amount, for_ns): (u64, u64), now_ns: u64) {
+        if amount > 0 {
+            let (before, until_ns) = (self.kept(now_ns), now_ns.saturating_add(for_ns));
+            let until_ns = if before > 0 { self.pinned_until_ns.max(until_ns) } else { until_ns };
+            (self.pinned, self.pinned_until_ns) = (before.max(amount), until_ns);
+        }
+    }
+
+    /// What nobody may have back now.
+    pub fn kept(&self, now_ns: u64) -> u64 {
+        if now_ns < self.pinned_until_ns { self.pinned } else { 0 }
+    }
+
+    /// True where the parent's last refusal stands, which it does longer for who waited for it.
+    pub fn is_refused(&self, has_asked: bool, now_ns: u64) -> bool {
+        let longer_ns = if has_asked && self.refused_until_ns > 0 { REFUSAL_NS } else { 0 };
+        now_ns < self.refused_until_ns.saturating_add(longer_ns)
     }
 
     /// What it owes.
@@ -157,10 +182,27 @@ pub struct LeaseAskV1 {
     pub counters: CountersV1,
     /// Less would not help it.
     pub need: u64,
+    /// What all who wait for it there need together, at least `need`.
+    pub waiting: u64,
     /// More than this it would not use soon.
     pub want: u64,
+    /// Of what is granted, so much is kept for who waits for it …
+    pub pinned: u64,
+    /// … for so many nanoseconds, see [`Leases::pin`].
+    pub pinned_ns: u64,
     /// It may have what the limit keeps back.
     pub is_critical: bool,
+}
+
+impl LeaseAskV1 {
+    /// Asks for another action's need too. The least need is what must be had for the ask to help anybody.
+    pub fn join(&mut self, other: &LeaseAskV1) {
+        self.need = self.need.min(other.need);
+        self.waiting = self.waiting.saturating_add(other.waiting);
+        self.want = self.want.max(other.want).max(self.waiting);
+        self.pinned = self.pinned.saturating_add(other.pinned);
+        self.pinned_ns = self.pinned_ns.max(other.pinned_ns);
+    }
 }
 
 /// The parent's answer to an ask.
@@ -223,7 +265,7 @@ impl Leases {
         // A grant that the child has not heard of yet is told again, and nothing is added to it.
         if told.granted >= account.granted {
             let free = cap.saturating_sub(elsewhere).saturating_sub(account.outstanding());
-            let grant = granted_of(free, ask.need, ask.want);
+            let grant = granted_of(free, ask);
             account.granted = account.granted.saturating_add(grant);
             sometimes!(grant > 0, "a lease was granted");
             sometimes!(grant == 0 && ask.need > 0, "a parent had no lease left");
@@ -251,7 +293,7 @@ impl Leases {
         }
         if born_ns == share.counters.born_ns {
             if take.granted > share.counters.granted {
-                (share.pinned, share.pinned_until_ns) = (take.need, now_ns.saturating_add(PINNED_NS));
+                share.pin((take.pinned, take.pinned_ns), now_ns);
             }
             share.counters.granted = share.counters.granted.max(take.granted);
             share.until_ns = share.until_ns.max(until_ns);
@@ -264,11 +306,28 @@ impl Leases {
         Some(*share)
     }
 
+    /// An action that waits for shares of other limits keeps so much of this one for a while.
+    ///
+    /// It keeps what it has of the limits before the first that it is short of, and that one, for [`PINNED_NS`]; what comes
+    /// of later ones only for [`PINNED_AFTER_NS`], while it lacks one before. So of actions that need several shares one
+    /// goes ahead, and they neither take them from each other nor keep them from each other for ever.
+    pub fn pin(&mut self, lease: &LeaseKey, amount: u64, now_ns: u64) {
+        if let Some(share) = self.shares.get_mut(lease) {
+            share.pin((amount, PINNED_NS), now_ns);
+        }
+    }
+
+    /// An action that went ahead without spending of it keeps nothing of it any more.
+    pub fn unpin(&mut self, lease: &LeaseKey, amount: u64) {
+        if let Some(share) = self.shares.get_mut(lease) {
+            share.pinned = share.pinned.saturating_sub(amount);
+        }
+    }
+
     /// The child gives back what it has not spent.
     pub fn give_back(&mut self, lease: &LeaseKey, now_ns: u64) -> Option<Share> {
         let share = self.shares.get_mut(lease)?;
-        let pinned = if now_ns < share.pinned_until_ns { share.pinned } else { 0 };
-        let idle = share.counters.balance().saturating_sub(pinned);
+        let idle = share.counters.balance().saturating_sub(share.kept(now_ns));
         sometimes!(idle > 0, "a lease was given back");
         let mut given = *share;
         given.counters.returned += idle;
@@ -309,108 +368,43 @@ impl Leases {
     }
 }
 
-/// What is granted of `free`: the need or nothing, and of what is wanted beyond it at most a quarter of what is left, so
-/// that one busy child does not empty the parent.
-pub(super) fn granted_of(free: u64, need: u64, want: u64) -> u64 {
-    match free.checked_sub(need) {
-        Some(left) if need > 0 => need + want.saturating_sub(need).min(left / 4),
-        _ => 0,
+impl Meter {
+    /// As [`Meter::fit`] for a leased limit, of which this group has a share. Only the parent may say that none is left.
+    ///
+    /// What is kept for actions that wait is not there for one that does not. For one that has waited a refusal stands
+    /// longer, so that it is denied by it however long its way back here took.
+    pub fn fit_of(&self, share: &Share, claim: Claim, now_ns: u64) -> Fit {
+        let Claim { cost, is_critical, has_asked } = claim;
+        let kept = if has_asked { 0 } else { share.kept(now_ns) };
+        if cost == 0 || cost <= share.balance(now_ns).saturating_sub(kept) {
+            return Fit::Room;
+        }
+        if cost > self.cap() {
+            return Fit::Never;
+        }
+        // What was refused to others may be kept back for what is critical.
+        if !share.is_refused(has_asked, now_ns) || is_critical && !share.is_refused_to_all {
+            return Fit::Short;
+        }
+        sometimes!(matches!(self, Self::Budget { .. }), "a leased budget ran out");
+        sometimes!(self.is_flow(), "a leased rate or rolling window had no room");
+        match *self {
+            Self::Budget { window_ns, .. } => Fit::After(window_left_ns(now_ns, window_ns)),
+            Self::Rate { .. } | Self::Rolling { .. } => Fit::After(share.enough_at_ns.saturating_sub(now_ns).max(1)),
+            Self::Lifetime { .. } | Self::Concurrency { .. } => Fit::Exhausted,
+        }
     }
+}
+
+/// What is granted of `free`: the need or nothing; then what else is waited for, as far as there is; and of what is wanted
+/// beyond that at most a quarter of what is left, so that one busy child does not empty the parent.
+pub(super) fn granted_of(free: u64, ask: &LeaseAskV1) -> u64 {
+    let Some(left) = free.checked_sub(ask.need).filter(|_| ask.need > 0) else { return 0 };
+    let waited_for = ask.waiting.saturating_sub(ask.need).min(left);
+    let granted = ask.need + waited_for;
+    granted + ask.want.saturating_sub(granted).min((left - waited_for) / 4)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LEASE: LeaseKey =
-        LeaseKey { slot: Slot(7), limit: LimitNumber(1), born: ControlRevision(3), key: KeyedId::NONE, window_ns: 0 };
-
-    fn ask(child: u32, share: Share, need: u64, want: u64) -> LeaseAskV1 {
-        LeaseAskV1 { lease: LEASE, child, counters: share.counters, need, want, is_critical: false }
-    }
-
-    fn take(granted: u64) -> LeaseTakeV1 {
-        LeaseTakeV1 {
-            lease: LEASE,
-            life_ns: (0, u64::MAX),
-            granted,
-            refused: false,
-            wait_ns: 0,
-            is_critical: false,
-            need: 0,
-        }
-    }
-
-    #[test]
-    fn a_grant_that_was_not_heard_is_told_again_and_not_made_again() {
-        let mut parent = Leases::default();
-        let first = parent.grant(&ask(2, Share::default(), 10, 10), 100).expect("room");
-        let again = parent.grant(&ask(2, Share::default(), 10, 10), 100).expect("room");
-        assert_eq!((first.granted, again.granted), (10, 10));
-    }
-
-    #[test]
-    fn a_share_is_at_most_the_need_and_a_quarter_of_what_is_left() {
-        assert_eq!(granted_of(100, 10, 90), 10 + 22);
-        assert_eq!(granted_of(10, 10, 90), 10);
-        assert_eq!(granted_of(9, 10, 90), 0);
-        assert_eq!(granted_of(100, 0, 90), 0);
-    }
-
-    #[test]
-    fn what_is_given_back_can_be_granted_to_another() {
-        let (mut parent, mut child) = (Leases::default(), Leases::default());
-        let account = parent.grant(&ask(2, Share::default(), 100, 100), 100).expect("room");
-        child.take(&take(account.granted), 0);
-        child.spend(LEASE, 30, 0);
-        assert_eq!(parent.grant(&ask(3, Share::default(), 1, 1), 100).expect("room").granted, 0);
-        let share = child.give_back(&LEASE, 0).expect("a share");
-        assert_eq!((share.balance(0), share.counters.returned), (0, 70));
-        parent.grant(&ask(2, share, 0, 0), 100);
-        assert_eq!(parent.grant(&ask(3, Share::default(), 70, 70), 100).expect("room").granted, 70);
-        let heard = Share { counters: CountersV1 { granted: 70, ..CountersV1::default() }, ..Share::default() };
-        assert_eq!(parent.grant(&ask(3, heard, 1, 1), 100).expect("room").granted, 70);
-    }
-
-    /// Messages are kept, doubled and delivered in any order; children spend whatever they believe to have.
-    #[test]
-    fn no_order_of_messages_lets_more_be_spent_than_the_cap() {
-        const CAP: u64 = 50;
-        let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut roll = move |sides: u64| {
-            dice ^= dice << 13;
-            dice ^= dice >> 7;
-            dice ^= dice << 17;
-            dice % sides
-        };
-        for _ in 0..2_000 {
-            let (mut parent, mut children) = (Leases::default(), vec![Leases::default(); 3]);
-            let (mut asks, mut grants): (Vec<LeaseAskV1>, Vec<(usize, u64)>) = (Vec::new(), Vec::new());
-            for _ in 0..60 {
-                let at = roll(3) as usize;
-                let share = children[at].share(&LEASE);
-                match roll(5) {
-                    0 => asks.push(ask(at as u32, share, roll(9), roll(20))),
-                    1 if !asks.is_empty() => {
-                        let ask = asks[roll(asks.len() as u64) as usize];
-                        let account = parent.grant(&ask, CAP).expect("room");
-                        grants.push((ask.child as usize, account.granted));
-                    }
-                    2 if !grants.is_empty() => {
-                        let (child, granted) = grants[roll(grants.len() as u64) as usize];
-                        children[child].take(&take(granted), 0);
-                    }
-                    3 => drop(children[at].give_back(&LEASE, 0)),
-                    _ => {
-                        let cost = roll(6);
-                        if cost <= share.balance(0) {
-                            children[at].spend(LEASE, cost, 0);
-                        }
-                    }
-                }
-                let spent: u64 = children.iter().map(|child| child.share(&LEASE).counters.spent).sum();
-                assert!(spent <= CAP, "{spent} were spent of {CAP}");
-            }
-        }
-    }
-}
+#[path = "lease_tests.rs"]
+mod tests;

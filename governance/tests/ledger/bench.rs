@@ -117,6 +117,7 @@ impl Bench {
             model_score: None,
             review: ReviewV1 { digest: id("the action"), ttl_s: 3_600, ..ReviewV1::default() },
             is_critical: false,
+            has_asked: false,
         }
     }
 
@@ -165,6 +166,7 @@ pub fn subject(agent: &str) -> Subject {
         tool: KeyedId::NONE,
         region: KeyedId::NONE,
         is_critical: false,
+        has_asked: false,
     }
 }
 

@@ -16,7 +16,7 @@ use nethical_governance::detect;
 use nethical_governance::hold::region_id;
 use nethical_governance::ledger::{Lapsed, Ledger};
 use nethical_governance::outcome::OutcomeV1;
-use nethical_governance::quota::lease::{CountersV1, LeaseAskV1, LeaseKey, slot_of_lease};
+use nethical_governance::quota::lease::{CountersV1, LeaseAskV1, LeaseKey, PINNED_NS, slot_of_lease};
 use nethical_protocol::control::{
     ControlFact, HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Overrun, Placement, TenantFact,
 };
@@ -129,8 +129,16 @@ impl Script {
         let (refused, wait_ns, is_critical) = (count("refused")? > 0, count("wait")?, count("critical")? > 0);
         let lease = LeaseKey { slot: slot_of_lease(number, key), limit: number, born, key, window_ns };
         Ok(self.apply(match name {
-            "grant" => HeaderV1::LeaseGrant(LeaseAskV1 { lease, child, counters, need, want, is_critical }),
-            "take" => HeaderV1::LeaseTake(LeaseTakeV1 { lease, life_ns, granted, refused, wait_ns, is_critical, need }),
+            "grant" => {
+                let (waiting, pinned) = (count("waiting")?.max(need), count("pinned")?);
+                let ask = LeaseAskV1 { lease, child, counters, need, waiting, want, pinned, pinned_ns: 0, is_critical };
+                HeaderV1::LeaseGrant(ask)
+            }
+            "take" => {
+                let (pinned, pinned_ns) = (count("pinned")?, PINNED_NS);
+                let take = LeaseTakeV1 { lease, life_ns, granted, refused, wait_ns, is_critical, pinned, pinned_ns };
+                HeaderV1::LeaseTake(take)
+            }
             _ => HeaderV1::LeaseReturn(lease),
         }))
     }
@@ -234,6 +242,7 @@ impl Script {
         }
         decide.is_critical = words.key("critical").is_some();
         decide.model_score = words.key("model").map(str::parse).transpose()?;
+        decide.has_asked = words.key("asked").is_some();
         decide.review.named = words.key("approval").map(str::parse).transpose()?;
         if let Some(word) = words.key("lifted") {
             decide.review.lifted = VerdictWord(Verdict::from_word(word).ok_or("lifted=")?);

@@ -7,7 +7,7 @@ use nethical_governance::detect;
 use nethical_governance::ledger::{Applied, LapsedV1};
 use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, ReviewedV1, SettledV1};
 use nethical_governance::quarantine::RuleNumber;
-use nethical_governance::quota::lease::CountersV1;
+use nethical_governance::quota::lease::{CountersV1, LeaseAskV1};
 
 use crate::bench::{SECOND_NS, START_NS, duration};
 
@@ -28,13 +28,13 @@ pub fn show(applied: &Applied) -> String {
         }
         OutcomeV1::ControlApplied { revision } => format!("revision {revision}"),
         OutcomeV1::NoEffect => "no effect".to_owned(),
-        OutcomeV1::LeaseShort(ask) => format!(
-            "short of limit {}: needs {}, wants {}; {}",
-            ask.lease.limit,
-            ask.need,
-            ask.want,
-            counters(&ask.counters)
-        ),
+        OutcomeV1::LeaseShort(asks) => {
+            let asked = asks.iter().map(|ask| {
+                let LeaseAskV1 { lease, need, want, counters: told, .. } = ask;
+                format!("limit {}: needs {need}, wants {want}; {}", lease.limit, counters(told))
+            });
+            format!("short of {}", asked.collect::<Vec<_>>().join(", and of "))
+        }
         OutcomeV1::LeaseGranted { life_ns: (born_ns, until_ns), granted, freed, wait_ns, others } => {
             let life = match born_ns {
                 0 => String::new(),

@@ -6,6 +6,9 @@ use nethical_protocol::decision::Verdict;
 
 use super::Findings;
 
+/// Requests that a client had to make again.
+pub const CALLED_AGAIN: &str = "a request needed more than one attempt";
+
 /// Goals beside those that production code counts itself through `sometimes!`.
 pub const GOALS: [&str; 9] = [
     "the rate limit refused something",
@@ -16,7 +19,7 @@ pub const GOALS: [&str; 9] = [
     "something was restricted",
     "something was blocked by policy",
     "a recorded outcome was answered again",
-    "a request needed more than one attempt",
+    CALLED_AGAIN,
 ];
 
 /// The goals that a run has reached, and how often.

@@ -83,6 +83,14 @@ impl Draft {
         self
     }
 
+    /// Between two regions, one way, milliseconds, with timeouts that fit.
+    pub fn afar(self, latency_ms: u64) -> Self {
+        self.fleet(|fleet| {
+            fleet.latency_ms.iter_mut().flatten().filter(|ms| **ms == FAR_MS).for_each(|ms| *ms = latency_ms);
+            (fleet.heartbeat_ms, fleet.election_ms) = (500, (1_500, 2_250));
+        })
+    }
+
     /// Changes the work.
     pub fn work(mut self, change: impl FnOnce(&mut WorkSpec)) -> Self {
         change(&mut self.plan.work);

@@ -73,7 +73,7 @@ pub const SCENARIOS: &[Scenario] = &[
         what: "What a leader sends takes five seconds while the others elect a new one, and arrives in a later term.",
         expected: Expected::Good,
         seen: &["a request needed more than one attempt", "a conflicting end of a log was cut"],
-        bounds: Bounds { healed_ms_max: 6_000, leader_changes: (7, u64::MAX), unanswered_max: 0 },
+        bounds: Bounds { healed_ms_max: 6_000, leader_changes: (7, u64::MAX), ..USUAL },
         build: |seed| {
             let draft = Draft::three(seed);
             let (leader, next) = (draft.leader(0), draft.leader(1));

@@ -12,6 +12,7 @@ const REFUSED: &str = "a leased budget ran out";
 const NOT_TO_BE_HAD: &str = "a lease was not to be had";
 const FLOWED: &str = "a share of a flow was granted";
 const NO_ROOM: &str = "a leased rate or rolling window had no room";
+const IN_ONE_ROUND: &str = "shares of several limits came in one round";
 const VOID: &str = "a share of a flow was void unspent";
 
 /// In the order in which they are told.
@@ -119,6 +120,21 @@ pub const SCENARIOS: &[Scenario] = &[
             flows(Draft::five(seed), None, Some((40, 4)))
                 .each(4, 8_000, 4_100, 1_200, |turn| Fault::ClockJump { node: 2, by_ms: jump(turn) })
                 .each(5, 9_000, 3_900, 300, |turn| Fault::Power { nodes: vec![turn % 5 + 1] })
+                .done()
+        },
+    },
+    Scenario {
+        name: "three-limits-at-their-ends-afar",
+        what: "Every action needs shares of three limits that run out, in three regions of 110 ms, and one call is enough.",
+        expected: Expected::Good,
+        seen: &[GRANTED, FLOWED, NO_ROOM, IN_ONE_ROUND],
+        bounds: Bounds { healed_ms_max: 3_000, called_again_max: 0, ..USUAL },
+        build: |seed| {
+            let draft = flows(Draft::three(seed).afar(55), Some((6, 14)), Some((30, 4)));
+            draft
+                .work(|work| {
+                    (work.clients, work.fleet, work.again_permille) = (2, Some((24, 4)), 0);
+                })
                 .done()
         },
     },

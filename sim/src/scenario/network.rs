@@ -11,7 +11,7 @@ pub const SCENARIOS: &[Scenario] = &[
         what: "Nothing fails.",
         expected: Expected::Good,
         seen: &["a snapshot was written", "an audit segment was closed", "an entry held several commands"],
-        bounds: Bounds { healed_ms_max: 3_000, leader_changes: (5, 16), unanswered_max: 0 },
+        bounds: Bounds { healed_ms_max: 3_000, leader_changes: (5, 16), ..USUAL },
         build: |seed| Draft::three(seed).done(),
     },
     Scenario {
@@ -27,7 +27,7 @@ pub const SCENARIOS: &[Scenario] = &[
         what: "The leader of each partition in turn is cut off from everybody while clients go on to ask it.",
         expected: Expected::Good,
         seen: &["a request needed more than one attempt", "a decision's outcome was unknown"],
-        bounds: Bounds { healed_ms_max: 3_000, leader_changes: (9, u64::MAX), unanswered_max: 0 },
+        bounds: Bounds { healed_ms_max: 3_000, leader_changes: (9, u64::MAX), ..USUAL },
         build: |seed| {
             let draft = Draft::three(seed);
             let leaders = [draft.leader(0), draft.leader(1), draft.leader(2)];
@@ -42,7 +42,7 @@ pub const SCENARIOS: &[Scenario] = &[
         what: "Each of three nodes in turn is cut off for three seconds, with one second between.",
         expected: Expected::Good,
         seen: &["a request needed more than one attempt", "a conflicting end of a log was cut"],
-        bounds: Bounds { healed_ms_max: 3_000, leader_changes: (9, u64::MAX), unanswered_max: 0 },
+        bounds: Bounds { healed_ms_max: 3_000, leader_changes: (9, u64::MAX), ..USUAL },
         build: |seed| {
             (0..5)
                 .fold(Draft::three(seed), |draft, turn| draft.alone(8_000 + turn * 4_000, 3_000, &[turn % 3 + 1]))
@@ -54,7 +54,7 @@ pub const SCENARIOS: &[Scenario] = &[
         what: "Each node in turn hears everybody and is heard by nobody.",
         expected: Expected::Good,
         seen: &["a request needed more than one attempt"],
-        bounds: Bounds { healed_ms_max: 3_000, leader_changes: (8, u64::MAX), unanswered_max: 0 },
+        bounds: Bounds { healed_ms_max: 3_000, leader_changes: (8, u64::MAX), ..USUAL },
         build: |seed| {
             let of = |node: u64| [1, 2, 3].into_iter().filter(|other| *other != node).collect::<Vec<_>>();
             Draft::three(seed).each(3, 8_000, 6_000, 5_000, |turn| cut(&[turn + 1], &of(turn + 1))).done()
@@ -65,7 +65,7 @@ pub const SCENARIOS: &[Scenario] = &[
         what: "Each node in turn is heard by everybody and hears nobody, so that a leader commits nothing and stays.",
         expected: Expected::Good,
         seen: &["a request needed more than one attempt", "a leader that no quorum answered gave its group up"],
-        bounds: Bounds { healed_ms_max: 4_000, leader_changes: (8, u64::MAX), unanswered_max: 0 },
+        bounds: Bounds { healed_ms_max: 4_000, leader_changes: (8, u64::MAX), ..USUAL },
         build: |seed| {
             let of = |node: u64| [1, 2, 3].into_iter().filter(|other| *other != node).collect::<Vec<_>>();
             Draft::three(seed).each(3, 8_000, 6_000, 5_000, |turn| cut(&of(turn + 1), &[turn + 1])).done()
@@ -96,7 +96,7 @@ pub const SCENARIOS: &[Scenario] = &[
         what: "All links of one node go away and come back every 200 ms for twelve seconds.",
         expected: Expected::Good,
         seen: &["a request needed more than one attempt"],
-        bounds: Bounds { healed_ms_max: 4_000, leader_changes: (5, 60), unanswered_max: 0 },
+        bounds: Bounds { healed_ms_max: 4_000, leader_changes: (5, 60), ..USUAL },
         build: |seed| {
             let flap = |from: &[u64], to: &[u64]| Fault::Flap { from: from.to_vec(), to: to.to_vec(), period_ms: 200 };
             Draft::three(seed).at(8_000, 12_000, flap(&[1], &[2, 3])).at(8_000, 12_000, flap(&[2, 3], &[1])).done()

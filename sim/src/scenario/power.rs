@@ -15,7 +15,7 @@ pub const SCENARIOS: &[Scenario] = &[
         what: "Each node's process is killed and started again, one every four seconds, as in an update.",
         expected: Expected::Good,
         seen: &["a request needed more than one attempt"],
-        bounds: Bounds { healed_ms_max: 4_000, leader_changes: (8, u64::MAX), unanswered_max: 0 },
+        bounds: Bounds { healed_ms_max: 4_000, leader_changes: (8, u64::MAX), ..USUAL },
         build: |seed| Draft::three(seed).each(3, 8_000, 4_000, 800, |turn| Fault::Kill { node: turn + 1 }).done(),
     },
     Scenario {
@@ -23,7 +23,7 @@ pub const SCENARIOS: &[Scenario] = &[
         what: "Each of five machines loses its power for a second, one every three seconds.",
         expected: Expected::Good,
         seen: &["a request needed more than one attempt"],
-        bounds: Bounds { healed_ms_max: 4_000, leader_changes: (8, u64::MAX), unanswered_max: 0 },
+        bounds: Bounds { healed_ms_max: 4_000, leader_changes: (8, u64::MAX), ..USUAL },
         build: |seed| Draft::five(seed).each(5, 8_000, 3_000, 1_000, |turn| power(&[turn + 1])).done(),
     },
     Scenario {
