@@ -95,7 +95,15 @@ mod tests {
             let pair = |enforced, shadow| PairV1 { enforced, shadow, count };
             let pairs = vec![pair(Verdict::Allow, Verdict::Allow), pair(Verdict::Allow, Verdict::Block)];
             let shadow = Some(ShadowReportV1 { digest: [digest; 32], pairs });
-            NodeReportV1 { node: 1, pid: 1, ready: true, groups: Vec::new(), shadow, canary: None }
+            NodeReportV1 {
+                node: 1,
+                pid: 1,
+                ready: true,
+                groups: Vec::new(),
+                shadow,
+                canary: None,
+                cosigner: String::new(),
+            }
         };
         let found = agreement([1; 32], &[report(1, 2), report(1, 3), report(2, 100)]);
         assert_eq!((found.decisions, found.agreed, found.pairs.len()), (10, 5, 2));
