@@ -5,10 +5,13 @@
 
 use sha2::{Digest, Sha256};
 
+pub mod batch;
 pub mod frontier;
 pub mod tiles;
 
+pub use batch::Batch;
 pub use frontier::Frontier;
+use tiles::split_at;
 pub use tiles::{TILE_LEAVES, TileTree, TreeError};
 
 /// A SHA-256 value.

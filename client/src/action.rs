@@ -68,6 +68,7 @@ pub fn from_line(line: &str) -> Result<Action, LineError> {
         explain: false,
         approval: line.approval.unwrap_or_default(),
         is_critical: line.critical,
+        wants_receipt: false,
     })
 }
 

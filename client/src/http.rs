@@ -114,6 +114,8 @@ struct OptionsJson<'a> {
     approval: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     priority: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<&'static str>,
 }
 
 #[derive(Deserialize)]
@@ -281,6 +283,7 @@ fn action_json(action: &Action) -> Result<ActionJson<'_>, serde_json::Error> {
             explain: action.explain,
             approval: &action.approval,
             priority: action.is_critical.then_some("critical"),
+            receipt: action.wants_receipt.then_some("proof"),
         },
     })
 }

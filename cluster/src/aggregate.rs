@@ -221,6 +221,7 @@ fn action_of(tenant: &Tenant, query: &AggregateQuery, named: &[String], counts: 
         explain: false,
         approval: query.approval.clone(),
         is_critical: false,
+        wants_receipt: false,
     }
 }
 

@@ -77,7 +77,12 @@ pub fn decision_of(
         decided_at_ns: leaf.now_ns,
         degraded: false,
         replayed: wish.replayed,
-        audit: AuditPosition { log: log.origin(cluster), leaf_index: leaf.leaf_index, leaf_hash: hex::encode(hash) },
+        audit: AuditPosition {
+            log: log.origin(cluster),
+            leaf_index: leaf.leaf_index,
+            leaf_hash: hex::encode(hash),
+            receipt: None,
+        },
         ethics: wish.explain.then(|| ethics(taxonomy, recorded)).flatten(),
     }
 }
@@ -101,7 +106,12 @@ pub fn settlement_of(
             .collect(),
         settled_at_ns: leaf.now_ns,
         replayed,
-        audit: AuditPosition { log: log.origin(cluster), leaf_index: leaf.leaf_index, leaf_hash: hex::encode(hash) },
+        audit: AuditPosition {
+            log: log.origin(cluster),
+            leaf_index: leaf.leaf_index,
+            leaf_hash: hex::encode(hash),
+            receipt: None,
+        },
     }
 }
 

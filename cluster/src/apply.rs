@@ -22,6 +22,9 @@ use crate::store::AuditStore;
 use crate::trail::{Record, Trail};
 
 pub mod leaf;
+pub mod proofs;
+
+pub use proofs::Proofs;
 
 /// What a proposer gets back for its entry.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub struct AppliedEntry {
     pub now_ns: u64,
     /// One for each command.
     pub results: Vec<AppliedCommand>,
+    /// What proofs of its leaves are made from, by whoever asks first.
+    pub proofs: Proofs,
 }
 
 /// One command's outcome and, for a first execution, its record.
@@ -66,6 +71,8 @@ pub struct PartitionMachine {
     /// The ledger; actors read it for moments only.
     pub ledger: Ledger,
     frontier: Frontier,
+    /// Hashes of the leaves that the entry which is being applied has made so far.
+    made: Vec<[u8; 32]>,
     store: Arc<AuditStore>,
     stored: Option<Stored>,
     position: watch::Sender<(u64, u64)>,
@@ -78,7 +85,8 @@ impl PartitionMachine {
     pub fn new(store: Arc<AuditStore>, stored: Option<Stored>) -> Result<Self, Fault> {
         let (position, log) = (watch::channel((0, 0)).0, store.log());
         let (ledger, frontier) = (Ledger::new(log.group.0), Frontier::default());
-        let mut machine = Self { log, ledger, frontier, store, stored, position, newest_ns: Arc::default() };
+        let mut machine =
+            Self { log, ledger, frontier, made: Vec::new(), store, stored, position, newest_ns: Arc::default() };
         let opened = record_of(leaf::era_opened(log), Bytes::new());
         machine.keep(&opened);
         machine.check_stored()?;
@@ -107,6 +115,7 @@ impl PartitionMachine {
 
     fn keep(&mut self, record: &Arc<Record>) {
         self.frontier.append(record.hash);
+        self.made.push(record.hash);
         self.store.trail.push(record.clone());
     }
 
@@ -181,6 +190,8 @@ impl Machine for PartitionMachine {
             entry.now_ns = self.newest_ns.fetch_max(entry.now_ns, Ordering::Relaxed).max(entry.now_ns);
         }
         let (first_leaf, before_ns) = (self.frontier.size(), self.ledger.now_ns());
+        let before = if wanted { self.frontier.clone() } else { Frontier::default() };
+        self.made.clear();
         let rises = entry.now_ns > before_ns || entry.term != term;
         always!(rises, "log-time-rises", "group {} {index}: {} after {before_ns}", self.log.group, entry.now_ns);
         let (proposed_in, stamp_ns) = (entry.term, entry.now_ns);
@@ -213,7 +224,11 @@ impl Machine for PartitionMachine {
                 probe::observe("control.revision", &[group, revision.0]);
             }
         }
-        Ok(if wanted { Reply::of(AppliedEntry { now_ns: self.ledger.now_ns(), results }) } else { Reply::default() })
+        if !wanted {
+            return Ok(Reply::default());
+        }
+        let proofs = Proofs::new(before, std::mem::take(&mut self.made));
+        Ok(Reply::of(AppliedEntry { now_ns: self.ledger.now_ns(), results, proofs }))
     }
 
     fn snapshot(&mut self) -> Result<Vec<u8>, Fault> {

@@ -182,6 +182,7 @@ mod tests {
             explain: false,
             approval: String::new(),
             is_critical: false,
+            wants_receipt: false,
         };
         let bands = vec![("daily".to_owned(), Band::Low)];
         let seen = SeenV1 { status: AgentStatus::Restricted, tier: RiskTier::High, epoch: 7, bands };

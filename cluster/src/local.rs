@@ -16,12 +16,15 @@ use nethical_protocol::sometimes;
 
 use crate::actor::Settled;
 use crate::answer::{Wish, Words, decision_of};
+use crate::apply::AppliedEntry;
 use crate::control::view::Tenant;
 use crate::decide::Attempt;
 use crate::lead::Lead;
 use crate::lease;
 use crate::node::Core;
+use crate::publish;
 use crate::redact;
+use crate::store::sealer;
 use crate::world::{self, timeout};
 
 /// Rounds in which greater shares are asked for in behalf of one action, each for all of which there is too little then.
@@ -39,6 +42,7 @@ pub fn all(actions: &[Action], problem: Problem) -> Vec<ItemAnswer> {
 struct Asked {
     request_id: String,
     explain: bool,
+    wants_receipt: bool,
     tenant: Option<Arc<Tenant>>,
     /// For obligations that want them redacted; a repeat brings the same ones.
     args_json: String,
@@ -70,6 +74,7 @@ pub fn decide_here(
             let asked = Asked {
                 request_id: action.request_id.clone(),
                 explain: action.explain,
+                wants_receipt: action.wants_receipt,
                 tenant: tenant.cloned(),
                 args_json: action.args_json.clone(),
             };
@@ -100,7 +105,7 @@ async fn answer(core: &Arc<Core>, lead: &Arc<Lead>, asked: Asked, pending: Pendi
     let result = match see_through(core, lead, pending, until).await {
         Err(problem) => Err(problem),
         Ok(settled) => match settled {
-            Some(Ok(Settled::Applied(entry, at))) => applied(core, lead, &asked, &entry.results[at]).await,
+            Some(Ok(Settled::Applied(entry, at))) => applied(core, lead, &asked, (&entry, at), until).await,
             Some(Ok(Settled::Problem(problem))) => Err(problem),
             Some(Ok(Settled::Short(_))) => {
                 let detail = "the partition's shares of limits were spent by others each time that they had grown";
@@ -146,10 +151,11 @@ async fn see_through(
 }
 
 async fn applied(
-    core: &Core,
+    core: &Arc<Core>,
     lead: &Lead,
     asked: &Asked,
-    result: &crate::apply::AppliedCommand,
+    (entry, at): (&AppliedEntry, usize),
+    until: Duration,
 ) -> Result<Decision, Problem> {
     world::pass(&*core.shared.world.clock, "reply.before").await;
     // A verdict that would leave after the revocation bound must not leave (ARCHITECTURE 2).
@@ -157,14 +163,26 @@ async fn applied(
         sometimes!(true, "a verdict was withheld because contact to the control group was lost");
         return Err(Problem::new(Code::OutcomeUnknown, "contact to the control group was lost while it was decided"));
     }
+    let result = &entry.results[at];
     match &result.outcome {
         OutcomeV1::Decided(_) => {
             let record = result.record.as_ref().expect("a decision makes a leaf");
-            decision(core, asked, &record.leaf, &record.hash, false)
+            let mut decision = decision(core, asked, &record.leaf, &record.hash, false)?;
+            if asked.wants_receipt {
+                decision.audit.receipt = receipt(core, lead, entry, record.leaf.leaf_index);
+            }
+            Ok(decision)
         }
         OutcomeV1::Duplicate { leaf_index } => {
             let (leaf, hash) = core.leaf(lead.group(), *leaf_index).await?;
-            decision(core, asked, &leaf, &hash, true)
+            let mut decision = decision(core, asked, &leaf, &hash, true)?;
+            if asked.wants_receipt {
+                let left = until.saturating_sub(lead.now());
+                let found = publish::receipt(core.clone(), decision.decision_id);
+                let found = timeout(&*core.shared.world.clock, left, found).await;
+                decision.audit.receipt = found.and_then(Result::ok).map(|view| view.receipt);
+            }
+            Ok(decision)
         }
         OutcomeV1::Conflict { leaf_index } => {
             let detail = format!(
@@ -185,6 +203,15 @@ async fn applied(
         }
         other => Err(Problem::new(Code::Internal, format!("a decision ended as {other:?}"))),
     }
+}
+
+/// The proof of a leaf that this entry made, against a checkpoint of the tree that ends with it; none where this node may
+/// not sign. It can be had later, too, so no decision is withheld for it.
+fn receipt(core: &Core, lead: &Lead, entry: &AppliedEntry, leaf_index: u64) -> Option<String> {
+    let replica = core.partition(lead.group())?;
+    let proof = entry.proofs.of(leaf_index, |size, root| sealer::sign(core, &replica.store, size, root));
+    sometimes!(proof.is_some(), "a decision was answered with its proof");
+    proof
 }
 
 fn decision(core: &Core, asked: &Asked, leaf: &LeafV1, hash: &[u8; 32], replayed: bool) -> Result<Decision, Problem> {

@@ -108,6 +108,7 @@ mod tests {
             explain: false,
             approval: String::new(),
             is_critical: false,
+            wants_receipt: false,
         };
         let detectors = Detectors::new();
         assert_eq!(stored(&detectors, &tenant(Redaction::None), &action), (action.clone(), None));

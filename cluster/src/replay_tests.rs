@@ -48,6 +48,7 @@ fn action() -> Action {
         explain: false,
         approval: String::new(),
         is_critical: false,
+        wants_receipt: false,
     }
 }
 

@@ -189,6 +189,7 @@ mod tests {
             explain: false,
             approval: String::new(),
             is_critical: false,
+            wants_receipt: false,
         }
     }
 

@@ -114,6 +114,8 @@ pub struct Action {
     pub approval: String,
     /// It may take what limits keep back for what is critical.
     pub is_critical: bool,
+    /// Answer with a proof that the decision is in the log. Not part of what is decided.
+    pub wants_receipt: bool,
 }
 
 impl Action {

@@ -361,6 +361,10 @@ pub struct AuditPosition {
     pub leaf_index: u64,
     /// RFC 6962 leaf hash, lower-case hex.
     pub leaf_hash: String,
+    /// The proof of it against a signed checkpoint, as text (c2sp.org/tlog-proof); only where it was asked for and could be
+    /// had at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
 }
 
 /// A decision. Refusals by policy, state or quota are decisions too: they are recorded and answered with 200.

@@ -84,6 +84,7 @@ pub const SOMETIMES: &[&str] = &[
     "a checkpoint was vouched for by every replica",
     "a conflicting end of a log was cut",
     "a decision's outcome was unknown",
+    "a decision was answered with its proof",
     "a denial was answered from memory",
     "a forwarded decision came to a node that does not lead",
     "a grant came after its share was forgotten",

@@ -113,6 +113,7 @@ struct Inner {
     contradictions: Vec<String>,
     replays: u64,
     words: Vec<(DecisionId, bool)>,
+    receipts: Vec<(Told, String)>,
 }
 
 impl History {
@@ -146,6 +147,7 @@ impl History {
         let told = Told::of(decision);
         let mut inner = self.inner.lock();
         inner.replays += u64::from(decision.replayed);
+        inner.receipts.extend(decision.audit.receipt.clone().map(|receipt| (told.clone(), receipt)));
         let Some(operation) = inner.operations.get_mut(&decision.request_id) else {
             let phantom = format!("{} was decided and nobody asked for it", decision.request_id);
             return inner.contradictions.push(phantom);
@@ -272,6 +274,11 @@ impl History {
     /// Answers that contradict each other.
     pub fn contradictions(&self) -> Vec<String> {
         self.inner.lock().contradictions.clone()
+    }
+
+    /// Proofs that came with decisions.
+    pub fn receipts(&self) -> Vec<(Told, String)> {
+        self.inner.lock().receipts.clone()
     }
 
     /// Recorded outcomes that were answered again.

@@ -39,6 +39,8 @@ pub const SINGLE: &str = "single-house";
 pub const CREDITS: &str = "credits";
 /// … and what it counts besides.
 pub const COINS: &str = "usd_micros";
+/// Of actions, one in so many asks for its proof.
+const RECEIPT_EVERY: u32 = 4;
 /// One call may take this long.
 const DEADLINE: Duration = Duration::from_secs(3);
 /// A client that has no answer by then gives up.
@@ -194,7 +196,7 @@ impl Stage {
         ];
         let runs_away = tenant == SINGLE && self.work.house.runaway;
         let (kind, name) = names[if runs_away { 0 } else { dice.random_range(0..names.len()) }];
-        let page = if runs_away { 0 } else { dice.random_range(0..1_000) };
+        let page: u32 = if runs_away { 0 } else { dice.random_range(0..1_000) };
         let is_suspicious = !runs_away && dice.random_ratio(self.work.suspicious_permille.min(1_000), 1_000);
         let is_large = !runs_away && dice.random_ratio(self.work.large_permille.min(1_000), 1_000);
         let args_json = match is_suspicious {
@@ -225,6 +227,7 @@ impl Stage {
             explain: false,
             approval: String::new(),
             is_critical: tenant == SINGLE && self.work.house.keep > 0 && dice.random_ratio(1, 5),
+            wants_receipt: page % RECEIPT_EVERY == 1,
         }
     }
 

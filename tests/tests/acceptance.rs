@@ -84,6 +84,18 @@ fn the_go_implementation_believes_every_log_on_every_node_and_nothing_that_was_c
     }
     assert!(leaves >= decided, "{leaves} leaves of {decided} decisions");
 
+    // The proof that comes with an answer is against a checkpoint of its own, and the same one replays.
+    let line = json!({ "tenant": "t", "agent_id": "a", "kind": "tool_call", "name": "find", "options": { "receipt": "proof" } });
+    let (status, answer) = cluster.post(2, "/v1/decisions", line.to_string().as_bytes()).expect("an answer");
+    let receipt = answer["audit"]["receipt"].as_str().unwrap_or_default();
+    let begin = format!("c2sp.org/tlog-proof@v1\nindex {}\n", answer["audit"]["leaf_index"]);
+    assert!(status == 200 && receipt.starts_with(&begin), "{answer}");
+    let origin = answer["audit"]["log"].as_str().unwrap_or_default();
+    assert!(
+        receipt.contains(&format!("\n\n{origin}\n")) && receipt.contains(&format!("\u{2014} {origin} ")),
+        "{receipt}"
+    );
+
     // Two of three replicas hold what is decided while one is gone; it comes back and vouches again.
     cluster.kill(3).expect("killed");
     assert!(decide(&cluster, 1, 200) > 0, "two of three decide");

@@ -27,6 +27,20 @@ impl Frontier {
         self.size
     }
 
+    /// The root of a complete subtree by its first leaf and its number of leaves; `None` for one that is not whole at the
+    /// right edge.
+    pub fn subtree(&self, first: u64, leaves: u64) -> Option<Hash> {
+        let mut begin = 0;
+        let sizes = (0..u64::BITS).rev().map(|bit| 1u64 << bit).filter(|size| self.size & size != 0);
+        for (hash, size) in self.subtrees.iter().zip(sizes) {
+            if (begin, size) == (first, leaves) {
+                return Some(*hash);
+            }
+            begin += size;
+        }
+        None
+    }
+
     /// Adds a leaf by its hash.
     pub fn append(&mut self, leaf_hash: Hash) {
         self.append_subtree(leaf_hash, 0);

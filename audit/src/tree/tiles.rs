@@ -183,7 +183,7 @@ impl TileTree {
 }
 
 /// The largest power of two below `leaves`, where RFC 6962 splits a tree of more than one leaf.
-fn split_at(leaves: u64) -> u64 {
+pub(super) fn split_at(leaves: u64) -> u64 {
     1 << (leaves - 1).ilog2()
 }
 

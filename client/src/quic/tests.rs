@@ -77,6 +77,7 @@ fn action(agent: &str, request_id: &str) -> Action {
         explain: false,
         approval: String::new(),
         is_critical: false,
+        wants_receipt: false,
     }
 }
 
@@ -95,7 +96,7 @@ fn echo(number: u32, call: DecideV1) -> Vec<u8> {
 
 /// Settles what is released; has no reservation for the rest.
 fn settled(number: u32, call: &SettleV1) -> Vec<u8> {
-    let audit = AuditPosition { log: "dev/p/2/1".into(), leaf_index: 9, leaf_hash: String::new() };
+    let audit = AuditPosition { log: "dev/p/2/1".into(), leaf_index: 9, leaf_hash: String::new(), receipt: None };
     let (decision_id, state) = (call.decision, "released".to_owned());
     let settlement = Settlement { decision_id, state, quota: vec![], settled_at_ns: 5, replayed: false, audit };
     match call.outcome {

@@ -49,7 +49,7 @@ impl Door for Scripted {
 }
 
 fn settlement(decision_id: DecisionId) -> Settlement {
-    let audit = AuditPosition { log: "dev/p/2/1".into(), leaf_index: 2, leaf_hash: String::new() };
+    let audit = AuditPosition { log: "dev/p/2/1".into(), leaf_index: 2, leaf_hash: String::new(), receipt: None };
     let (state, quota) = ("committed".to_owned(), vec![]);
     Settlement { decision_id, state, quota, settled_at_ns: 1, replayed: false, audit }
 }
@@ -79,7 +79,7 @@ fn decision(request_id: &str) -> Decision {
         approval: None,
         degraded: false,
         replayed: false,
-        audit: AuditPosition { log: "dev/p/2/1".into(), leaf_index: 1, leaf_hash: String::new() },
+        audit: AuditPosition { log: "dev/p/2/1".into(), leaf_index: 1, leaf_hash: String::new(), receipt: None },
         ethics: None,
     }
 }

@@ -261,6 +261,7 @@ impl Generator {
             explain: false,
             approval: String::new(),
             is_critical: false,
+            wants_receipt: false,
         }
     }
 }

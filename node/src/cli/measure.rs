@@ -190,7 +190,12 @@ pub mod tests {
             approval: None,
             degraded: false,
             replayed: false,
-            audit: AuditPosition { log: "t/p/2/1".into(), leaf_index, leaf_hash: format!("{leaf_index:064x}") },
+            audit: AuditPosition {
+                log: "t/p/2/1".into(),
+                leaf_index,
+                leaf_hash: format!("{leaf_index:064x}"),
+                receipt: None,
+            },
             ethics: None,
         };
         ItemAnswer { request_id: request_id.to_owned(), result: Ok(decision) }

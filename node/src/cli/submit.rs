@@ -27,7 +27,7 @@ const LINES_MAX: usize = 2_000_000;
 #[derive(Debug, Args)]
 #[command(
     after_help = "A line: {\"tenant\": \"airline\", \"agent_id\": \"a-1\", \"session\": \"s\", \"kind\": \"tool_call\", \
-    \"name\": \"find_order\", \"args\": {}}; context, cost, cohort, region, resource_type, resource_id, approval, critical may be added.\n\
+    \"name\": \"find_order\", \"args\": {}}; context, cost, cohort, region, resource_type, resource_id, approval, critical, receipt may be added.\n\
     Exits 1 where lines failed, 4 where the outcome of some is unknown. A denial is no failure.\n\n\
     Examples:\n  nethical submit actions.jsonl\n  \
     nethical submit actions.jsonl --endpoint http://127.0.0.1:8001 --endpoint http://127.0.0.1:8002 --batch 50\n  \
@@ -81,6 +81,8 @@ struct Line {
     approval: String,
     #[serde(default)]
     critical: bool,
+    #[serde(default)]
+    receipt: bool,
 }
 
 impl Line {
@@ -104,6 +106,7 @@ impl Line {
             explain: self.explain,
             approval: self.approval,
             is_critical: self.critical,
+            wants_receipt: self.receipt,
         };
         stamp(&mut action);
         action.check_bounds().map(|()| action)

@@ -114,6 +114,7 @@ pub(crate) fn action(request_id: &str) -> Action {
         explain: false,
         approval: String::new(),
         is_critical: false,
+        wants_receipt: false,
     }
 }
 
@@ -143,7 +144,7 @@ pub(crate) fn decision(request_id: &str) -> Decision {
         approval: None,
         degraded: false,
         replayed: false,
-        audit: AuditPosition { log: "dev/p/2/1".into(), leaf_index: 42, leaf_hash: "ab".repeat(32) },
+        audit: AuditPosition { log: "dev/p/2/1".into(), leaf_index: 42, leaf_hash: "ab".repeat(32), receipt: None },
         ethics: None,
     }
 }
@@ -245,7 +246,7 @@ impl Governor for Scripted {
     }
 
     fn settle(&self, decision: DecisionId, outcome: ActionOutcome) -> Answer<'_, Settlement> {
-        let audit = AuditPosition { log: "dev/p/2/1".into(), leaf_index: 43, leaf_hash: String::new() };
+        let audit = AuditPosition { log: "dev/p/2/1".into(), leaf_index: 43, leaf_hash: String::new(), receipt: None };
         let (state, quota) = ("committed".to_owned(), vec![]);
         let settlement = Settlement { decision_id: decision, state, quota, settled_at_ns: 5, replayed: false, audit };
         self.answer(format!("settle {decision} {outcome:?}"), settlement)

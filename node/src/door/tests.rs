@@ -32,6 +32,7 @@ fn full() -> Action {
         explain: true,
         approval: String::new(),
         is_critical: false,
+        wants_receipt: false,
         ..action(ID)
     }
 }

@@ -30,23 +30,27 @@ pub fn check(findings: &Findings<'_>) -> Vec<String> {
         let why = judge(findings, given).err()?;
         Some(format!("the receipt of {} from node {}: {why}", given.id, given.node))
     });
-    judged.collect()
+    judged.chain(answered(findings)).collect()
+}
+
+/// Proofs that came with the decision itself, made before anything of it was in a segment.
+fn answered(findings: &Findings<'_>) -> impl Iterator<Item = String> {
+    let longest = findings.longest();
+    findings.history.receipts().into_iter().filter_map(move |(told, receipt)| {
+        let log = longest.get(&told.id.log.group);
+        let leaf = log.and_then(|log| log.leaves.get(usize::try_from(told.id.leaf_index).ok()?));
+        let why = match leaf {
+            Some(leaf) => proven(findings, &leaf.encode(), told.id, &told.leaf_hash, &receipt).err(),
+            None => Some("its leaf is in no log".to_owned()),
+        };
+        why.map(|why| format!("the receipt that came with {}: {why}", told.id))
+    })
 }
 
 fn judge(findings: &Findings<'_>, given: &Given) -> Result<(), String> {
     let (leaf, receipt) = given.answer.as_ref().map_err(Clone::clone)?;
     let leaf = STANDARD.decode(leaf).map_err(|error| format!("the leaf: {error}"))?;
-    if hex::encode(tree::leaf_hash(&leaf)) != given.told {
-        return Err("its leaf is not the one that was told".to_owned());
-    }
-    let key = findings.keys.get(&given.id.log.group).ok_or("there is no verifier key for its log")?;
-    let key = parsed(key)?;
-    let origin = key.name().to_owned();
-    let proof = Proof::parse(receipt).map_err(|error| error.to_string())?;
-    if proof.index != given.id.leaf_index {
-        return Err(format!("it is about leaf {}", proof.index));
-    }
-    proof.verify(&leaf, &origin, &[key]).map_err(|error| error.to_string())?;
+    let proof = proven(findings, &leaf, given.id, &given.told, receipt)?;
     let cosigners = findings.cosigners.iter().map(|vkey| parsed(vkey)).collect::<Result<Vec<_>, _>>()?;
     let note = Note::parse(&proof.checkpoint).map_err(|error| error.to_string())?;
     let (vouched, replicas) = (note.cosigned_by(&cosigners).len(), findings.plan.fleet.replicas);
@@ -54,6 +58,22 @@ fn judge(findings: &Findings<'_>, given: &Given) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("{vouched} of {replicas} replicas vouch for its checkpoint, though all are well")),
     }
+}
+
+/// The receipt, taken apart, once it leads from the leaf that was told to a checkpoint that the zone signed.
+fn proven(findings: &Findings<'_>, leaf: &[u8], id: DecisionId, told: &str, receipt: &str) -> Result<Proof, String> {
+    if hex::encode(tree::leaf_hash(leaf)) != told {
+        return Err("its leaf is not the one that was told".to_owned());
+    }
+    let key = findings.keys.get(&id.log.group).ok_or("there is no verifier key for its log")?;
+    let key = parsed(key)?;
+    let origin = key.name().to_owned();
+    let proof = Proof::parse(receipt).map_err(|error| error.to_string())?;
+    if proof.index != id.leaf_index {
+        return Err(format!("it is about leaf {}", proof.index));
+    }
+    proof.verify(leaf, &origin, &[key]).map_err(|error| error.to_string())?;
+    Ok(proof)
 }
 
 fn parsed(vkey: &str) -> Result<VerifierKey, String> {

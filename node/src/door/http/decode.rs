@@ -127,6 +127,16 @@ pub struct Options {
     #[serde(default)]
     approval: String,
     priority: Option<Priority>,
+    receipt: Option<Receipt>,
+}
+
+/// What the answer shows of the decision's place in the log. The place itself is always there: it is the decision's id.
+#[derive(PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Receipt {
+    None,
+    Position,
+    Proof,
 }
 
 /// Only the id, for answers to requests that could not be read any further.
@@ -285,6 +295,7 @@ fn blank(id: RequestId, args: Option<&RawValue>, context: Option<&RawValue>) -> 
         explain: false,
         approval: String::new(),
         is_critical: false,
+        wants_receipt: false,
     }
 }
 
@@ -302,6 +313,7 @@ fn finish(action: Action, cost: Option<&RawValue>, options: Option<Options>) -> 
         explain: options.explain,
         approval: options.approval,
         is_critical: options.priority == Some(Priority::Critical),
+        wants_receipt: options.receipt == Some(Receipt::Proof),
         ..action
     })
 }
@@ -386,7 +398,7 @@ mod tests {
             "subject":{"type":"agent","id":"a\"1","properties":{"tenant":"t","session":"s","cohort":"c","region":"r","x":1}},
             "action":{"name":"refund","kind":"tool_call","properties":{"args":{"amount":1}}},
             "resource":{"type":"order","id":"o-1","properties":{}},"context":{"k":[2]},
-            "cost":{"usd_micros":5,"tokens.input":7},"options":{"mode":"enforce","deadline_ms":900,"approval":"3.1.42","explain":true,"priority":"critical"}}"#;
+            "cost":{"usd_micros":5,"tokens.input":7},"options":{"mode":"enforce","deadline_ms":900,"approval":"3.1.42","explain":true,"priority":"critical","receipt":"proof"}}"#;
         let decoded = decode(text, Dialect::Native);
         assert_eq!((decoded.request_id.as_str(), decoded.deadline_ms), (ID, Some(900)));
         let cost = |unit: &str, amount| Cost::charged(unit, amount);
@@ -409,6 +421,7 @@ mod tests {
             explain: true,
             approval: "3.1.42".into(),
             is_critical: true,
+            wants_receipt: true,
         };
         assert_eq!(decoded.item, Ok(expected));
     }

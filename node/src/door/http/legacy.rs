@@ -108,6 +108,7 @@ fn action(body: Body, text: &str) -> Result<Action, Problem> {
         explain: true,
         approval: String::new(),
         is_critical: false,
+        wants_receipt: false,
     })
 }
 
