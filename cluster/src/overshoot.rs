@@ -49,11 +49,16 @@ pub struct Overshoot {
 impl Overshoot {
     /// Adds a leaf of a group; gives the units that it let through beyond a limit. `limit_of` gives the limits in force now.
     pub fn note(&mut self, group: GroupId, leaf: &LeafV1, limit_of: impl Fn(LimitNumber) -> Option<Limit>) -> u64 {
-        let seen = self.seen.entry(group).or_default();
-        if leaf.leaf_index < *seen {
+        let next = leaf.leaf_index + 1;
+        let seen = std::mem::replace(self.seen.entry(group).or_insert(leaf.leaf_index), next);
+        if next <= seen {
+            self.seen.insert(group, seen);
             return 0;
         }
-        *seen = leaf.leaf_index + 1;
+        if leaf.leaf_index > seen {
+            // Behind a snapshot, leaves come from other replicas and not by here: with them the ends of reservations.
+            self.forget();
+        }
         match &leaf.event {
             LeafEvent::Decision(decision) if decision.verdict < 2 => {
                 self.decided((group, leaf.leaf_index), leaf.now_ns, decision, limit_of)
@@ -109,17 +114,19 @@ impl Overshoot {
 
     fn make_room(&mut self, key: &Key) {
         if !self.sums.contains_key(key) && self.sums.len() >= OVERSHOOT_COUNTERS_MAX {
-            // Everything is forgotten together: a sum without what came before it is only too small.
-            self.sums.clear();
-            self.held.clear();
+            self.forget();
         }
+    }
+
+    /// Everything is forgotten together: a sum without what came before it is only too small.
+    fn forget(&mut self) {
+        self.sums.clear();
+        self.held.clear();
     }
 
     fn hold(&mut self, place: Held, what: (Key, u64, u64)) {
         if !self.held.contains_key(&place) && self.held.len() >= OVERSHOOT_HOLDS_MAX {
-            self.sums.clear();
-            self.held.clear();
-            return;
+            return self.forget();
         }
         self.held.entry(place).or_default().push(what);
     }
@@ -215,6 +222,10 @@ fn subject_of(decision: &DecisionLeaf) -> Subject {
 
 #[cfg(test)]
 mod tests {
+    use nethical_audit::leaf::QuotaLeaf;
+    use nethical_governance::quota::table::LimitTable;
+    use nethical_protocol::control::{KeyPart, LimitFact, LimitMode, Overrun, Placement};
+
     use super::*;
 
     fn sum(adds: &[(u64, u64)]) -> Sum {
@@ -245,5 +256,52 @@ mod tests {
         (0..100).for_each(|slot| all.add(slot, 1));
         all.add(3, 1);
         assert_eq!((all.slots.len(), all.slots.front()), (SLOTS, Some(&(68, 1))));
+    }
+
+    const UNIT: KeyedId = KeyedId([9; 16]);
+    const GROUP: GroupId = GroupId(2);
+
+    /// A tenant's limit of one live reservation, shared by partitions.
+    fn hall() -> Limit {
+        let fact = LimitFact {
+            number: LimitNumber(1),
+            tenant: KeyedId([1; 16]),
+            unit: UNIT,
+            kind: LimitKind::Concurrency { cap: 1 },
+            key: vec![KeyPart::Tenant],
+            mode: LimitMode::Enforce,
+            overrun: Overrun::Debt,
+            reserve: 0,
+            agent: KeyedId::NONE,
+            tool: KeyedId::NONE,
+            cohort: KeyedId::NONE,
+        };
+        let mut table = LimitTable::default();
+        table.set(fact, ControlRevision(1), Placement::Spread);
+        table.get(LimitNumber(1)).cloned().expect("it was set")
+    }
+
+    fn leaf(leaf_index: u64, event: LeafEvent) -> LeafV1 {
+        LeafV1 { group: 2, era: 1, leaf_index, now_ns: SECOND_NS, term: 1, body_commitment: [0; 32], event }
+    }
+
+    fn reserved(leaf_index: u64) -> LeafV1 {
+        let quota = vec![QuotaLeaf { limit: 1, cap: 1, remaining: 0, reset_ns: 0, flags: 0 }];
+        let (costs, tenant) = (vec![(UNIT, 1)], KeyedId([1; 16]));
+        let decision = DecisionLeaf { tenant, control_rev: 1, reserved: 1, costs, quota, ..DecisionLeaf::default() };
+        leaf(leaf_index, LeafEvent::Decision(Box::new(decision)))
+    }
+
+    fn noted(leaves: &[LeafV1]) -> u64 {
+        let mut overshoot = Overshoot::default();
+        leaves.iter().map(|leaf| overshoot.note(GROUP, leaf, |_| Some(hall()))).sum()
+    }
+
+    #[test]
+    fn what_was_not_seen_is_held_against_nobody() {
+        assert_eq!(noted(&[reserved(0), reserved(1)]), 1, "two live under a cap of one");
+        assert_eq!(noted(&[reserved(0), reserved(0)]), 0, "the same leaf again");
+        assert_eq!(noted(&[reserved(0), reserved(2)]), 0, "its end may have been the leaf between");
+        assert_eq!(noted(&[reserved(7), reserved(8)]), 1, "a trail may begin anywhere");
     }
 }

@@ -160,17 +160,18 @@ pub async fn announced(core: &Arc<Core>, replica: &Arc<PartitionReplica>, size: 
     let store = &replica.store;
     let mut last = store.announced.lock().await;
     let now = core.shared.world.clock.now();
-    let durable = store.sealed().borrow().durable;
+    let applied = replica.machine.lock().tree().0;
     if let Some(last) = last.as_ref().filter(|last| last.size >= size) {
-        let is_current = last.size == durable && last.is_whole;
+        let is_current = last.size == applied && last.is_whole;
         if is_current || now.saturating_sub(last.at) < RENEW {
             return Ok(last.clone());
         }
     }
-    if durable < size {
-        let late = || Problem::new(Code::Overloaded, "the audit sealer is behind").retry_after_ms(1_000);
-        let synced = timeout(&*core.shared.world.clock, SYNC_PATIENCE, store.barrier(size)).await;
-        synced.ok_or_else(late)?.map_err(broken)?;
+    // A disk that is late makes the note older, not later; but an empty tree is nothing to show, and every log has a leaf.
+    let synced = timeout(&*core.shared.world.clock, SYNC_PATIENCE, store.barrier(applied)).await;
+    synced.transpose().map_err(broken)?;
+    if store.sealed().borrow().durable < size.max(1) {
+        return Err(Problem::new(Code::Overloaded, "the audit sealer is behind").retry_after_ms(1_000));
     }
     let announced = announce(core, replica, now).await?;
     *last = Some(announced.clone());

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use nethical_governance::detect::Detectors;
 
-use crate::order::{self, Aside};
+use crate::order::Aside;
 use crate::plan::{Plan, Runtime};
 use crate::run::{Report, run};
 use crate::runtimes::Lives;
@@ -64,8 +64,7 @@ pub const NOT_WHOLE: &str = "this simulator was built without `--cfg tokio_unsta
 
 fn on_this_thread(plan: &Plan, keep: bool) -> anyhow::Result<Done> {
     // Taken before anything is spawned, and held until everything is dropped.
-    let _aside = Aside::take(plan.runtime);
-    order::align()?;
+    let _aside = Aside::take(plan.runtime)?;
     let begun = cpu_ns();
     hear_panics();
     let (runtime, trace) = (runtime(plan.seed).context("making the runtime")?, Trace::new(keep));

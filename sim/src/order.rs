@@ -2,7 +2,7 @@
 //!
 //! tokio keeps a runtime's tasks in four lists by their ids, which count through the whole process, and ends one list after
 //! the other. Where runtimes are dropped in the middle of a run, the lists' order shows in what others see of the death. So
-//! every run begins at an id that four divides, and one that drops runtimes on its way has the process's ids to itself.
+//! a run that drops runtimes on its way has the process's ids to itself, and begins at one that four divides.
 //! Nothing else may depend on ids of tasks.
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -25,21 +25,24 @@ pub enum Aside {
 }
 
 impl Aside {
-    /// Waits until a run of this kind may begin.
-    pub fn take(runtime: Runtime) -> Self {
+    /// Waits until a run of this kind may begin. One alone begins at the first list.
+    ///
+    /// # Errors
+    /// Where the system gives no runtime, or tokio's ids are no numbers any more.
+    pub fn take(runtime: Runtime) -> anyhow::Result<Self> {
         match runtime {
-            Runtime::One => Self::Shared(IDS.read().unwrap_or_else(PoisonError::into_inner)),
-            Runtime::PerNode => Self::Alone(IDS.write().unwrap_or_else(PoisonError::into_inner)),
+            Runtime::One => Ok(Self::Shared(IDS.read().unwrap_or_else(PoisonError::into_inner))),
+            Runtime::PerNode => {
+                let alone = Self::Alone(IDS.write().unwrap_or_else(PoisonError::into_inner));
+                align().map(|()| alone)
+            }
         }
     }
 }
 
-/// Uses ids up until the next one is the first of a list. Means something only to who took them alone. On a thread of its
-/// own, because a run's thread counts the hash maps that it makes.
-///
-/// # Errors
-/// Where the system gives no runtime, or tokio's ids are no numbers any more.
-pub fn align() -> anyhow::Result<()> {
+/// Uses ids up until the next one is the first of a list. On a thread of its own, because a run's thread counts the hash
+/// maps that it makes.
+fn align() -> anyhow::Result<()> {
     std::thread::scope(|scope| scope.spawn(use_up).join())
         .map_err(|_| anyhow::anyhow!("counting ids of tasks panicked"))?
 }

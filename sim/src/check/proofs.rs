@@ -10,7 +10,7 @@ use nethical_audit::proof::Proof;
 use nethical_audit::tree;
 use nethical_protocol::ids::{DecisionId, NodeId};
 
-use super::Findings;
+use super::{Findings, Log};
 
 /// A receipt as a node gave it, or why it gave none.
 pub struct Given {
@@ -53,10 +53,16 @@ fn judge(findings: &Findings<'_>, given: &Given) -> Result<(), String> {
     let proof = proven(findings, &leaf, given.id, &given.told, receipt)?;
     let cosigners = findings.cosigners.iter().map(|vkey| parsed(vkey)).collect::<Result<Vec<_>, _>>()?;
     let note = Note::parse(&proof.checkpoint).map_err(|error| error.to_string())?;
-    let (vouched, replicas) = (note.cosigned_by(&cosigners).len(), findings.plan.fleet.replicas);
-    match vouched > replicas / 2 {
+    // Where a majority of the disks was lost, those that are left are all who can.
+    let holds = |log: &Log| log.leaves.len() as u64 > given.id.leaf_index;
+    let logs = findings.logs.iter().filter(|((group, _), _)| *group == given.id.log.group);
+    let left = logs.filter(|(_, log)| holds(log)).count();
+    let (vouched, wanted) = (note.cosigned_by(&cosigners).len(), left.min(findings.plan.fleet.replicas / 2 + 1));
+    match vouched >= wanted {
         true => Ok(()),
-        false => Err(format!("{vouched} of {replicas} replicas vouch for its checkpoint, though all are well")),
+        false => Err(format!(
+            "{vouched} replicas vouch for its checkpoint; {wanted} of the {left} that hold the leaf should"
+        )),
     }
 }
 
