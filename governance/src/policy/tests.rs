@@ -51,6 +51,7 @@ pub(crate) fn action(kind: ActionKind, name: &str, args_json: &str) -> Action {
         explain: false,
         approval: String::new(),
         is_critical: false,
+        wants_receipt: false,
     }
 }
 
