@@ -13,8 +13,8 @@
 //! A plain body is form ‖ codec ‖ body. No bytes at all: there never was a body, or it was erased.
 //!
 //! data key = HKDF(tenant key, "nethical body key 1" ‖ command id); salt = HKDF(tenant key, "nethical body salt 1" ‖
-//! command id); commitment = SHA-256(salt ‖ body), of a plain body SHA-256(body). The codec is outside the commitment,
-//! so that a body may be compressed later without touching its leaf.
+//! command id); commitment = SHA-256(salt ‖ body), of a plain body SHA-256(body). The codec says how the body is packed
+//! ([`pack`]); it is outside the commitment, so that a body may be packed anew without touching its leaf.
 //!
 //! **Why the nonce may be fixed.** AES-GCM breaks where one key encrypts two texts under one nonce. Here every data key
 //! belongs to one command id, and a command id to one text: [`command_id`] builds it from the proposing node, a number
@@ -22,6 +22,8 @@
 
 use ring::aead::{Aad, NONCE_LEN, Nonce};
 use sha2::{Digest, Sha256};
+
+pub mod pack;
 
 use crate::keys::{TAG_BYTES, TenantKeys, aead_key};
 
@@ -32,8 +34,6 @@ pub const OVERHEAD_BYTES: usize = HEAD_BYTES + 1 + TAG_BYTES;
 
 const FORM_PLAIN: u8 = 0;
 const FORM_SEALED: u8 = 1;
-/// The body as it is; numbers above are for compression.
-const CODEC_RAW: u8 = 0;
 const HEAD_BYTES: usize = 1 + 4 + COMMAND_ID_BYTES;
 const KEY_PURPOSE: &[u8] = b"nethical body key 1";
 const SALT_PURPOSE: &[u8] = b"nethical body salt 1";
@@ -53,6 +53,15 @@ pub enum BodyError {
     /// Packed in a way that this release does not know.
     #[error("codec {0} is not known here")]
     Codec(u8),
+}
+
+impl From<pack::Unpackable> for BodyError {
+    fn from(why: pack::Unpackable) -> Self {
+        match why {
+            pack::Unpackable::Codec(codec) => Self::Codec(codec),
+            pack::Unpackable::Malformed => Self::Malformed,
+        }
+    }
 }
 
 /// A command id that no other command has: the proposer's node id (unique for ever), 64 random bits drawn at the start
@@ -78,8 +87,7 @@ pub fn seal(
     head[5..].copy_from_slice(command_id);
     let mut out = Vec::with_capacity(OVERHEAD_BYTES + plaintext.len());
     out.extend_from_slice(&head);
-    out.push(CODEC_RAW);
-    out.extend_from_slice(plaintext);
+    pack::pack_onto(&mut out, plaintext);
     let key = aead_key(&keys.derive(KEY_PURPOSE, command_id));
     let tag = key.seal_in_place_separate_tag(fixed_nonce(), Aad::from(&head), &mut out[HEAD_BYTES..]);
     out.extend_from_slice(tag.expect("a body is far below AES-GCM's bound of 64 GiB").as_ref());
@@ -88,7 +96,7 @@ pub fn seal(
 
 /// A body without personal bytes, as it is stored, and its commitment.
 pub fn plain(body: &[u8]) -> (Vec<u8>, [u8; 32]) {
-    ([&[FORM_PLAIN, CODEC_RAW], body].concat(), Sha256::digest(body).into())
+    ([&[FORM_PLAIN, pack::RAW], body].concat(), Sha256::digest(body).into())
 }
 
 /// The tenant key that opens a stored body; `None` for plain and absent ones.
@@ -108,8 +116,11 @@ pub fn is_plain(stored: &[u8]) -> bool {
 pub fn open_plain(stored: &[u8]) -> Result<(Vec<u8>, [u8; 32]), BodyError> {
     match stored {
         [] => Err(BodyError::Absent),
-        [FORM_PLAIN, CODEC_RAW, body @ ..] => Ok((body.to_vec(), Sha256::digest(body).into())),
-        [FORM_PLAIN, codec, ..] => Err(BodyError::Codec(*codec)),
+        [FORM_PLAIN, packed @ ..] => {
+            let body = pack::unpack(packed)?;
+            let commitment = Sha256::digest(&body).into();
+            Ok((body, commitment))
+        }
         _ => Err(BodyError::Malformed),
     }
 }
@@ -127,16 +138,9 @@ pub fn open(keys: &TenantKeys, stored: &[u8]) -> Result<(Vec<u8>, [u8; 32]), Bod
     let key = aead_key(&keys.derive(KEY_PURPOSE, command_id));
     let mut bytes = sealed.to_vec();
     let opened = key.open_in_place(fixed_nonce(), Aad::from(head), &mut bytes).map_err(|_| BodyError::Sealed)?;
-    let length = opened.len();
-    bytes.truncate(length);
-    match bytes.first() {
-        Some(&CODEC_RAW) => {}
-        Some(codec) => return Err(BodyError::Codec(*codec)),
-        None => return Err(BodyError::Malformed),
-    }
-    bytes.remove(0);
-    let commitment = sealed_commitment(keys, command_id, &bytes);
-    Ok((bytes, commitment))
+    let body = pack::unpack(opened)?;
+    let commitment = sealed_commitment(keys, command_id, &body);
+    Ok((body, commitment))
 }
 
 fn sealed_commitment(keys: &TenantKeys, command_id: &[u8; COMMAND_ID_BYTES], plaintext: &[u8]) -> [u8; 32] {
