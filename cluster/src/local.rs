@@ -146,8 +146,8 @@ async fn see_through(
 }
 
 async fn applied(
-    core: &Core,
-    lead: &Lead,
+    core: &Arc<Core>,
+    lead: &Arc<Lead>,
     asked: &Asked,
     result: &crate::apply::AppliedCommand,
 ) -> Result<Decision, Problem> {
@@ -158,7 +158,8 @@ async fn applied(
         return Err(Problem::new(Code::OutcomeUnknown, "contact to the control group was lost while it was decided"));
     }
     match &result.outcome {
-        OutcomeV1::Decided(_) => {
+        OutcomeV1::Decided(decided) => {
+            lease::fetch_ahead(core, lead, &decided.ahead);
             let record = result.record.as_ref().expect("a decision makes a leaf");
             decision(core, asked, &record.leaf, &record.hash, false)
         }
