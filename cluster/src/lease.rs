@@ -89,7 +89,11 @@ impl Fetches {
         let is_first = !under_way.contains_key(&place_of(ask));
         let next = under_way.entry(place_of(ask)).or_default();
         if let Some(wish) = next {
-            if std::mem::take(&mut wish.is_ahead) { wish.ask = *ask } else { wish.ask.join(ask) }
+            if std::mem::take(&mut wish.is_ahead) {
+                wish.ask = *ask
+            } else {
+                wish.ask.join(ask)
+            }
             return (wish.tell.subscribe(), is_first);
         }
         let (tell, told) = watch::channel(None);

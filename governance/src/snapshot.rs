@@ -459,8 +459,16 @@ fn share_of((lease, counters, is_refused_to_all, pinned, times, ahead): ShareV1)
     let [until_ns, refused_until_ns, enough_at_ns, pinned_until_ns] = times;
     let [owed_until_ns, tight_until_ns, tight_critical_until_ns] = ahead;
     let share = Share {
-        counters, until_ns, refused_until_ns, enough_at_ns, is_refused_to_all, pinned, pinned_until_ns, owed_until_ns,
-        tight_until_ns, tight_critical_until_ns,
+        counters,
+        until_ns,
+        refused_until_ns,
+        enough_at_ns,
+        is_refused_to_all,
+        pinned,
+        pinned_until_ns,
+        owed_until_ns,
+        tight_until_ns,
+        tight_critical_until_ns,
     };
     (lease, share)
 }
