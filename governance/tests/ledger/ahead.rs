@@ -417,3 +417,16 @@ fn costs_beyond_all_bounds_overflow_nothing() {
         }
     }
 }
+
+#[test]
+#[ignore = "prints the figures of docs/limits.md"]
+fn figures() {
+    for mode in [LimitMode::Shadow, LimitMode::Soft] {
+        for kind in [RATE, ROLLING, BUDGET] {
+            for per_second in [10, 50, 200] {
+                let (shared, exact) = violated(kind, mode, &demand(&[(per_second, 120)], 3, 77), 5);
+                eprintln!("{} {kind:?} at {per_second}/s: {shared}, exactly {exact}", mode.as_str());
+            }
+        }
+    }
+}
