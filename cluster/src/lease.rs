@@ -16,9 +16,11 @@ use tokio::sync::watch;
 
 use nethical_governance::command::{HeaderV1, LeaseTakeV1};
 use nethical_governance::outcome::OutcomeV1;
+use nethical_governance::quota::ahead::AheadV1;
 use nethical_governance::quota::lease::{CountersV1, LeaseAskV1, LeaseKey};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::GroupId;
+use nethical_protocol::limits::LEASES_ASKED_AHEAD_MAX;
 use nethical_protocol::sometimes;
 
 use crate::administer::lead_of;
@@ -61,6 +63,8 @@ type Fetched = Option<Result<Said, Problem>>;
 struct Wish {
     ask: LeaseAskV1,
     tell: watch::Sender<Fetched>,
+    /// Nobody waits for it: what was counted ahead is told, and there is no other need.
+    is_ahead: bool,
 }
 
 /// The leases that a leader is asking for: one ask at a time for each, whoever needs it. And those of which, as a parent,
@@ -85,12 +89,28 @@ impl Fetches {
         let is_first = !under_way.contains_key(&place_of(ask));
         let next = under_way.entry(place_of(ask)).or_default();
         if let Some(wish) = next {
-            wish.ask.join(ask);
+            if std::mem::take(&mut wish.is_ahead) {
+                wish.ask = *ask
+            } else {
+                wish.ask.join(ask)
+            }
             return (wish.tell.subscribe(), is_first);
         }
         let (tell, told) = watch::channel(None);
-        *next = Some(Wish { ask: *ask, tell });
+        *next = Some(Wish { ask: *ask, tell, is_ahead: false });
         (told, is_first)
+    }
+
+    /// Has a lease asked for that nobody waits for, unless that is about to be. True as for [`Fetches::join`].
+    fn join_ahead(&self, ask: LeaseAskV1) -> bool {
+        let mut under_way = self.under_way.lock();
+        let is_first = !under_way.contains_key(&place_of(&ask));
+        if is_first && under_way.len() >= LEASES_ASKED_AHEAD_MAX {
+            return false;
+        }
+        let next = under_way.entry(place_of(&ask)).or_default();
+        next.get_or_insert_with(|| Wish { ask, tell: watch::channel(None).0, is_ahead: true });
+        is_first
     }
 
     /// What is to be asked for next; where there is nothing, nothing is on its way any more.
@@ -143,14 +163,48 @@ async fn fetch(core: &Arc<Core>, lead: &Arc<Lead>, ask: LeaseAskV1) -> Result<Sa
     answer.ok().flatten().unwrap_or_else(|| Err(unavailable("this leader ended")))
 }
 
+/// Tells parents what was counted ahead of their grants, and gets more, while nobody waits: the answers are in the log
+/// when they are. Where one is lost, the next action that is counted ahead asks again.
+pub fn fetch_ahead(core: &Arc<Core>, lead: &Arc<Lead>, ahead: &[AheadV1]) {
+    for one in ahead {
+        let ask = lead.machine().lock().ledger.ask_ahead(one);
+        if let Some(ask) = ask.filter(|ask| lead.fetches.join_ahead(*ask)) {
+            core.shared.world.scope.spawn(fetch_and_tell(core.clone(), lead.clone(), place_of(&ask)));
+        }
+    }
+}
+
 /// Asks until nobody wishes for more.
 async fn fetch_and_tell(core: Arc<Core>, lead: Arc<Lead>, place: (LeaseKey, bool)) {
-    while let Some(Wish { mut ask, tell }) = lead.fetches.next(&place) {
+    while let Some(Wish { mut ask, tell, is_ahead }) = lead.fetches.next(&place) {
+        if is_ahead {
+            tell_ahead(&core, &lead, AheadV1 { lease: ask.lease, is_critical: ask.is_critical }).await;
+            continue;
+        }
         // What was spent and taken since tells the parent more.
         ask.counters = lead.machine().lock().ledger.share(&ask.lease).counters;
         let fetched = fetch_once(&core, &lead, ask).await;
         sometimes!(fetched.is_err(), "a lease was not to be had");
         tell.send_replace(Some(fetched));
+    }
+}
+
+/// Asks for what is owed by now; once more where the share began a new life, in which what is owed can be told.
+async fn tell_ahead(core: &Arc<Core>, lead: &Arc<Lead>, ahead: AheadV1) {
+    let now = || {
+        let machine = lead.machine().lock();
+        (machine.ledger.ask_ahead(&ahead), machine.ledger.share(&ahead.lease).counters)
+    };
+    let (Some(ask), _) = now() else { return };
+    let fetched = fetch_once(core, lead, ask).await;
+    sometimes!(fetched.is_err(), "a lease was not to be had");
+    let (again, told) = now();
+    if let (Ok(_), Some(again)) = (fetched, again)
+        && told.born_ns != ask.counters.born_ns
+        && told.debt() > 0
+    {
+        sometimes!(true, "a share's new life took over what was owed");
+        let _ = fetch_once(core, lead, again).await;
     }
 }
 

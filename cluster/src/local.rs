@@ -152,7 +152,7 @@ async fn see_through(
 
 async fn applied(
     core: &Arc<Core>,
-    lead: &Lead,
+    lead: &Arc<Lead>,
     asked: &Asked,
     (entry, at): (&AppliedEntry, usize),
     until: Duration,
@@ -165,7 +165,8 @@ async fn applied(
     }
     let result = &entry.results[at];
     match &result.outcome {
-        OutcomeV1::Decided(_) => {
+        OutcomeV1::Decided(decided) => {
+            lease::fetch_ahead(core, lead, &decided.ahead);
             let record = result.record.as_ref().expect("a decision makes a leaf");
             let mut decision = decision(core, asked, &record.leaf, &record.hash, false)?;
             if asked.wants_receipt {

@@ -359,6 +359,7 @@ mod tests {
             retry_after_ns: 0,
             control_rev: ControlRevision(2),
             findings: vec![],
+            ahead: vec![],
         }
     }
 

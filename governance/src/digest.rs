@@ -241,8 +241,8 @@ impl Canonical {
     }
 
     fn share(&mut self, lease: &LeaseKey, share: &Share) {
-        let Share { counters, until_ns, refused_until_ns, enough_at_ns, is_refused_to_all, pinned, pinned_until_ns } =
-            share;
+        let Share { counters, until_ns, refused_until_ns, enough_at_ns, is_refused_to_all, .. } = share;
+        let Share { pinned, pinned_until_ns, owed_until_ns, tight_until_ns, tight_critical_until_ns, .. } = share;
         let CountersV1 { born_ns, granted, returned, spent, spent_at_ns } = counters;
         self.lease(lease).u64(*born_ns).u64(*granted).u64(*returned).u64(*spent).u64(*spent_at_ns);
         self.u64(*until_ns)
@@ -250,7 +250,10 @@ impl Canonical {
             .u64(*enough_at_ns)
             .byte(u8::from(*is_refused_to_all))
             .u64(*pinned)
-            .u64(*pinned_until_ns);
+            .u64(*pinned_until_ns)
+            .u64(*owed_until_ns)
+            .u64(*tight_until_ns)
+            .u64(*tight_critical_until_ns);
     }
 
     fn account(&mut self, (lease, child): &(LeaseKey, u32), account: &Account) {

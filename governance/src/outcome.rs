@@ -7,6 +7,7 @@ use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber, Slot};
 use crate::approval::ApprovalState;
 use crate::command::DetectionV1;
 use crate::quarantine::RuleNumber;
+use crate::quota::ahead::AheadV1;
 use crate::quota::lease::{CountersV1, LeaseAskV1};
 
 /// The outcome of one command.
@@ -137,6 +138,9 @@ pub struct DecidedV1 {
     pub control_rev: ControlRevision,
     /// What is odd about the action for this agent, sorted by detector (see `behaviour`).
     pub findings: Vec<DetectionV1>,
+    /// Shares of limits that refuse nobody which the leader is to ask the parents about, without anybody waiting for it;
+    /// at most `LIMITS_MATCHING_MAX`, by limit number. Not in the leaf.
+    pub ahead: Vec<AheadV1>,
 }
 
 /// A reason by number; doors put words to it.

@@ -19,7 +19,8 @@
 //! - A limit matches only actions that name its unit. A cost of 0 asks and never charges or violates.
 //!
 //! Counters are keyed by slot first and hold absolute log time; whole ones are swept away a few at a time. A limit over
-//! agents of several slots is exact for tenants placed `single`; for others it is *leased*, see [`lease`].
+//! agents of several slots is exact for tenants placed `single`; for others it is *leased*, see [`lease`], and where it
+//! refuses nobody [`ahead`].
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -33,6 +34,7 @@ use crate::command::{ActorKeys, CostV1};
 use crate::outcome::{QuotaV1, ReasonV1, SettledQuotaV1};
 use crate::reservation::Hold;
 
+pub mod ahead;
 pub mod band;
 pub mod bucket;
 pub mod flow;
@@ -178,7 +180,8 @@ impl Judged {
 
     /// True where an action that goes ahead is charged.
     fn is_charged(&self) -> bool {
-        let counts = self.fit == Fit::Room || (self.mode == LimitMode::Soft && self.fit != Fit::NoCounter);
+        let has_room = matches!(self.fit, Fit::Room | Fit::Ahead);
+        let counts = has_room || (self.mode == LimitMode::Soft && self.fit != Fit::NoCounter);
         // A limit on live reservations takes only those that live on.
         counts && self.cost > 0 && (self.is_held || !self.meter.counts_reservations())
     }
@@ -195,7 +198,7 @@ impl Judgement {
     /// The limits that refuse the action, by number.
     pub fn refusals(&self) -> impl Iterator<Item = ReasonV1> {
         self.items.iter().filter(|item| item.enforces()).filter_map(|item| match item.fit {
-            Fit::Room | Fit::Short => None,
+            Fit::Room | Fit::Ahead | Fit::Short => None,
             Fit::After(_) | Fit::Exhausted | Fit::NoCounter => Some(ReasonV1::QuotaExceeded(item.key.limit)),
             Fit::Never => Some(ReasonV1::CostAboveCap(item.key.limit)),
         })
@@ -212,7 +215,7 @@ impl Judgement {
         let mut latest_ns = 0;
         for item in self.items.iter().filter(|item| item.enforces()) {
             match item.fit {
-                Fit::Room | Fit::Short => {}
+                Fit::Room | Fit::Ahead | Fit::Short => {}
                 Fit::After(wait_ns) => latest_ns = latest_ns.max(wait_ns),
                 Fit::Never | Fit::Exhausted | Fit::NoCounter => return 0,
             }
@@ -230,7 +233,7 @@ impl Judgement {
     /// each: what it may keep while it waits for the others.
     pub fn had_before_short(&self) -> impl Iterator<Item = (LeaseKey, u64)> {
         let before = self.items.iter().take_while(|item| item.fit != Fit::Short);
-        before.filter(|item| item.cost > 0).filter_map(|item| Some((item.lease?, item.cost)))
+        before.filter(|item| item.enforces() && item.cost > 0).filter_map(|item| Some((item.lease?, item.cost)))
     }
 }
 
@@ -286,8 +289,13 @@ impl Quota {
     fn judge_share(&self, limit: &Limit, (key, lease): (BucketKey, LeaseKey), claim: Claim, now_ns: u64) -> Judged {
         let (meter, share, cost) = (limit.meter, self.leases.share(&lease), claim.cost);
         let used = meter.scaled(meter.cap().saturating_sub(share.balance(now_ns)));
-        let (fit, reset_ns) =
-            (limit.open_to(claim.is_critical).fit_of(&share, claim, now_ns), meter.whole_in(used, now_ns));
+        let open = limit.open_to(claim.is_critical);
+        let fit = match limit.fact.mode {
+            LimitMode::Enforce => open.fit_of(&share, claim, now_ns),
+            LimitMode::Shadow | LimitMode::Soft if cost > 0 && self.leases.has_no_share(&lease) => Fit::NoCounter,
+            LimitMode::Shadow | LimitMode::Soft => open.fit_ahead(&share, claim, now_ns),
+        };
+        let reset_ns = meter.whole_in(used, now_ns);
         let (mode, unit, changed) = (limit.fact.mode, limit.fact.unit, limit.changed);
         Judged { key, meter, mode, used, reset_ns, cost, fit, unit, changed, is_held: false, lease: Some(lease) }
     }
@@ -321,7 +329,10 @@ impl Quota {
     /// Charges one counter and looks at it again; true where it is a new one.
     fn charge(&mut self, item: &mut Judged, now_ns: u64) -> bool {
         if let Some(lease) = item.lease {
-            self.leases.spend(lease, item.cost, now_ns);
+            match item.mode {
+                LimitMode::Enforce => self.leases.spend(lease, item.cost, now_ns),
+                LimitMode::Shadow | LimitMode::Soft => self.leases.spend_ahead(lease, item.meter, item.cost, now_ns),
+            }
             item.used = item.used.saturating_add(item.meter.scaled(item.cost));
             return false;
         }
@@ -410,7 +421,7 @@ fn report(item: &Judged) -> QuotaV1 {
         cap: item.meter.cap(),
         remaining: item.meter.remaining(item.used),
         reset_ns: item.reset_ns,
-        violated: !matches!(item.fit, Fit::Room | Fit::Short),
+        violated: !matches!(item.fit, Fit::Room | Fit::Ahead | Fit::Short),
         mode: item.mode,
     }
 }

@@ -101,7 +101,8 @@ struct SnapshotV1 {
 }
 
 /// (lease, counters, until, refused until, enough at, refused to all, pinned, pinned until).
-type ShareV1 = (LeaseKey, CountersV1, u64, u64, u64, bool, u64, u64);
+/// Counters, whether refused to all, units kept; times as in [`Share`]; of what is counted ahead the three times.
+type ShareV1 = (LeaseKey, CountersV1, bool, u64, [u64; 4], [u64; 3]);
 /// (lease, child, granted, returned, spent, until).
 type AccountV1 = (LeaseKey, u32, u64, u64, u64, u64);
 type AgentKeyV1 = (Slot, KeyedId, KeyedId);
@@ -448,16 +449,27 @@ fn reservation_of(record: ReservationV1) -> Result<(ReservationKey, Reservation)
 }
 
 fn share_record((lease, share): (&LeaseKey, &Share)) -> ShareV1 {
-    let Share { counters, until_ns, refused_until_ns, enough_at_ns, is_refused_to_all, pinned, pinned_until_ns } =
-        *share;
-    (*lease, counters, until_ns, refused_until_ns, enough_at_ns, is_refused_to_all, pinned, pinned_until_ns)
+    let Share { counters, until_ns, refused_until_ns, enough_at_ns, is_refused_to_all, .. } = *share;
+    let Share { pinned, pinned_until_ns, owed_until_ns, tight_until_ns, tight_critical_until_ns, .. } = *share;
+    let times = [until_ns, refused_until_ns, enough_at_ns, pinned_until_ns];
+    (*lease, counters, is_refused_to_all, pinned, times, [owed_until_ns, tight_until_ns, tight_critical_until_ns])
 }
 
-fn share_of(
-    (lease, counters, until_ns, refused_until_ns, enough_at_ns, is_refused_to_all, pinned, pinned_until_ns): ShareV1,
-) -> (LeaseKey, Share) {
-    let share =
-        Share { counters, until_ns, refused_until_ns, enough_at_ns, is_refused_to_all, pinned, pinned_until_ns };
+fn share_of((lease, counters, is_refused_to_all, pinned, times, ahead): ShareV1) -> (LeaseKey, Share) {
+    let [until_ns, refused_until_ns, enough_at_ns, pinned_until_ns] = times;
+    let [owed_until_ns, tight_until_ns, tight_critical_until_ns] = ahead;
+    let share = Share {
+        counters,
+        until_ns,
+        refused_until_ns,
+        enough_at_ns,
+        is_refused_to_all,
+        pinned,
+        pinned_until_ns,
+        owed_until_ns,
+        tight_until_ns,
+        tight_critical_until_ns,
+    };
     (lease, share)
 }
 

@@ -74,7 +74,7 @@ codes! {
     /// The request id's time is ahead of the cluster's.
     RequestFromFuture = "request-from-future", Refused, 400, "Correct the client's clock.";
     /// A limit of a spread tenant would span partitions, and is of a kind that cannot be shared out.
-    LimitNeedsLeases = "limit-needs-leases", Refused, 422, "Make it enforced, give a rate a greater burst, give it a key with the agent in it, or place the tenant single.";
+    LimitNeedsLeases = "limit-needs-leases", Refused, 422, "Give the rate a greater burst, give it a key with the agent in it, or place the tenant single.";
     /// A limit is not well formed.
     InvalidLimit = "invalid-limit", Refused, 422, "Correct the field that the detail names.";
     /// A policy does not parse or does not fit the schema.

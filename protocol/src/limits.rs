@@ -65,8 +65,10 @@ pub const CLIENT_RETRY_MS_MAX: u64 = 60_000;
 pub const LIMITS_PER_TENANT_MAX: usize = 256;
 /// Limits that may match one action.
 pub const LIMITS_MATCHING_MAX: usize = 16;
-/// Leases that a group keeps of either side (about 100 B each); above it none is granted.
+/// Leases that a group keeps of either side (about 150 B each); above it none is granted.
 pub const LEASES_MAX: usize = 65_536;
+/// Leases that one leader asks for at once though nobody waits (a task of a few KB each); above it the next action asks.
+pub const LEASES_ASKED_AHEAD_MAX: usize = 256;
 /// Denials of an action in a row before a repeat may be answered from memory.
 pub const DENIALS_BEFORE_MEMORY: u32 = 8;
 /// Denials whose repeats one leader counts at once (about 60 B each); they are written down twice a second.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nethical_governance::detect;
 use nethical_governance::quota::bucket::Meter;
 use nethical_protocol::control::{
-    EVERY_TENANT, HoldScope, HoldSpec, KeyPart, LimitKind, LimitMode, LimitSpec, Placement, TenantSpec,
+    EVERY_TENANT, HoldScope, HoldSpec, KeyPart, LimitKind, LimitSpec, Placement, TenantSpec,
 };
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, LimitNumber};
@@ -191,8 +191,8 @@ fn placement_for(state: &ControlState, spec: &LimitSpec) -> Result<Placement, Pr
     tenants(state).get(spec.tenant.as_str()).copied().ok_or_else(|| Problem::new(Code::UnknownTenant, unknown()))
 }
 
-/// What agents of several partitions share is leased: it must be enforced, and a rate's burst must leave something when
-/// what clocks may be apart is taken off it.
+/// What agents of several partitions share is leased, in every mode: a rate's burst must leave something when what clocks
+/// may be apart is taken off it.
 fn check_leased(spec: &LimitSpec, placement: Placement) -> Result<(), Problem> {
     let is_leased = placement == Placement::Spread && !spec.key.contains(&KeyPart::Agent) && spec.agent.is_empty();
     if !is_leased {
@@ -200,9 +200,6 @@ fn check_leased(spec: &LimitSpec, placement: Placement) -> Result<(), Problem> {
     }
     let whose = format!("limit {} of tenant {} counts agents of several partitions together", spec.id, spec.tenant);
     let refuse = |why: String| Err(Problem::new(Code::LimitNeedsLeases, format!("{whose}; {why}")));
-    if spec.mode != LimitMode::Enforce {
-        return refuse("only an enforced limit can be shared by several partitions".to_owned());
-    }
     match spec.kind {
         LimitKind::Rate { amount, period_s, burst } if Meter::leased(&spec.kind).cap() == 0 => {
             let roomy = Meter::leased(&LimitKind::Rate { amount, period_s, burst: u64::MAX });

@@ -1,7 +1,7 @@
 //! Changes of the zone's rules: what is accepted, what changes nothing, and what is refused with which code.
 
 use super::super::{ChangeV1, Changed};
-use nethical_protocol::control::Redaction;
+use nethical_protocol::control::{LimitMode, Redaction};
 use nethical_protocol::model::ModelBlending;
 use nethical_protocol::sla::SlaTargets;
 
@@ -120,9 +120,45 @@ fn a_limit_that_spans_partitions_can_be_shared_out_or_is_refused() {
         ..limit("s", vec![KeyPart::Tenant])
     };
     let counted = LimitSpec { mode: LimitMode::Shadow, ..budget.clone() };
-    assert!(matches!(change(&mut state, AskV1::PutLimit(counted)), Changed::Refused(_)));
-    assert_eq!(change(&mut state, AskV1::PutLimit(budget)), Changed::Revision(ControlRevision(5)));
-    assert_eq!(change(&mut state, put(61)), Changed::Revision(ControlRevision(6)));
+    assert_eq!(change(&mut state, AskV1::PutLimit(counted)), Changed::Revision(ControlRevision(5)));
+    assert_eq!(change(&mut state, AskV1::PutLimit(budget)), Changed::Revision(ControlRevision(6)));
+    assert_eq!(change(&mut state, put(61)), Changed::Revision(ControlRevision(7)));
+}
+
+#[test]
+fn a_limit_that_refuses_nobody_is_shared_out_like_any_other() {
+    let mut state = ControlState::default();
+    assert_eq!(change(&mut state, tenant("s", Placement::Spread)), Changed::Revision(ControlRevision(1)));
+    let kinds = [
+        LimitKind::Rate { amount: 5, period_s: 1, burst: 6 },
+        LimitKind::Rolling { cap: 5, window_s: 3 },
+        LimitKind::Budget { cap: 5, window_s: 60 },
+        LimitKind::Lifetime { cap: 5 },
+        LimitKind::Concurrency { cap: 5 },
+    ];
+    let mut revision = 1;
+    for (at, kind) in kinds.into_iter().enumerate() {
+        for (tenant, key, mode) in [
+            ("s", KeyPart::Tool, LimitMode::Shadow),
+            ("s", KeyPart::Tenant, LimitMode::Soft),
+            ("*", KeyPart::Tenant, LimitMode::Soft),
+        ] {
+            let spec = LimitSpec { id: format!("{at}-{mode:?}"), kind, mode, ..limit(tenant, vec![key]) };
+            revision += 1;
+            assert_eq!(
+                change(&mut state, AskV1::PutLimit(spec)),
+                Changed::Revision(ControlRevision(revision)),
+                "{kind:?}"
+            );
+        }
+    }
+    // What no mode could share out is refused in each.
+    for mode in LimitMode::ALL {
+        let kind = LimitKind::Rate { amount: 60, period_s: 1, burst: 60 };
+        let spec = LimitSpec { id: "steep".into(), kind, mode, ..limit("s", vec![KeyPart::Tenant]) };
+        let Changed::Refused(problem) = change(&mut state, AskV1::PutLimit(spec)) else { panic!("accepted") };
+        assert_eq!(problem.code, Code::LimitNeedsLeases, "{mode:?}");
+    }
 }
 
 #[test]

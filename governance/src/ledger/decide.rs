@@ -92,6 +92,10 @@ impl Ledger {
         let reasons = reasons_among(said, tripped.map(|(rule, _)| rule), &last);
         self.update(decide, &mut agent, &assessment, verdict, tripped);
         let retry_after_ns = judgement.retry_after_ns();
+        let ahead = match verdict.is_allowed() {
+            true => self.quota.asks_ahead(&judgement, decide.is_critical),
+            false => Vec::new(),
+        };
         let quota = self.quota.settle(judgement, verdict.is_allowed());
         if verdict.is_allowed() && decide.reserves() {
             self.reserve(decide, holds);
@@ -110,6 +114,7 @@ impl Ledger {
             retry_after_ns,
             control_rev: self.control_rev,
             findings,
+            ahead,
         })
     }
 

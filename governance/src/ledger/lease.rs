@@ -11,6 +11,7 @@ use super::Ledger;
 use crate::command::LeaseTakeV1;
 use crate::outcome::OutcomeV1;
 use crate::quota::Judgement;
+use crate::quota::ahead::AheadV1;
 use crate::quota::lease::{Granted, LeaseAskV1, LeaseKey, PINNED_AFTER_NS, PINNED_NS};
 use crate::quota::table::Limit;
 
@@ -48,6 +49,22 @@ impl Ledger {
         let want = need.max(soon);
         let (child, counters) = (self.group, share.counters);
         LeaseAskV1 { lease, child, counters, need, waiting: need, want, pinned: need, pinned_ns: 0, is_critical }
+    }
+
+    /// What to ask a parent for of a limit that refuses nobody, as things are now: what is owed, and one unit, since a
+    /// grant of any helps. `None` where there is no need any more.
+    pub fn ask_ahead(&self, ahead: &AheadV1) -> Option<LeaseAskV1> {
+        let AheadV1 { lease, is_critical } = *ahead;
+        let cap = self.leased(&lease)?.meter.cap();
+        let (share, now_ns) = (self.quota.leases.share(&lease), self.now_ns);
+        let owed = share.debt(now_ns);
+        if owed == 0 && share.balance(now_ns) > 0 && !share.is_tight(is_critical, now_ns) {
+            return None;
+        }
+        let (child, counters, waiting) = (self.group, share.counters, owed.saturating_add(1));
+        let soon = if is_critical { 0 } else { (cap / PIECES).max(counters.spent / OF_SPENT) };
+        let want = waiting.max(soon);
+        Some(LeaseAskV1 { lease, child, counters, need: 1, waiting, want, pinned: 0, pinned_ns: 0, is_critical })
     }
 
     /// The parent's side.

@@ -61,8 +61,8 @@ impl Quota {
         let cost = if limit.is_leased { cost.max(1) } else { cost };
         let judged = self.judge_one(limit, subject.counter(limit), subject.claim(cost), now_ns);
         match judged.fit {
-            Fit::Room | Fit::Short if limit.is_leased => Band::Ok,
-            Fit::Room | Fit::Short => Band::of(judged.meter.cap(), judged.meter.remaining(judged.used)),
+            Fit::Room | Fit::Ahead | Fit::Short if limit.is_leased => Band::Ok,
+            Fit::Room | Fit::Ahead | Fit::Short => Band::of(judged.meter.cap(), judged.meter.remaining(judged.used)),
             Fit::After(_) | Fit::Exhausted | Fit::NoCounter | Fit::Never => Band::Out,
         }
     }

@@ -101,6 +101,8 @@ pub enum Fit {
     Never,
     /// It is more than this group's share of a leased limit; its parent may have more.
     Short,
+    /// The same of a limit that refuses nobody: it is counted ahead of the parent's grant.
+    Ahead,
     /// There is no room left, and none comes at a time that is known.
     Exhausted,
     /// The group keeps as many counters that never end as it may, and this would be one more.

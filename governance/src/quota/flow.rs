@@ -9,6 +9,10 @@
 //!   spent by some time, the level leaks from that time on as if this had been known.
 //! - a *rolling window* counts what was told as spent, from when it was told, and O besides.
 //!
+//! What a child tells as spent beyond what it was granted, by settlements that owe or counted ahead of grants (see
+//! [`super::ahead`]), is taken over as granted and spent, whatever is left: the counter may then stand above the burst or
+//! the cap, and nobody is granted anything before it has leaked. Since G never comes of that, it admits nothing more.
+//!
 //! A share has *lives*. A life ends [`LIFE_NS`] after the parent's last grant in it; what is unspent by then is void, on
 //! the child a clock's error earlier and on the parent a clock's error later. So a child that cannot be reached takes
 //! nothing for long, and forgets a share that is over: it is given another life. A rate's burst is smaller, and a rolling
@@ -38,7 +42,9 @@ struct News {
     void: u64,
     /// Of that, given back.
     returned: u64,
-    /// Of that, spent …
+    /// Spent that was not held, so that it is counted only now.
+    ahead: u64,
+    /// Of what was held, spent …
     spent: u64,
     /// … not later than this, by the parent's log time.
     spent_by_ns: u64,
@@ -58,15 +64,23 @@ impl Quota {
         let news = self.advance(meter, &ask.lease, Some((ask.child, ask.counters)), now_ns);
         let (bucket, held) = (self.buckets.get(&counter), news.held());
         let free = free_of(meter, bucket, held, now_ns);
+        // What is taken over need not be granted.
+        let need = ask.need.saturating_sub(news.ahead).max(ask.need.min(1));
+        let waiting = ask.waiting.saturating_sub(news.ahead).max(need);
+        let ask = &LeaseAskV1 { need, waiting, ..*ask };
         let wait_ns = if ask.need > free { wait_of(meter, bucket, held, ask.need, now_ns) } else { 0 };
         let place = place_of(&self.leases, ask, now_ns);
         let known = self.leases.accounts.get(&place).copied();
-        // A grant that the child has not heard of yet is told again, and nothing is added to it.
-        let is_heard = known.is_none_or(|known| ask.counters.granted >= known.granted);
+        // A grant that the child has not heard of yet is told again, and nothing is added to it; unless it was of what the
+        // child had spent already.
+        let told = ask.counters;
+        let heard = told.granted.max(told.spent.saturating_add(told.returned));
+        let is_heard = known.is_none_or(|known| heard >= known.granted);
         let grant = if is_heard { granted_of(free, ask) } else { 0 };
         sometimes!(grant > 0, "a share of a flow was granted");
         let freed = news.returned + news.spent;
-        if grant == 0 && known.is_none() {
+        // A child that owes is given a life to tell it in.
+        if grant == 0 && known.is_none() && (ask.need == 0 || told.debt() == 0) {
             return Some(Granted { life_ns: (0, 0), granted: 0, freed, wait_ns });
         }
         if self.leases.is_full_for(&place) {
@@ -111,14 +125,14 @@ impl Quota {
 
     /// Without news the counter stays as it is: what it may not leak below is known only once a child has told.
     fn bring(&mut self, meter: Meter, counter: BucketKey, news: &News, now_ns: u64) {
-        if news.void == 0 && news.returned == 0 && news.spent == 0 {
+        if news.void == 0 && news.returned == 0 && news.spent == 0 && news.ahead == 0 {
             return;
         }
         let bucket = self.buckets.get(&counter);
         let brought = match meter {
             Meter::Rate { .. } => level(meter, bucket, news, now_ns),
             Meter::Rolling { window_ns, .. } => {
-                let gone = news.spent.saturating_add(news.void);
+                let gone = news.spent.saturating_add(news.ahead).saturating_add(news.void);
                 let cells = if let Some(Bucket::Rolling(cells)) = bucket { cells.clone() } else { Cells::default() };
                 if gone > 0 { Bucket::Rolling(cells.charged(gone, window_ns, now_ns)) } else { return }
             }
@@ -131,9 +145,10 @@ impl Quota {
     pub fn sweep_leases(&mut self, after: &LeaseKey, now_ns: u64) {
         let (shares, accounts) = self.leases.next_after(after);
         for lease in shares {
-            let until_ns = self.leases.share(&lease).until_ns;
+            let share = self.leases.share(&lease);
+            let until_ns = share.until_ns.saturating_add(GROUPS_APART_NS).max(share.needed_until_ns());
             let is_over = self.meter_of(&lease).is_none_or(|meter| match meter.is_flow() {
-                true => now_ns >= until_ns.saturating_add(GROUPS_APART_NS),
+                true => now_ns >= until_ns,
                 false => meter.is_past(lease.window_ns, now_ns),
             });
             if is_over {
@@ -173,12 +188,14 @@ fn is_over(account: &Account, now_ns: u64) -> bool {
 
 fn note(account: &mut Account, told: &CountersV1, news: &mut News, now_ns: u64) {
     let returned = account.returned.max(told.returned.min(account.granted));
+    news.ahead = told.spent.saturating_sub(account.granted.saturating_sub(told.returned));
+    account.granted = account.granted.saturating_add(news.ahead);
     let spent = account.spent.max(told.spent.min(account.granted - returned));
     if spent > account.spent {
         news.spent_by_ns = told.spent_at_ns.saturating_add(GROUPS_APART_NS).min(now_ns);
     }
     news.returned = returned - account.returned;
-    news.spent = spent - account.spent;
+    news.spent = (spent - account.spent).saturating_sub(news.ahead);
     (account.returned, account.spent) = (returned, spent);
 }
 
@@ -189,7 +206,7 @@ fn level(meter: Meter, bucket: Option<&Bucket>, news: &News, now_ns: u64) -> Buc
     };
     let last_ns = if let Some(Bucket::Rate { at_ns, .. }) = bucket { *at_ns } else { 0 };
     let spent_by_ns = news.spent_by_ns.clamp(last_ns.min(now_ns), now_ns);
-    let then = meter.used(bucket, spent_by_ns).max(floor(news.held_before));
+    let then = meter.used(bucket, spent_by_ns).max(floor(news.held_before)).saturating_add(floor(news.ahead));
     let leaked = u128::from(now_ns - spent_by_ns) * u128::from(amount);
     let before = then.saturating_sub(leaked).max(floor(news.held_before.saturating_sub(news.spent)));
     let after = before.saturating_sub(floor(news.returned)).max(floor(news.held()));

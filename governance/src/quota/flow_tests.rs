@@ -167,6 +167,7 @@ enum Step {
     Hear(usize),
     Take(usize),
     Spend(usize, u64),
+    Owe(usize, u64),
     GiveBack(usize),
     Forget(usize),
     Sweep,
@@ -180,6 +181,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => any::<usize>().prop_map(Step::Hear),
         8 => any::<usize>().prop_map(Step::Take),
         12 => (0..CHILDREN, 1..8u64).prop_map(|(child, cost)| Step::Spend(child, cost)),
+        3 => (0..CHILDREN, 1..30u64).prop_map(|(child, cost)| Step::Owe(child, cost)),
         2 => (0..CHILDREN).prop_map(Step::GiveBack),
         1 => (0..CHILDREN).prop_map(Step::Forget),
         1 => Just(Step::Sweep),
@@ -200,14 +202,19 @@ fn run(kind: &LimitKind, ahead_ms: &[i64], steps: &[Step]) -> World {
             }
             Step::Hear(_) | Step::Take(_) => {}
             Step::Spend(child, cost) => drop(world.spend(child, cost)),
+            // A limit that refuses nobody is charged; what it takes of the share is not there for the enforced one.
+            Step::Owe(child, cost) => {
+                let (lease, now_ns) = (world.lease, world.clock(child));
+                world.children[child].spend_ahead(lease, world.meter, cost, now_ns);
+            }
             Step::GiveBack(child) => {
                 let now_ns = world.clock(child);
                 world.children[child].give_back(&world.lease, now_ns);
             }
             Step::Forget(child) => {
                 let (lease, now_ns) = (world.lease, world.clock(child));
-                let until_ns = world.children[child].share(&lease).until_ns;
-                if now_ns >= until_ns.saturating_add(GROUPS_APART_NS) {
+                let share = world.children[child].share(&lease);
+                if now_ns >= share.until_ns.saturating_add(GROUPS_APART_NS).max(share.needed_until_ns()) {
                     world.children[child].forget(&lease);
                 }
             }

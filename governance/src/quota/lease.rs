@@ -12,6 +12,8 @@
 //!   compared with another. Nothing comes back by a timeout; what a child holds when its window ends is void.
 //! - *Flows* (rates, rolling windows) are refilled by time, at the parent only, see [`super::flow`].
 //!
+//! Limits in shadow and soft mode spend shares too, and owe where these are too small, see [`super::ahead`].
+//!
 //! Lowering a cap below what is granted takes nothing back: grants count as spent when they are made.
 
 use std::collections::BTreeMap;
@@ -93,7 +95,7 @@ impl CountersV1 {
         self.granted.saturating_sub(self.returned).saturating_sub(self.spent)
     }
 
-    /// Spent beyond what was received, by settlements that owe.
+    /// Spent beyond what was received: by settlements that owe, and ahead of grants.
     pub fn debt(&self) -> u64 {
         self.spent.saturating_sub(self.granted.saturating_sub(self.returned))
     }
@@ -117,6 +119,13 @@ pub struct Share {
     /// … and until when, in log time, nobody may have it back. Else actions that need several shares could take them from
     /// each other for ever.
     pub pinned_until_ns: u64,
+    /// What was counted ahead of grants is owed until then, in log time, unless the share lives longer; [`u64::MAX`] for
+    /// stocks.
+    pub owed_until_ns: u64,
+    /// Until then, in log time, a limit that refuses nobody is violated by what the share is too small for …
+    pub tight_until_ns: u64,
+    /// … and by what is critical.
+    pub tight_critical_until_ns: u64,
 }
 
 impl Share {
@@ -147,7 +156,7 @@ impl Share {
 
     /// What it owes.
     pub fn debt(&self, now_ns: u64) -> u64 {
-        if now_ns < self.until_ns { self.counters.debt() } else { 0 }
+        if now_ns < self.until_ns.max(self.owed_until_ns) { self.counters.debt() } else { 0 }
     }
 }
 
@@ -287,8 +296,11 @@ impl Leases {
             return None;
         }
         let share = self.shares.entry(take.lease).or_default();
-        if take.granted > 0 && born_ns > share.counters.born_ns {
-            share.counters = CountersV1 { born_ns, ..CountersV1::default() };
+        // A new life takes over what was counted ahead in the last one, since no parent has heard of it.
+        let spent = share.debt(now_ns);
+        if (take.granted > 0 || spent > 0) && born_ns > share.counters.born_ns {
+            let spent_at_ns = if spent > 0 { share.counters.spent_at_ns } else { 0 };
+            share.counters = CountersV1 { born_ns, spent, spent_at_ns, ..CountersV1::default() };
             share.until_ns = until_ns;
         }
         if born_ns == share.counters.born_ns {
@@ -303,6 +315,7 @@ impl Leases {
         share.refused_until_ns = after(if is_known { take.wait_ns.min(REFUSAL_NS) } else { REFUSAL_NS });
         share.enough_at_ns = if is_known { after(take.wait_ns) } else { 0 };
         share.is_refused_to_all = take.refused && take.is_critical;
+        share.note_tight(take, now_ns);
         Some(*share)
     }
 

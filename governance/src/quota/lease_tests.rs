@@ -98,10 +98,11 @@ fn no_order_of_messages_lets_more_be_spent_than_the_cap() {
     for _ in 0..2_000 {
         let (mut parent, mut children) = (Leases::default(), vec![Leases::default(); 3]);
         let (mut asks, mut grants): (Vec<LeaseAskV1>, Vec<(usize, u64)>) = (Vec::new(), Vec::new());
+        let (mut spent, lifetime) = (0, Meter::Lifetime { cap: CAP });
         for _ in 0..60 {
             let at = roll(3) as usize;
             let share = children[at].share(&LEASE);
-            match roll(5) {
+            match roll(6) {
                 0 => asks.push(ask(at as u32, share, roll(9), roll(20))),
                 1 if !asks.is_empty() => {
                     let ask = asks[roll(asks.len() as u64) as usize];
@@ -113,15 +114,19 @@ fn no_order_of_messages_lets_more_be_spent_than_the_cap() {
                     children[child].take(&take(granted), 0);
                 }
                 3 => drop(children[at].give_back(&LEASE, 0)),
+                // A limit that refuses nobody is charged whatever there is.
+                4 => children[at].spend_ahead(LEASE, lifetime, roll(4), 0),
                 _ => {
                     let cost = roll(6);
                     if cost <= share.balance(0) {
                         children[at].spend(LEASE, cost, 0);
+                        spent += cost;
                     }
                 }
             }
-            let spent: u64 = children.iter().map(|child| child.share(&LEASE).counters.spent).sum();
-            assert!(spent <= CAP, "{spent} were spent of {CAP}");
+            let counters = children.iter().map(|child| child.share(&LEASE).counters);
+            let covered: u64 = counters.map(|told| told.spent - told.debt()).sum();
+            assert!(spent <= covered && covered <= CAP, "{spent} and {covered} were spent of {CAP}");
         }
     }
 }

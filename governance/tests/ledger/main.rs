@@ -1,5 +1,6 @@
 //! The ledger as its callers see it: scripts that read as sentences, and properties against naive models.
 
+mod ahead;
 mod approve;
 mod automatic;
 mod bench;

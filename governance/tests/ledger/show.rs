@@ -69,6 +69,9 @@ fn decision(decided: &DecidedV1) -> String {
     if decided.retry_after_ns > 0 {
         write!(text, "; retry after {}", duration(decided.retry_after_ns)).expect("a string");
     }
+    for ahead in &decided.ahead {
+        write!(text, "; asks about limit {}", ahead.lease.limit).expect("a string");
+    }
     text.push('\n');
     text.extend(decided.quota.iter().map(quota));
     text

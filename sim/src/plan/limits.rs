@@ -18,6 +18,12 @@ pub struct SharedSpec {
     /// Tokens that may ever be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pot: Option<u64>,
+    /// Requests per second, and at once, in shadow mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ghost: Option<(u64, u64)>,
+    /// Requests in each calendar window, and its length in seconds, in soft mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tally: Option<(u64, u64)>,
     /// Of a thousand requests, how many reserve tokens.
     #[serde(default)]
     pub reserve_permille: u32,

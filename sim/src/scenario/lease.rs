@@ -13,6 +13,8 @@ const NOT_TO_BE_HAD: &str = "a lease was not to be had";
 const FLOWED: &str = "a share of a flow was granted";
 const NO_ROOM: &str = "a leased rate or rolling window had no room";
 const IN_ONE_ROUND: &str = "shares of several limits came in one round";
+const AHEAD: &str = "an action was counted ahead of a grant";
+const FULL: &str = "a shared limit that refuses nobody was found full";
 const VOID: &str = "a share of a flow was void unspent";
 
 /// In the order in which they are told.
@@ -95,6 +97,21 @@ pub const SCENARIOS: &[Scenario] = &[
         seen: &[FLOWED, NO_ROOM],
         bounds: Bounds { healed_ms_max: 3_000, ..USUAL },
         build: |seed| flows(Draft::five(seed), Some((8, 16)), None).done(),
+    },
+    Scenario {
+        name: "shared-limits-that-refuse-nobody",
+        what: "Agents of all partitions share a rate in shadow mode and a soft budget, and one node after another is away.",
+        expected: Expected::Good,
+        seen: &[AHEAD, FULL],
+        bounds: USUAL,
+        build: |seed| {
+            let draft = flows(Draft::five(seed), None, None);
+            let draft = draft.work(|work| (work.shared.ghost, work.shared.tally) = (Some((6, 14)), Some((60, 5))));
+            draft
+                .at(6_000, 5_000, Fault::Power { nodes: vec![1] })
+                .at(15_000, 5_000, Fault::Power { nodes: vec![3] })
+                .done()
+        },
     },
     Scenario {
         name: "shared-rate-holders-lose-quorum",

@@ -18,6 +18,8 @@ pub fn draw_shared(dice: &mut ChaCha12Rng) -> SharedSpec {
         hall: dice.random_bool(0.35).then_some(dice.random_range(1..8)),
         pot: dice.random_bool(0.35).then_some(dice.random_range(200..3_000)),
         reserve_permille: if dice.random_bool(0.5) { dice.random_range(50..500) } else { 0 },
+        ghost: dice.random_bool(0.35).then_some((rate.div_ceil(2), rate + 2)),
+        tally: dice.random_bool(0.35).then_some((rate * window_s / 2, window_s)),
     }
 }
 

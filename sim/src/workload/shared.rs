@@ -14,9 +14,24 @@ pub fn limits(work: &WorkSpec) -> Vec<LimitSpec> {
     let rolling = |(cap, window_s)| shared("pond", "requests", LimitKind::Rolling { cap, window_s });
     let live = |cap| shared("hall", TOKENS, LimitKind::Concurrency { cap });
     let ever = |cap| LimitSpec { overrun: Overrun::Cap, ..shared("pot", TOKENS, LimitKind::Lifetime { cap }) };
+    let ghost = |(amount, burst)| {
+        let kind = LimitKind::Rate { amount, period_s: 1, burst };
+        LimitSpec { mode: LimitMode::Shadow, ..shared("ghost", "requests", kind) }
+    };
+    let tally = |(cap, window_s)| {
+        let kind = LimitKind::Budget { cap, window_s };
+        LimitSpec { mode: LimitMode::Soft, ..shared("tally", "requests", kind) }
+    };
     let spec = &work.shared;
-    let all =
-        [work.fleet.map(budget), spec.tide.map(rate), spec.pond.map(rolling), spec.hall.map(live), spec.pot.map(ever)];
+    let all = [
+        work.fleet.map(budget),
+        spec.tide.map(rate),
+        spec.pond.map(rolling),
+        spec.hall.map(live),
+        spec.pot.map(ever),
+        spec.ghost.map(ghost),
+        spec.tally.map(tally),
+    ];
     all.into_iter().flatten().collect()
 }
 
