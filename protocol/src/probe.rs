@@ -87,6 +87,7 @@ pub const SOMETIMES: &[&str] = &[
     "a decision was answered with its proof",
     "a denial was answered from memory",
     "a forwarded decision came to a node that does not lead",
+    "a full segment got its footer after a crash",
     "a grant came after its share was forgotten",
     "a hold lapsed",
     "a hold on a tenant or the zone was enforced",

@@ -119,7 +119,7 @@ impl AuditStore {
     }
 
     /// Appends records to the open segment, closing it and starting the next one where the rules say so.
-    async fn write_pairs(&self, mut records: &[(&[u8], &[u8])], clock: &dyn Clock) -> io::Result<()> {
+    pub(super) async fn write_pairs(&self, mut records: &[(&[u8], &[u8])], clock: &dyn Clock) -> io::Result<()> {
         while !records.is_empty() {
             let (chunk, taken) = self.take(records);
             records = &records[taken..];
@@ -140,7 +140,8 @@ impl AuditStore {
         Ok(())
     }
 
-    /// Pushes as many records as one segment takes; gives the bytes to append.
+    /// Pushes as many records as one segment takes; gives the bytes to append. A segment that was full when the power went,
+    /// and had no footer yet, takes none and is closed.
     fn take(&self, records: &[(&[u8], &[u8])]) -> (Chunk, usize) {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
@@ -149,12 +150,13 @@ impl AuditStore {
         let mut bytes = writer.flush_frame().unwrap_or_default();
         let mut taken = 0;
         for (leaf, body) in records {
-            bytes.extend(writer.push(leaf, body).unwrap_or_default());
-            taken += 1;
             if writer.is_full() {
                 break;
             }
+            bytes.extend(writer.push(leaf, body).unwrap_or_default());
+            taken += 1;
         }
+        sometimes!(taken == 0, "a full segment got its footer after a crash");
         bytes.extend(writer.flush_frame().unwrap_or_default());
         writer.leaf_hashes()[before..].iter().for_each(|hash| inner.tree.append(*hash));
         let (next, ends) = (writer.next_index(), writer.is_full());

@@ -44,3 +44,18 @@ async fn a_footer_that_outlived_its_frames_is_not_believed() {
     assert!((1..256).contains(&stored), "{stored} leaves are taken for whole");
     assert_eq!(torn.read(0, stored).await.expect("what is stored reads").len() as u64, stored);
 }
+
+#[tokio::test]
+async fn a_segment_that_was_full_before_its_footer_was_written_is_closed_by_the_next_record() {
+    let (name, whole) = closed();
+    let end = whole.last_chunk::<END_BYTES>().expect("a footer");
+    let footer = footer_bytes(end).expect("a footer's end");
+    let store = opened(&whole[..whole.len() - footer], &name).await;
+    assert_eq!(store.stored().0, 256, "every record is there");
+    let clock = crate::world::real::RealClock::new();
+    let records: Vec<(&[u8], &[u8])> = vec![(&[1; 8], &[2; 8]), (&[3; 8], &[])];
+    store.write_pairs(&records, &clock).await.expect("it is written");
+    assert_eq!(store.stored().0, 258);
+    let read = store.read(255, 3).await.expect("they read across the segments");
+    assert_eq!((read.len(), &read[2].0), (3, &vec![3; 8]));
+}
