@@ -16,6 +16,10 @@ use super::call::malformed;
 use crate::door::request_id::{self, RequestId};
 use crate::door::submit::{Item, refuse};
 
+mod options;
+
+use options::Options;
+
 /// Tenant of requests that name none, in clusters that take it from the body.
 pub const TENANT_DEFAULT: &str = "default";
 
@@ -107,36 +111,6 @@ struct Resource {
 enum IssuedAt {
     Milliseconds(u64),
     Rfc3339(String),
-}
-
-/// How much the action matters; critical ones may take what limits keep back for them.
-#[derive(PartialEq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Priority {
-    Normal,
-    Critical,
-}
-
-/// What the caller asks of the decision itself.
-#[derive(Default, Deserialize)]
-pub struct Options {
-    mode: Option<String>,
-    deadline_ms: Option<u64>,
-    #[serde(default)]
-    explain: bool,
-    #[serde(default)]
-    approval: String,
-    priority: Option<Priority>,
-    receipt: Option<Receipt>,
-}
-
-/// What the answer shows of the decision's place in the log. The place itself is always there: it is the decision's id.
-#[derive(PartialEq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Receipt {
-    None,
-    Position,
-    Proof,
 }
 
 /// Only the id, for answers to requests that could not be read any further.
@@ -300,22 +274,7 @@ fn blank(id: RequestId, args: Option<&RawValue>, context: Option<&RawValue>) -> 
 }
 
 fn finish(action: Action, cost: Option<&RawValue>, options: Option<Options>) -> Result<Action, Problem> {
-    let options = options.unwrap_or_default();
-    if let Some(mode) = options.mode.as_deref().filter(|mode| *mode != "enforce") {
-        let shown: String = mode.chars().take(40).collect();
-        return Err(Problem::new(
-            Code::MalformedRequest,
-            format!("options.mode {shown:?}: only \"enforce\" is offered"),
-        ));
-    }
-    Ok(Action {
-        cost: costs(cost)?,
-        explain: options.explain,
-        approval: options.approval,
-        is_critical: options.priority == Some(Priority::Critical),
-        wants_receipt: options.receipt == Some(Receipt::Proof),
-        ..action
-    })
+    options.unwrap_or_default().onto(Action { cost: costs(cost)?, ..action })
 }
 
 /// `{unit: amount}`; in order of the unit, so that one request has one form.
