@@ -474,4 +474,21 @@ mod tests {
         assert_eq!(quota.buckets.len(), 2, "neither the enforced nor the soft limit has another counter");
         assert_eq!(quota.judge(&subject(1), &costs, 9).refusals().count(), 0, "the counters that exist go on");
     }
+
+    #[test]
+    fn of_more_limits_than_a_report_holds_the_violated_ones_are_in_it() {
+        let costs = [CostV1 { unit: KeyedId::NONE, amount: 6, is_reserved: false }];
+        let (mut quota, last) = (Quota::default(), LIMITS_MATCHING_MAX as u32 + 3);
+        for number in 1..=last {
+            let cap = if number == last { 5 } else { 500 };
+            let fact = LimitFact { kind: LimitKind::Lifetime { cap }, ..lifetime(number, LimitMode::Shadow) };
+            quota.limits.set(fact, ControlRevision(1), Placement::Single);
+        }
+        let judgement = quota.judge(&subject(1), &costs, 7);
+        let report = quota.settle(judgement, true);
+        assert_eq!(report.len(), LIMITS_MATCHING_MAX);
+        let violated: Vec<_> = report.iter().filter(|limit| limit.violated).map(|limit| limit.limit).collect();
+        assert_eq!(violated, [LimitNumber(last)]);
+        assert!(report.windows(2).all(|pair| pair[0].limit < pair[1].limit), "by number");
+    }
 }
