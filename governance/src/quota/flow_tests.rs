@@ -7,6 +7,7 @@ use nethical_protocol::limits::CLOCK_ERROR_MS_MAX;
 use proptest::prelude::*;
 
 use super::bucket::Meter;
+use super::flow::LIFE_NS;
 use super::lease::{CountersV1, GROUPS_APART_NS, LeaseAskV1, LeaseKey, Leases, slot_of_lease};
 use super::{BucketKey, Quota};
 use crate::command::LeaseTakeV1;
@@ -297,4 +298,24 @@ fn a_child_owes_what_it_settled_beyond_its_share() {
     let share = world.children[0].share(&world.lease);
     assert_eq!((share.balance(START_NS), share.debt(START_NS)), (0, 5));
     assert_eq!(CountersV1 { granted: 9, spent: 4, returned: 1, ..CountersV1::default() }.balance(), 4);
+}
+
+#[test]
+fn a_share_that_nobody_told_of_counts_as_spent_at_the_moment_that_a_sweep_finds_it_over() {
+    for kind in [RATE, ROLLING] {
+        let mut world = World::new(&kind, &[0; CHILDREN + 1]);
+        world.ask(0, 5, 5);
+        world.hear(0);
+        assert_eq!((world.takes[0].1.granted, world.parent.leases.accounts.len()), (5, 1));
+        let first = LeaseKey { window_ns: 0, ..world.lease };
+        world.now_ns += LIFE_NS;
+        world.parent.sweep_leases(&first, world.now_ns);
+        assert_eq!(world.parent.leases.accounts.len(), 1, "a clock apart may still spend it");
+        world.now_ns += GROUPS_APART_NS;
+        world.parent.sweep_leases(&first, world.now_ns);
+        assert_eq!(world.parent.leases.accounts.len(), 0, "{kind:?}");
+        let counter = world.parent.buckets.values().next();
+        let used = world.meter.used(counter, world.now_ns);
+        assert_eq!(used, world.meter.scaled(5), "{kind:?}: all of it may have been spent just now");
+    }
 }
