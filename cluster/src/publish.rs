@@ -34,6 +34,8 @@ const RENEW: Duration = Duration::from_secs(1);
 const VOUCH_PATIENCE: Duration = Duration::from_millis(1_500);
 /// Of that, how long a replica waits for its own disk.
 const SYNC_PATIENCE: Duration = Duration::from_millis(1_000);
+/// How long a caller waits for one who is making the note already.
+const TURN_PATIENCE: Duration = Duration::from_secs(3);
 /// How long another node may take for a resource.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
 const NANOS: u64 = 1_000_000_000;
@@ -158,7 +160,9 @@ async fn receipt_here(
 /// `not-ready` where the node may not sign, `overloaded` where its disk does not keep up.
 pub async fn announced(core: &Arc<Core>, replica: &Arc<PartitionReplica>, size: u64) -> Result<Announced, Problem> {
     let store = &replica.store;
-    let mut last = store.announced.lock().await;
+    let late = || Problem::new(Code::Overloaded, "the audit sealer is behind").retry_after_ms(1_000);
+    let turn = timeout(&*core.shared.world.clock, TURN_PATIENCE, store.announced.lock()).await;
+    let mut last = turn.ok_or_else(late)?;
     let now = core.shared.world.clock.now();
     let applied = replica.machine.lock().tree().0;
     if let Some(last) = last.as_ref().filter(|last| last.size >= size) {
@@ -171,7 +175,7 @@ pub async fn announced(core: &Arc<Core>, replica: &Arc<PartitionReplica>, size: 
     let synced = timeout(&*core.shared.world.clock, SYNC_PATIENCE, store.barrier(applied)).await;
     synced.transpose().map_err(broken)?;
     if store.sealed().borrow().durable < size.max(1) {
-        return Err(Problem::new(Code::Overloaded, "the audit sealer is behind").retry_after_ms(1_000));
+        return Err(late());
     }
     let announced = announce(core, replica, now).await?;
     *last = Some(announced.clone());
@@ -218,8 +222,13 @@ async fn vouch_for(core: &Core, ask: &AskVouchV1) -> Result<String, String> {
     if replica.store.log().era != ask.era {
         return Err("another era".to_owned());
     }
-    let synced = timeout(&*core.shared.world.clock, SYNC_PATIENCE, replica.store.barrier(ask.size)).await;
-    synced.ok_or("not durable here yet")?.map_err(|error| error.to_string())?;
+    // Nothing is asked of the sealer that is not applied here: it would hurry for a size that may never come.
+    let held = async {
+        has_applied(&replica, ask.size).await;
+        replica.store.barrier(ask.size).await
+    };
+    let held = timeout(&*core.shared.world.clock, SYNC_PATIENCE, held).await;
+    held.ok_or("not durable here yet")?.map_err(|error| error.to_string())?;
     let root = replica.store.root_at(ask.size).await.map_err(|error| error.to_string())?;
     let is_ours = root == Some(ask.root);
     always!(is_ours, "checkpoints-of-replicas-agree", "group {} at {} leaves", ask.group, ask.size);
@@ -228,6 +237,15 @@ async fn vouch_for(core: &Core, ask: &AskVouchV1) -> Result<String, String> {
         return Err("another root".to_owned());
     }
     vouch(core, &replica, ask.size, ask.root).ok_or_else(|| "a greater tree is vouched for".to_owned())
+}
+
+async fn has_applied(replica: &PartitionReplica, size: u64) {
+    let mut position = replica.machine.lock().position();
+    while replica.machine.lock().tree().0 < size {
+        if position.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
 }
 
 /// This replica's word that it holds these leaves durably and has never vouched for more. The caller has seen to the
