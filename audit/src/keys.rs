@@ -1,16 +1,19 @@
-//! Tenant keys: what a name is replaced by in leaves and state, what bodies are sealed under, how keys themselves travel.
+//! Tenant keys: what a name is replaced by in leaves and state, and how keys themselves travel.
 //!
-//! A tenant key is 32 secret bytes. It appears in logs only wrapped under a partition ring key; ring keys live in the
-//! [`keyring::Keyring`] file and never in a log, so that destroying a ring key destroys everything under it
-//! (ARCHITECTURE 4). Nothing in here makes randomness: keys and nonces come in as arguments.
+//! A tenant key is 32 secret bytes. It appears in logs only wrapped under the zone's ring key, which lives in the
+//! [`keyring::Keyring`] file and never in a log. Bodies are sealed under keys of their subjects ([`subject`]), whose ring
+//! keys come and go (ARCHITECTURE 4). Nothing in here makes randomness: keys and nonces come in as arguments.
 
 use nethical_protocol::ids::KeyedId;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::{hkdf, hmac};
 
 pub mod keyring;
+pub mod rings;
+pub mod subject;
 
 pub use keyring::{Keyring, KeyringError};
+pub use subject::BodyKeys;
 
 /// Bytes of every secret key in this crate.
 pub const KEY_BYTES: usize = 32;

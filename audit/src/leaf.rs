@@ -57,6 +57,22 @@ pub enum LeafEvent {
     ApprovalDecided(ApprovalLeaf),
     /// A denial was repeated, and its repeats were answered from memory.
     DenialsRepeated(RepeatsLeaf),
+    /// Keys of subjects are gone for good: nobody can open what was sealed under them.
+    SubjectsErased(Vec<ErasedLeaf>),
+}
+
+impl LeafEvent {
+    /// (slot, tenant, agent) of what is about one agent, under whose key its body is sealed.
+    pub fn agent(&self) -> Option<(u16, KeyedId, KeyedId)> {
+        match self {
+            Self::Decision(found) => Some((found.slot, found.tenant, found.agent)),
+            Self::HoldPlaced(hold) | Self::HoldLifted(hold) => Some((hold.slot, hold.tenant, hold.agent)),
+            Self::ReservationEnded(ended) => Some((ended.slot, ended.tenant, ended.agent)),
+            Self::ApprovalDecided(decided) => Some((decided.slot, decided.tenant, decided.agent)),
+            Self::DenialsRepeated(repeats) => Some((repeats.slot, repeats.tenant, repeats.agent)),
+            Self::Control { .. } | Self::EraOpened { .. } | Self::SubjectsErased(_) => None,
+        }
+    }
 }
 
 /// A decision: who, what, what was found, what was decided.
@@ -216,6 +232,19 @@ pub struct RepeatsLeaf {
     pub decision: u64,
     /// How many since they were last written down; at least so many.
     pub count: u64,
+}
+
+/// A subject whose keys are gone for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErasedLeaf {
+    /// The slot of the agent, or of the agent that spoke of the person.
+    pub slot: u16,
+    /// The tenant.
+    pub tenant: KeyedId,
+    /// The agent or the person.
+    pub subject: KeyedId,
+    /// Keys of generations below this one; at least 1.
+    pub below: u32,
 }
 
 /// The end of a reservation.

@@ -5,24 +5,26 @@
 //! for each decision whose request id a client chose (a second decision of one id must be found wherever it stands).
 //!
 //! What it cannot see: a log cut off at its end without a checkpoint that covers the end; a body changed together with
-//! all checksums where the tenant's key is not given; a body removed together with all checksums, which looks like an
+//! all checksums where its key is not given; a body removed together with all checksums, which looks like an
 //! erased one (it is counted in `bodies_closed`). Checkpoints from elsewhere, and keys, close the first two gaps.
 
 use std::collections::BTreeMap;
 
-use nethical_protocol::ids::LogId;
+use nethical_protocol::ids::{KeyedId, LogId};
 use serde::{Deserialize, Serialize};
 
+use crate::body::SealedFor;
 use crate::checkpoint::Checkpoint;
-use crate::keys::TenantKeys;
+use crate::keys::BodyKeys;
 use crate::note::VerifierKey;
 
+mod erased;
 mod group;
 
 use group::GroupCheck;
 
-/// Gives the tenant key of a number, where the verifier may open bodies.
-pub type KeySource<'a> = &'a dyn Fn(u32) -> Option<TenantKeys>;
+/// Gives the keys of a body of an agent, where the verifier may open it.
+pub type KeySource<'a> = &'a dyn Fn(KeyedId, SealedFor) -> Option<BodyKeys>;
 
 /// One log to verify.
 #[derive(Debug, Clone)]
@@ -42,7 +44,7 @@ pub struct Verifier<'a> {
     /// The logs' keys, each named after its origin. Empty: checkpoints' roots are compared, signatures are not.
     pub keys: &'a [VerifierKey],
     /// Opens bodies and compares their commitments where it is given.
-    pub tenant_keys: Option<KeySource<'a>>,
+    pub body_keys: Option<KeySource<'a>>,
 }
 
 /// The outcome.
@@ -60,6 +62,8 @@ pub struct Report {
     pub bodies_opened: u64,
     /// Sealed bodies for which there was no key, and entries without a body.
     pub bodies_closed: u64,
+    /// Of those, bodies sealed under keys that the log says are gone for good: erased.
+    pub bodies_erased: u64,
     /// The first entry that does not fit, of the first log that has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_bad: Option<BadEntry>,
@@ -96,6 +100,7 @@ impl Verifier<'_> {
             report.checkpoints += check.checkpoints_passed;
             report.bodies_opened += check.bodies_opened;
             report.bodies_closed += check.bodies_closed;
+            report.bodies_erased += check.erased.count();
             report.first_bad = report.first_bad.or(bad);
         }
         report.ok = report.first_bad.is_none();

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use nethical_audit::body;
 use nethical_audit::leaf::{LeafEvent, LeafV1};
 use nethical_governance::command::{HeaderV1, HoldOrderV1, RequestKey};
 use nethical_governance::outcome::OutcomeV1;
@@ -15,7 +14,7 @@ use nethical_protocol::decision::AgentStatus;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, GroupId, KeyedId, NodeId};
 
-use crate::actor::command::{TENANT_KEY_ID, actor_keys};
+use crate::actor::command::actor_keys;
 use crate::body::BodyV1;
 use crate::lead::Lead;
 use crate::message::*;
@@ -25,6 +24,7 @@ use crate::publish;
 use crate::replica::PartitionReplica;
 use crate::replicate::group::{Group, Progress};
 use crate::replicate::machine::Machine;
+use crate::sealing::Sealer;
 use crate::world::timeout;
 
 /// How long an administrative proposal may take.
@@ -69,7 +69,11 @@ async fn hold_here(core: &Core, ask: HoldV1) -> HeldV1 {
     let view = core.shared.view();
     let Some(tenant) = view.tenant(&tenant_name) else { return HeldV1::NotLeader(None) };
     let plaintext = BodyV1::Hold(ask.spec.clone()).to_bytes();
-    let (sealed, body_commitment) = body::seal(&tenant.keys, TENANT_KEY_ID, &core.shared.command_id(), &plaintext);
+    let actor = actor_keys(tenant, &agent);
+    let sealed = match Sealer::default().seal(&lead, &actor, None, &plaintext) {
+        Ok(sealed) => sealed,
+        Err(problem) => return HeldV1::Problem(problem),
+    };
     let request = RequestKey {
         id: tenant.keys.keyed_id("request", &ask.request_id),
         content: tenant.keys.content_mac(&[agent.as_bytes(), &[u8::from(ask.lift)]]),
@@ -78,10 +82,11 @@ async fn hold_here(core: &Core, ask: HoldV1) -> HeldV1 {
     };
     let order = HoldOrderV1 {
         request,
-        actor: actor_keys(tenant, &agent),
+        actor,
         effect: ask.spec.effect,
         ttl_ns: ask.spec.ttl_s.saturating_mul(1_000_000_000),
-        body_commitment,
+        body_commitment: sealed.commitment,
+        sealing: Some(sealed.sealing.agent),
         approvers: ask.spec.approvers,
         names: ask.spec.approver_names.iter().map(|name| tenant.keys.keyed_id("approver", name)).collect(),
         approver: tenant.keys.keyed_id("approver", &ask.spec.approver),
@@ -90,7 +95,7 @@ async fn hold_here(core: &Core, ask: HoldV1) -> HeldV1 {
         return HeldV1::Problem(problem);
     }
     let header = if ask.lift { HeaderV1::LiftHoldOrder(order) } else { HeaderV1::PlaceHoldOrder(order) };
-    held(core, &replica, &lead, header, sealed).await
+    held(core, &replica, &lead, header, sealed.bytes).await
 }
 
 /// Refuses orders that nobody could lift, and words that apply would not count.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use nethical_audit::publish::Resource;
 use nethical_protocol::action::Action;
-use nethical_protocol::control::{ControlAck, HoldSpec, LimitSpec, TenantSpec};
+use nethical_protocol::control::{ControlAck, EraseSpec, HoldSpec, LimitSpec, TenantSpec};
 use nethical_protocol::decision::{ActionOutcome, AgentStatus, Decision, ItemAnswer, Settlement, Verdict};
 use nethical_protocol::error::Problem;
 use nethical_protocol::ids::{DecisionId, GroupId};
@@ -104,6 +104,10 @@ pub trait Governor: Send + Sync + 'static {
     fn published(&self, group: GroupId, resource: Resource) -> Answer<'_, Bytes>;
     /// The proof of a decision against a published checkpoint.
     fn receipt(&self, id: DecisionId) -> Answer<'_, ReceiptView>;
+    /// Erases what was said of a subject: nobody reads it any more once this has answered and is not `pending`.
+    fn erase(&self, spec: EraseSpec) -> Answer<'_, ErasureView>;
+    /// Erasures, newest first, or one.
+    fn erasures(&self, only: Option<u64>) -> Answer<'_, Vec<ErasureView>>;
     /// What a verifier needs of one group: leaves and sealed bodies from an index on.
     fn raw_leaves(&self, group: GroupId, from: u64, count: u64) -> Answer<'_, RawLeaves>;
     /// The verifier key of the zone's logs, as a C2SP vkey for each group, with the cluster's name.
@@ -414,9 +418,48 @@ pub struct EntryView {
     /// The decision as it was answered; absent for other kinds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
-    /// The sealed body, opened: the action, or the reason of a hold. Absent where erased or not ours to open.
+    /// The sealed body, opened: the action, or the reason of a hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<serde_json::Value>,
+    /// Why a body is not shown: `erased`, or `unavailable` for now. Absent where it is shown, or there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_state: Option<String>,
+}
+
+/// How far an erasure is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasureView {
+    /// Its number: the control revision that asked for it.
+    pub id: u64,
+    /// The tenant.
+    pub tenant: String,
+    /// `agent` or `person`.
+    pub kind: String,
+    /// The subject under the tenant's key, as it stands in leaves.
+    pub subject: String,
+    /// Why, as was said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// When it was asked for, nanoseconds since 1970.
+    pub at_ns: u64,
+    /// `pending`: some group may still show it; `erasing`: nobody can read it, and keys of it may be on some disk; `erased`:
+    /// every key of it is destroyed.
+    pub state: String,
+    /// Groups that are not done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub awaiting: Vec<ErasureAwaits>,
+}
+
+/// A group that is not done with an erasure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasureAwaits {
+    /// The group.
+    pub group: u32,
+    /// What is awaited.
+    pub what: String,
+    /// Nodes that still hold a ring key which is to be destroyed, or cannot be asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<u64>,
 }
 
 /// A proof that outlives the cluster: it needs nothing but a verifier key.

@@ -131,7 +131,7 @@ async fn ask(core: &Arc<Core>, ask: ApprovalsAskV1) -> Result<Said, Problem> {
 }
 
 /// Puts the words of the sealed bodies to an approval, as far as this node can open them.
-async fn shown(core: &Core, log: LogId, policy: u64, approval: &ApprovalV1) -> ApprovalView {
+async fn shown(core: &Arc<Core>, log: LogId, policy: u64, approval: &ApprovalV1) -> ApprovalView {
     let id = DecisionId { log, leaf_index: approval.leaf_index };
     let at = |leaf_index: u64| (leaf_index > 0).then_some(DecisionId { log, leaf_index });
     let mut view = ApprovalView {

@@ -9,7 +9,7 @@ use rkyv::rancor::Error;
 
 use nethical_protocol::control::{HoldSpec, LimitSpec, TenantSpec};
 use nethical_protocol::error::{Code, Problem};
-use nethical_protocol::ids::{ControlRevision, LimitNumber};
+use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 use nethical_protocol::quarantine::QuarantineSpec;
 
 use crate::replicate::machine::{Fault, Machine, Reply};
@@ -106,6 +106,8 @@ pub enum EventV1 {
     },
     /// A set of rules for automatic quarantine is in force; an empty one ends it.
     Quarantine(QuarantineSpec),
+    /// What was said of a subject is erased. No name is in here.
+    SubjectErased(ErasureV1),
 }
 
 impl EventV1 {
@@ -116,6 +118,21 @@ impl EventV1 {
             _ => "",
         }
     }
+}
+
+/// An erasure, as the zone remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ErasureV1 {
+    /// The tenant.
+    pub tenant: String,
+    /// The agent or the person, under the tenant's key.
+    pub subject: KeyedId,
+    /// Which of both.
+    pub is_person: bool,
+    /// Why.
+    pub reason: String,
+    /// When it was asked for, by the control leader's wall clock, nanoseconds since 1970.
+    pub at_ns: u64,
 }
 
 /// An event with its revision.
@@ -206,6 +223,8 @@ pub enum AskV1 {
     },
     /// Set the rules for automatic quarantine of a tenant or the zone.
     PutQuarantine(QuarantineSpec),
+    /// Erase what was said of a subject.
+    Erase(ErasureV1),
 }
 
 /// What became of a change. Equal on every replica.

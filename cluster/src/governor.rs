@@ -11,7 +11,7 @@ use nethical_audit::publish::Resource;
 use nethical_governance::outcome::RiskTier;
 use nethical_governance::policy::digest_of;
 use nethical_protocol::action::Action;
-use nethical_protocol::control::{AckState, ControlAck, HoldScope, HoldSpec, LimitSpec, TenantSpec};
+use nethical_protocol::control::{AckState, ControlAck, EraseSpec, HoldScope, HoldSpec, LimitSpec, TenantSpec};
 use nethical_protocol::decision::{ActionOutcome, ItemAnswer, Settlement};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LimitNumber};
@@ -27,7 +27,8 @@ use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
 use crate::{
-    administer, aggregate, alarms, approvals, bundles, drift, inspect, publish, replay, rules, scores, settle, sla,
+    administer, aggregate, alarms, approvals, bundles, drift, erase, inspect, publish, replay, rules, scores, settle,
+    sla,
 };
 
 /// How long a question to another node may take.
@@ -383,6 +384,19 @@ impl Governor for NodeGovernor {
 
     fn entries(&self, query: EntryQuery) -> Answer<'_, EntryPage> {
         inspect::entries(self.core.clone(), query).boxed()
+    }
+
+    fn erase(&self, spec: EraseSpec) -> Answer<'_, ErasureView> {
+        async move {
+            let ack = self.change(ChangeRulesV1::Erase(spec)).await?;
+            let late = || Problem::new(Code::NotReady, "the erasure is on its way to this node").retry_after_ms(200);
+            erase::views(self.core.clone(), Some(ack.revision.0)).await.pop().ok_or_else(late)
+        }
+        .boxed()
+    }
+
+    fn erasures(&self, only: Option<u64>) -> Answer<'_, Vec<ErasureView>> {
+        erase::views(self.core.clone(), only).map(Ok).boxed()
     }
 
     fn checkpoint(&self, group: GroupId) -> Answer<'_, String> {

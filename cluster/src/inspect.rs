@@ -1,12 +1,12 @@
 //! Looking into the audit trail: entries, checkpoints, raw leaves, verifier keys. Reads only.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use nethical_audit::body;
 use nethical_audit::leaf::{LeafEvent, LeafV1};
 use nethical_audit::note::Signer;
 use nethical_audit::tree::leaf_hash;
@@ -17,8 +17,9 @@ use nethical_protocol::ids::{DecisionId, GroupId, KeyedId, LogId};
 use crate::answer::{Wish, Words, decision_of};
 use crate::api::*;
 use crate::body::BodyV1;
-use crate::control::view::{ControlView, Tenant};
+use crate::control::view::ControlView;
 use crate::node::Core;
+use crate::opening::{self, Opened};
 use crate::replica::PartitionReplica;
 use crate::store::sealer;
 use crate::world::timeout;
@@ -96,7 +97,7 @@ pub async fn entries(core: Arc<Core>, query: EntryQuery) -> Result<EntryPage, Pr
 
 /// Goes on behind a cursor, group by group.
 async fn forward(
-    core: &Core,
+    core: &Arc<Core>,
     view: &ControlView,
     filter: &Filter,
     groups: &[GroupId],
@@ -105,9 +106,9 @@ async fn forward(
 ) -> Result<EntryPage, Problem> {
     let after: DecisionId =
         cursor.parse().map_err(|error| Problem::new(Code::MalformedRequest, format!("cursor: {error}")))?;
-    let mut entries = Vec::new();
+    let mut matching = Vec::new();
     let mut reached = after;
-    for group in groups.iter().filter(|group| **group >= after.log.group) {
+    'groups: for group in groups.iter().filter(|group| **group >= after.log.group) {
         let start = if *group == after.log.group { after.leaf_index + 1 } else { 0 };
         let mut at = start;
         while at < start + LOOKED_AT_MAX {
@@ -119,9 +120,9 @@ async fn forward(
                 let Ok(leaf) = LeafV1::decode(bytes) else { break };
                 reached = id_of(&leaf);
                 if filter.matches(&leaf) {
-                    entries.push(entry_view(core, view, &leaf, bytes, sealed));
-                    if entries.len() == limit {
-                        return Ok(EntryPage { entries, cursor: Some(reached.to_string()) });
+                    matching.push(Found { leaf, bytes: bytes.clone(), stored: sealed.clone() });
+                    if matching.len() == limit {
+                        break 'groups;
                     }
                 }
                 at += 1;
@@ -133,18 +134,18 @@ async fn forward(
         }
     }
     let cursor = (reached != after).then(|| reached.to_string());
-    Ok(EntryPage { entries, cursor })
+    Ok(EntryPage { entries: entry_views(core, view, matching).await, cursor })
 }
 
 /// The newest matching entries of all groups, oldest first.
 async fn newest(
-    core: &Core,
+    core: &Arc<Core>,
     view: &ControlView,
     filter: &Filter,
     groups: &[GroupId],
     limit: usize,
 ) -> Result<EntryPage, Problem> {
-    let mut entries: Vec<EntryView> = Vec::new();
+    let mut matching: Vec<Found> = Vec::new();
     for group in groups {
         let size = core.leaves(*group, u64::MAX - 1, 1).await?.size;
         let mut found_here = 0;
@@ -155,82 +156,95 @@ async fn newest(
             for (bytes, sealed) in found.records.iter().rev() {
                 let Ok(leaf) = LeafV1::decode(bytes) else { continue };
                 if found_here < limit && filter.matches(&leaf) {
-                    entries.push(entry_view(core, view, &leaf, bytes, sealed));
+                    matching.push(Found { leaf, bytes: bytes.clone(), stored: sealed.clone() });
                     found_here += 1;
                 }
             }
             end = from;
         }
     }
-    entries.sort_by_key(|entry| (entry.at_ns, entry.decision_id));
-    let drop = entries.len().saturating_sub(limit);
-    entries.drain(..drop);
-    Ok(EntryPage { entries, cursor: None })
+    matching.sort_by_key(|found| (found.leaf.now_ns, id_of(&found.leaf)));
+    let drop = matching.len().saturating_sub(limit);
+    matching.drain(..drop);
+    Ok(EntryPage { entries: entry_views(core, view, matching).await, cursor: None })
 }
 
 fn id_of(leaf: &LeafV1) -> DecisionId {
     DecisionId { log: LogId { group: GroupId(leaf.group), era: leaf.era }, leaf_index: leaf.leaf_index }
 }
 
-/// What stands at one place of the trail: the decision as it was answered, where it is one, and the body, where this node
-/// can open it.
-pub async fn recorded(core: &Core, id: DecisionId) -> Result<(Option<Decision>, Option<BodyV1>), Problem> {
-    let found = core.leaves(id.log.group, id.leaf_index, 1).await?;
+/// What stands at one place of the trail: the decision as it was answered, where it is one, and the body, where it can be
+/// opened.
+pub async fn recorded(core: &Arc<Core>, id: DecisionId) -> Result<(Option<Decision>, Option<BodyV1>), Problem> {
+    let records = core.leaves(id.log.group, id.leaf_index, 1).await?;
     let absent = || Problem::new(Code::NotReady, format!("the record {id} is on its way here")).retry_after_ms(200);
-    let (bytes, sealed) = found.records.first().ok_or_else(absent)?;
-    let leaf = LeafV1::decode(bytes).map_err(broken)?;
-    let (_, decision, body) = words_of(core, &core.shared.view(), &leaf, &leaf_hash(bytes), sealed);
-    Ok((decision, body))
+    let (bytes, stored) = records.records.into_iter().next().ok_or_else(absent)?;
+    let leaf = LeafV1::decode(&bytes).map_err(broken)?;
+    let opened = opening::open(core, id.log.group, &[(id.leaf_index, &stored)]).await.pop();
+    let body = opened.and_then(Opened::body);
+    Ok((decision_in(core, &core.shared.view(), &leaf, &leaf_hash(&bytes), body.as_ref()), body))
 }
 
-fn entry_view(core: &Core, view: &ControlView, leaf: &LeafV1, bytes: &[u8], sealed: &[u8]) -> EntryView {
+/// A record that matches.
+struct Found {
+    leaf: LeafV1,
+    bytes: Vec<u8>,
+    stored: Vec<u8>,
+}
+
+/// The records with their bodies, group by group opened by its leader.
+async fn entry_views(core: &Arc<Core>, view: &ControlView, found: Vec<Found>) -> Vec<EntryView> {
+    let mut by_group: BTreeMap<GroupId, Vec<usize>> = BTreeMap::new();
+    (0..found.len()).for_each(|at| by_group.entry(GroupId(found[at].leaf.group)).or_default().push(at));
+    let mut views: BTreeMap<usize, EntryView> = BTreeMap::new();
+    for (group, mut places) in by_group {
+        places.sort_by_key(|at| found[*at].leaf.leaf_index);
+        let records: Vec<(u64, &[u8])> =
+            places.iter().map(|at| (found[*at].leaf.leaf_index, found[*at].stored.as_slice())).collect();
+        let opened = opening::open(core, group, &records).await;
+        views.extend(
+            places.into_iter().zip(opened).map(|(at, opened)| (at, entry_view(core, view, &found[at], opened))),
+        );
+    }
+    views.into_values().collect()
+}
+
+fn entry_view(core: &Core, view: &ControlView, found: &Found, opened: Opened) -> EntryView {
+    let Found { leaf, bytes, .. } = found;
     let hash = leaf_hash(bytes);
-    let (kind, decision, body) = words_of(core, view, leaf, &hash, sealed);
+    let body_state = match &opened {
+        Opened::Erased => Some("erased".to_owned()),
+        Opened::Unavailable(_) => Some("unavailable".to_owned()),
+        Opened::None | Opened::Body(_) => None,
+    };
+    let body = opened.body();
     EntryView {
         decision_id: id_of(leaf),
-        kind: kind.to_owned(),
+        kind: leaf.event.as_str().to_owned(),
         at_ns: leaf.now_ns,
         leaf_hash: hex::encode(hash),
-        decision,
+        decision: decision_in(core, view, leaf, &hash, body.as_ref()),
         body: body.map(|body| body.to_json()),
+        body_state,
     }
 }
 
-/// A leaf's kind, its decision where it is one, and its body where this node holds the key.
-fn words_of(
+/// The decision as it was answered, where a leaf is one. Its request id is in the body alone.
+fn decision_in(
     core: &Core,
     view: &ControlView,
     leaf: &LeafV1,
     hash: &[u8; 32],
-    sealed: &[u8],
-) -> (&'static str, Option<Decision>, Option<BodyV1>) {
-    let owner = |id: KeyedId| view.tenants().find(|tenant| tenant.id == id).cloned();
-    let open = |tenant: Option<Arc<Tenant>>| opened(tenant, sealed);
-    match &leaf.event {
-        LeafEvent::Decision(found) => {
-            let body = open(owner(found.tenant));
-            let request_id = match &body {
-                Some(BodyV1::Decision { action, .. }) => action.request_id.clone(),
-                _ => String::new(),
-            };
-            let wish = Wish { explain: true, replayed: false };
-            let (cluster, taxonomy) = (&core.shared.options.cluster, &core.shared.world.prepared.taxonomy);
-            let decision = decision_of(Words { cluster, view, taxonomy }, &request_id, leaf, hash, found, wish);
-            ("decision", Some(decision), body)
-        }
-        LeafEvent::Control { .. } => ("control", None, None),
-        LeafEvent::HoldPlaced(hold) => ("hold-placed", None, open(owner(hold.tenant))),
-        LeafEvent::HoldLifted(hold) => ("hold-lifted", None, open(owner(hold.tenant))),
-        LeafEvent::EraOpened { .. } => ("era-opened", None, None),
-        LeafEvent::ReservationEnded(_) => ("reservation-ended", None, None),
-        LeafEvent::DenialsRepeated(_) => ("denials-repeated", None, None),
-        LeafEvent::ApprovalDecided(decided) => ("approval-decided", None, open(owner(decided.tenant))),
-    }
-}
-
-fn opened(tenant: Option<Arc<Tenant>>, sealed: &[u8]) -> Option<BodyV1> {
-    let (plaintext, _) = body::open(&tenant?.keys, sealed).ok()?;
-    BodyV1::from_bytes(&plaintext).ok()
+    body: Option<&BodyV1>,
+) -> Option<Decision> {
+    let LeafEvent::Decision(found) = &leaf.event else { return None };
+    let request_id = match body {
+        Some(BodyV1::Decision { action, .. }) => action.request_id.as_str(),
+        _ => "",
+    };
+    let wish = Wish { explain: true, replayed: false };
+    let (cluster, taxonomy) = (&core.shared.options.cluster, &core.shared.world.prepared.taxonomy);
+    Some(decision_of(Words { cluster, view, taxonomy }, request_id, leaf, hash, found, wish))
 }
 
 fn replica_here(core: &Core, group: GroupId) -> Result<Arc<PartitionReplica>, Problem> {

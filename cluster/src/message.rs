@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rkyv::rancor::Error;
 
 use nethical_protocol::action::Action;
-use nethical_protocol::control::{ControlAck, HoldSpec, LimitSpec, TenantSpec};
+use nethical_protocol::control::{ControlAck, EraseSpec, HoldSpec, LimitSpec, TenantSpec};
 use nethical_protocol::decision::{ActionOutcome, AgentStatus, ItemAnswer, Settlement, Verdict};
 use nethical_protocol::error::Problem;
 use nethical_protocol::ids::DecisionId;
@@ -67,6 +67,13 @@ pub const KIND_COUNT: u16 = 72;
 /// Node → node: where cohorts' risk scores stand (empty → [`crate::drift::DriftsV1`]).
 pub const KIND_DRIFT: u16 = 71;
 
+/// Node → node of the same group: ring keys ([`RingAskV1`] → [`RingAnswerV1`]).
+pub const KIND_RING: u16 = 81;
+/// Reader → leader: open these bodies ([`AskOpenV1`] → [`OpenedV1`]).
+pub const KIND_OPEN: u16 = 82;
+/// Node → node: how far are erasures ([`AskErasuresV1`] → [`ErasuresV1`]).
+pub const KIND_ERASURES: u16 = 83;
+
 /// Makes a type of this module travel.
 macro_rules! message {
     ($($(#[$doc:meta])* $kind:ident $name:ident $body:tt)*) => {$(
@@ -90,10 +97,12 @@ macro_rules! message {
 }
 
 mod aggregate;
+mod erase;
 mod people;
 mod publish;
 
 pub use aggregate::*;
+pub use erase::*;
 pub use people::*;
 pub use publish::*;
 
@@ -174,6 +183,8 @@ message! {
         CanaryBundle([u8; 32], u8),
         /// Set the rules for automatic quarantine.
         PutQuarantine(QuarantineSpec),
+        /// Erase what was said of a subject.
+        Erase(EraseSpec),
     }
 
     /// What became of it.

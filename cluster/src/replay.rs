@@ -4,21 +4,19 @@
 //! a body does not give is said, never guessed. What a canary decided is a recorded verdict like any other, and named. Holds, limits and risk are not replayed, since other verdicts would have
 //! made other agents of them. Reads only; one page is bounded in leaves.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use nethical_audit::body;
 use nethical_audit::leaf::codec::FLAG_CANARY;
 use nethical_audit::leaf::{DecisionLeaf, LeafEvent, LeafV1};
 use nethical_governance::policy::{AgentFacts, Bundle, Sizes};
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::error::{Code, Problem};
-use nethical_protocol::ids::{DecisionId, GroupId, KeyedId, LogId};
+use nethical_protocol::ids::{DecisionId, GroupId, LogId};
 
 use crate::api::{Flip, Lacking, ReplayPage, ReplayQuery};
 use crate::body::BodyV1;
-use crate::control::view::{ControlView, Tenant};
 use crate::node::Core;
+use crate::opening::{self, Opened};
 
 /// Leaves read at once.
 const READ_LEAVES: u64 = 256;
@@ -34,13 +32,7 @@ pub async fn replay(core: Arc<Core>, query: ReplayQuery, text: String) -> Result
     let bundle = prepared.map_err(|error| Problem::new(Code::InvalidPolicy, error.to_string()))?;
     let groups: Vec<GroupId> = core.groups().filter(|group| group.is_partition()).collect();
     let start = place_of(query.cursor.as_deref(), &groups)?;
-    let mut page = Page {
-        view: core.shared.view(),
-        bundle,
-        tenants: BTreeMap::new(),
-        out: ReplayPage::default(),
-        is_broken: false,
-    };
+    let mut page = Page { bundle, out: ReplayPage::default(), is_broken: false };
     let mut looked_at = 0;
     for group in groups.iter().filter(|group| **group >= start.0) {
         let mut at = match start {
@@ -49,7 +41,10 @@ pub async fn replay(core: Arc<Core>, query: ReplayQuery, text: String) -> Result
         };
         loop {
             let found = core.leaves(*group, at, READ_LEAVES.min(PAGE_LEAVES - looked_at)).await?;
-            let in_time = found.records.iter().filter(|(leaf, sealed)| page.see(leaf, sealed, query.to_ns)).count();
+            let stored = (at..).zip(&found.records).map(|(index, (_, stored))| (index, stored.as_slice()));
+            let opened = opening::open(&core, *group, &stored.collect::<Vec<_>>()).await;
+            let seen = found.records.iter().zip(opened);
+            let in_time = seen.filter(|((leaf, _), opened)| page.see(leaf, opened, query.to_ns)).count();
             (at, looked_at) = (at + in_time as u64, looked_at + in_time as u64);
             if page.is_broken {
                 let detail = format!("leaf {at} of group {group} does not read; see `nethical audit verify`");
@@ -102,9 +97,7 @@ pub(crate) async fn first_at(core: &Core, group: GroupId, from_ns: u64) -> Resul
 
 /// A page in the making.
 struct Page {
-    view: Arc<ControlView>,
     bundle: Arc<Bundle>,
-    tenants: BTreeMap<KeyedId, Option<Arc<Tenant>>>,
     out: ReplayPage,
     /// A leaf did not read.
     is_broken: bool,
@@ -112,7 +105,7 @@ struct Page {
 
 impl Page {
     /// Replays a leaf; `false` where it is past the end or does not read.
-    fn see(&mut self, bytes: &[u8], sealed: &[u8], to_ns: u64) -> bool {
+    fn see(&mut self, bytes: &[u8], opened: &Opened, to_ns: u64) -> bool {
         let Ok(leaf) = LeafV1::decode(bytes) else {
             self.is_broken = true;
             return false;
@@ -122,7 +115,7 @@ impl Page {
         }
         if let LeafEvent::Decision(found) = &leaf.event {
             self.out.decisions += 1;
-            match self.judge(&leaf, found, sealed) {
+            match self.judge(&leaf, found, opened) {
                 Ok(Some(flip)) => self.out.flips.push(flip),
                 Ok(None) => self.out.same += 1,
                 Err(why) => self.out.lacking.push(Lacking { decision_id: id_of(&leaf), why }),
@@ -132,13 +125,14 @@ impl Page {
     }
 
     /// The flip, where the candidate gives another verdict; the error says what the body lacks.
-    fn judge(&mut self, leaf: &LeafV1, found: &DecisionLeaf, sealed: &[u8]) -> Result<Option<Flip>, String> {
-        let tenant = self.tenant(found.tenant).ok_or("its tenant is not known to this node")?;
-        let (plaintext, commitment) = body::open(&tenant.keys, sealed).map_err(|error| error.to_string())?;
-        if commitment != leaf.body_commitment {
-            return Err("the body is not the one that the leaf commits to".to_owned());
-        }
-        let BodyV1::Decision { action, evaluation, seen, redacted, .. } = BodyV1::from_bytes(&plaintext)? else {
+    fn judge(&self, leaf: &LeafV1, found: &DecisionLeaf, opened: &Opened) -> Result<Option<Flip>, String> {
+        let body = match opened {
+            Opened::Body(body) => body,
+            Opened::None => return Err("there is no body".to_owned()),
+            Opened::Erased => return Err("its subject was erased".to_owned()),
+            Opened::Unavailable(why) => return Err(why.clone()),
+        };
+        let BodyV1::Decision { action, evaluation, seen, redacted, .. } = body else {
             return Err("the body holds no action".to_owned());
         };
         if let Some(limit) = seen.lacks(&self.bundle) {
@@ -149,8 +143,8 @@ impl Page {
             return Err("its resource's id was redacted before it was stored".to_owned());
         }
         let sizes =
-            redacted.map_or_else(|| Sizes::of(&action), |found| Sizes { amount: found.amount, bytes: found.bytes });
-        let said = self.bundle.judge_sized(&action, &evaluation, AgentFacts::from(&seen), &bands, sizes);
+            redacted.map_or_else(|| Sizes::of(action), |found| Sizes { amount: found.amount, bytes: found.bytes });
+        let said = self.bundle.judge_sized(action, evaluation, AgentFacts::from(seen), &bands, sizes);
         let recorded = evaluation.verdict.0;
         if said.verdict == recorded {
             return Ok(None);
@@ -159,9 +153,9 @@ impl Page {
         Ok(Some(Flip {
             decision_id: id_of(leaf),
             at_ns: leaf.now_ns,
-            tenant: action.tenant,
-            agent: action.agent,
-            action: action.name,
+            tenant: action.tenant.clone(),
+            agent: action.agent.clone(),
+            action: action.name.clone(),
             policy: found.policy_rev,
             canary: found.flags & FLAG_CANARY != 0,
             recorded,
@@ -169,11 +163,6 @@ impl Page {
             rules: said.rules.iter().filter_map(named).collect(),
             decided: Verdict::ALL.get(usize::from(found.verdict)).copied().unwrap_or(Verdict::Block),
         }))
-    }
-
-    fn tenant(&mut self, id: KeyedId) -> Option<Arc<Tenant>> {
-        let find = || self.view.tenants().find(|tenant| tenant.id == id).cloned();
-        self.tenants.entry(id).or_insert_with(find).clone()
     }
 }
 

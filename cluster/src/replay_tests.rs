@@ -1,10 +1,8 @@
 //! What a replay says of one recorded decision: the same, a flip, or what its body lacks.
 
-use nethical_audit::keys::TenantKeys;
 use nethical_governance::command::{DetectionV1, EvaluationV1, VerdictWord};
 use nethical_governance::quota::band::Band;
 use nethical_protocol::action::{Action, ActionKind};
-use nethical_protocol::control::TenantSpec;
 
 use super::*;
 use nethical_protocol::control::Redaction;
@@ -17,14 +15,9 @@ const CANDIDATE: &str = r#"
     @id("found") forbid(principal, action, resource) when { context.detect.secrets };
 "#;
 
-fn page() -> (Page, Arc<Tenant>) {
-    let keys = TenantKeys::new(&[1; 32]);
-    let id = keys.keyed_id("tenant", "t");
-    let spec = TenantSpec::named("t");
-    let tenant = Arc::new(Tenant { spec, keys, id });
+fn page() -> Page {
     let bundle = Arc::new(Bundle::parse(CANDIDATE).expect("the candidate parses"));
-    let tenants = BTreeMap::from([(id, Some(tenant.clone()))]);
-    (Page { view: Arc::default(), bundle, tenants, out: ReplayPage::default(), is_broken: false }, tenant)
+    Page { bundle, out: ReplayPage::default(), is_broken: false }
 }
 
 fn action() -> Action {
@@ -52,26 +45,25 @@ fn action() -> Action {
     }
 }
 
-/// A recorded decision: its leaf's bytes and its stored body.
-fn recorded(tenant: &Tenant, evaluation: EvaluationV1, seen: SeenV1, now_ns: u64) -> (Vec<u8>, Vec<u8>) {
-    recorded_as(tenant, action(), evaluation, seen, None, now_ns)
+/// A recorded decision: its leaf's bytes and its opened body.
+fn recorded(evaluation: EvaluationV1, seen: SeenV1, now_ns: u64) -> (Vec<u8>, Opened) {
+    recorded_as(action(), evaluation, seen, None, now_ns)
 }
 
 fn recorded_as(
-    tenant: &Tenant,
     action: Action,
     evaluation: EvaluationV1,
     seen: SeenV1,
     redacted: Option<RedactedV1>,
     now_ns: u64,
-) -> (Vec<u8>, Vec<u8>) {
+) -> (Vec<u8>, Opened) {
     let verdict = evaluation.verdict.0 as u8;
-    let plaintext = BodyV1::Decision { action, evaluation, seen, shadow: None, detectors: 2, redacted }.to_bytes();
-    let (sealed, body_commitment) = body::seal(&tenant.keys, 1, &body::command_id(1, 2, now_ns), &plaintext);
-    let found = DecisionLeaf { tenant: tenant.id, policy_verdict: verdict, verdict, ..DecisionLeaf::default() };
+    let body = BodyV1::Decision { action, evaluation, seen, shadow: None, detectors: 2, redacted };
+    let body_commitment = [0; 32];
+    let found = DecisionLeaf { policy_verdict: verdict, verdict, ..DecisionLeaf::default() };
     let event = LeafEvent::Decision(Box::new(found));
     let leaf = LeafV1 { group: 2, era: 1, leaf_index: now_ns, now_ns, term: 1, body_commitment, event };
-    (leaf.encode(), sealed)
+    (leaf.encode(), Opened::Body(body))
 }
 
 fn evaluation(verdict: Verdict, detections: Vec<DetectionV1>) -> EvaluationV1 {
@@ -80,18 +72,18 @@ fn evaluation(verdict: Verdict, detections: Vec<DetectionV1>) -> EvaluationV1 {
 
 #[test]
 fn recorded_inputs_decide_and_nothing_else_does() {
-    let (mut page, tenant) = page();
+    let mut page = page();
     let risky = SeenV1 { tier: nethical_governance::outcome::RiskTier::High, ..SeenV1::default() };
     let secrets = nethical_governance::detect::SECRETS;
     let found = vec![DetectionV1 { detector: secrets, severity: 900 }];
     let cases = [
-        recorded(&tenant, evaluation(Verdict::Allow, vec![]), SeenV1::default(), 1),
-        recorded(&tenant, evaluation(Verdict::Allow, vec![]), risky, 2),
+        recorded(evaluation(Verdict::Allow, vec![]), SeenV1::default(), 1),
+        recorded(evaluation(Verdict::Allow, vec![]), risky, 2),
         // The text holds no secret: what was found then counts, not what would be found now.
-        recorded(&tenant, evaluation(Verdict::Allow, found), SeenV1::default(), 3),
-        recorded(&tenant, evaluation(Verdict::Block, vec![]), SeenV1::default(), 4),
+        recorded(evaluation(Verdict::Allow, found), SeenV1::default(), 3),
+        recorded(evaluation(Verdict::Block, vec![]), SeenV1::default(), 4),
     ];
-    assert!(cases.iter().all(|(leaf, sealed)| page.see(leaf, sealed, 10)));
+    assert!(cases.iter().all(|(leaf, opened)| page.see(leaf, opened, 10)));
     assert_eq!((page.out.decisions, page.out.same, page.out.lacking.len()), (4, 1, 0));
     let flips: Vec<_> = page.out.flips.iter().map(|flip| (flip.at_ns, flip.recorded, flip.candidate)).collect();
     let (allow, block) = (Verdict::Allow, Verdict::Block);
@@ -102,14 +94,14 @@ fn recorded_inputs_decide_and_nothing_else_does() {
 
 #[test]
 fn the_room_under_limits_is_what_was_seen_then_and_what_nobody_looked_at_is_said() {
-    let (mut page, tenant) = page();
+    let mut page = page();
     let text = r#"@id("p") permit(principal, action, resource);
         @id("low") forbid(principal, action, resource) when { context.quota.daily == "low" };"#;
     page.bundle = Arc::new(Bundle::parse(text).expect("it parses"));
     let seen = |band| SeenV1 { bands: vec![("daily".into(), band), ("hourly".into(), Band::Low)], ..SeenV1::default() };
     for (at_ns, seen) in [(1, seen(Band::Ok)), (2, seen(Band::Low)), (3, SeenV1::default())] {
-        let (leaf, sealed) = recorded(&tenant, evaluation(Verdict::Allow, vec![]), seen, at_ns);
-        assert!(page.see(&leaf, &sealed, 10));
+        let (leaf, opened) = recorded(evaluation(Verdict::Allow, vec![]), seen, at_ns);
+        assert!(page.see(&leaf, &opened, 10));
     }
     let flips: Vec<_> = page.out.flips.iter().map(|flip| (flip.at_ns, flip.candidate)).collect();
     assert_eq!((page.out.same, flips), (1, vec![(2, Verdict::Block)]));
@@ -118,22 +110,17 @@ fn the_room_under_limits_is_what_was_seen_then_and_what_nobody_looked_at_is_said
 
 #[test]
 fn a_body_that_cannot_be_used_is_said_for_each_decision() {
-    let (mut page, tenant) = page();
-    let (leaf, sealed) = recorded(&tenant, evaluation(Verdict::Block, vec![]), SeenV1::default(), 1);
-    let (_, other) = recorded(&tenant, evaluation(Verdict::Block, vec![]), SeenV1::default(), 2);
-    let mut changed = sealed.clone();
-    changed[40] ^= 1;
+    let mut page = page();
+    let (leaf, opened) = recorded(evaluation(Verdict::Block, vec![]), SeenV1::default(), 1);
     let hold = BodyV1::Hold(nethical_protocol::control::HoldSpec::new(nethical_protocol::control::HoldScope::All));
-    for body in [&[][..], &changed, &other, &body::plain(&hold.to_bytes()).0, &sealed[..20]] {
-        assert!(page.see(&leaf, body, 10));
+    let late = Opened::Unavailable("late".to_owned());
+    for opened in [Opened::None, Opened::Erased, late, Opened::Body(hold)] {
+        assert!(page.see(&leaf, &opened, 10));
     }
-    page.tenants.clear();
-    assert!(page.see(&leaf, &sealed, 10));
-    assert_eq!((page.out.decisions, page.out.flips.len(), page.out.same), (6, 0, 0));
+    assert_eq!((page.out.decisions, page.out.flips.len(), page.out.same), (4, 0, 0));
     let why: Vec<&str> = page.out.lacking.iter().map(|lacking| lacking.why.as_str()).collect();
-    assert_eq!(why[0], "there is no body");
-    assert!(why[2].contains("commits to") && why[5].contains("tenant"), "{why:?}");
-    assert!(!page.see(b"rubbish", &sealed, 10) && page.is_broken, "a leaf that does not read is no end of the log");
+    assert_eq!(why, ["there is no body", "its subject was erased", "late", "the body holds no action"]);
+    assert!(!page.see(b"rubbish", &opened, 10) && page.is_broken, "a leaf that does not read is no end of the log");
 }
 
 #[test]
@@ -148,15 +135,15 @@ fn a_cursor_is_a_place_and_rubbish_is_refused() {
 
 #[test]
 fn a_redacted_action_is_judged_by_the_sizes_that_it_had_and_is_lacking_where_its_resource_is_gone() {
-    let (mut page, tenant) = page();
+    let mut page = page();
     let candidate = r#"@id("p") permit(principal, action, resource);
         @id("sum") forbid(principal, action, resource) when { context.action.amount >= 100 };"#;
     page.bundle = Arc::new(Bundle::parse(candidate).expect("the candidate parses"));
     let cut = Action { args_json: r#"{"amount":"[NUMBER]"}"#.into(), ..action() };
     let mut see = |redacted: Option<RedactedV1>, now_ns| {
         let allowed = evaluation(Verdict::Allow, vec![]);
-        let (leaf, sealed) = recorded_as(&tenant, cut.clone(), allowed, SeenV1::default(), redacted, now_ns);
-        assert!(page.see(&leaf, &sealed, u64::MAX));
+        let (leaf, opened) = recorded_as(cut.clone(), allowed, SeenV1::default(), redacted, now_ns);
+        assert!(page.see(&leaf, &opened, u64::MAX));
         (page.out.flips.len(), page.out.lacking.len())
     };
     let of = |amount, resource_cut| Some(RedactedV1 { policy: Redaction::Aggressive, amount, bytes: 9, resource_cut });

@@ -38,6 +38,8 @@ pub struct PartitionReplica {
     shared: Arc<Shared>,
     lead: RwLock<Option<Arc<Lead>>>,
     retired: AtomicBool,
+    /// Nodes that may still hold ring keys which are to be destroyed, as its leader last heard.
+    pub ring_awaiting: Mutex<Vec<NodeId>>,
 }
 
 impl PartitionReplica {
@@ -48,7 +50,8 @@ impl PartitionReplica {
         machine: Arc<Mutex<PartitionMachine>>,
         store: Arc<AuditStore>,
     ) -> Arc<Self> {
-        Arc::new(Self { group, machine, store, shared, lead: RwLock::new(None), retired: AtomicBool::new(false) })
+        let (lead, retired, ring_awaiting) = (RwLock::default(), AtomicBool::new(false), Mutex::default());
+        Arc::new(Self { group, machine, store, shared, lead, retired, ring_awaiting })
     }
 
     /// The term that this replica leads now.
@@ -61,6 +64,11 @@ impl PartitionReplica {
         self.retired.store(true, Ordering::SeqCst);
         self.end_unless(Leadership::default());
         self.store.retire();
+    }
+
+    /// True after [`PartitionReplica::retire`].
+    pub fn has_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
     }
 
     /// Follows leadership: begins and ends terms, and gives a term up whose leader cannot trust its clock. Runs until the

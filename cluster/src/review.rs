@@ -7,16 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use nethical_audit::body;
 use nethical_audit::leaf::{ApprovalLeaf, DecisionLeaf, LeafEvent, LeafV1};
 use nethical_governance::approval::{Approval, ApprovalKey, ApprovalState};
-use nethical_governance::command::{HeaderV1, WordV1};
+use nethical_governance::command::{ActorKeys, HeaderV1, WordV1};
 use nethical_governance::outcome::OutcomeV1;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, GroupId, LogId, Slot};
 use nethical_protocol::limits::APPROVALS_PAGE_MAX;
 
-use crate::actor::command::TENANT_KEY_ID;
 use crate::administer::{PATIENCE, lead_of};
 use crate::body::{BodyV1, WordsV1};
 use crate::control::view::Tenant;
@@ -24,6 +22,7 @@ use crate::lead::Lead;
 use crate::message::{ApprovalV1, ApprovalsAskV1, ApprovalsV1, WordAnswerV1, WordAskV1};
 use crate::node::Core;
 use crate::replica::PartitionReplica;
+use crate::sealing::Sealer;
 use crate::world::timeout;
 
 /// Takes a person's word, where this node leads the approval's group.
@@ -50,7 +49,7 @@ async fn word_here(
     let view = core.shared.view();
     let missing = || Problem::new(Code::NotReady, "the tenant has not reached this node yet").retry_after_ms(200);
     let tenant = view.tenants().find(|tenant| tenant.id == escalated.tenant).cloned().ok_or_else(missing)?;
-    let (word, sealed) = word_of(core, &tenant, &escalated, ask);
+    let (word, sealed) = word_of(lead, &tenant, &escalated, ask)?;
     let (entry, at) = replica.propose(lead, HeaderV1::DecideApproval(word), sealed, PATIENCE).await?;
     let replayed = match &entry.results[at].outcome {
         OutcomeV1::Reviewed(_) => false,
@@ -68,18 +67,25 @@ async fn word_here(
 }
 
 /// The command, and who and why in its sealed body.
-fn word_of(core: &Core, tenant: &Tenant, escalated: &DecisionLeaf, ask: &WordAskV1) -> (WordV1, Vec<u8>) {
+fn word_of(
+    lead: &Lead,
+    tenant: &Tenant,
+    escalated: &DecisionLeaf,
+    ask: &WordAskV1,
+) -> Result<(WordV1, Vec<u8>), Problem> {
     let words = WordsV1 { approves: ask.approves, approver: ask.approver.clone(), reason: ask.reason.clone() };
     let plaintext = BodyV1::Word(words).to_bytes();
-    let (sealed, body_commitment) = body::seal(&tenant.keys, TENANT_KEY_ID, &core.shared.command_id(), &plaintext);
+    let actor = ActorKeys { slot: Slot(escalated.slot), tenant: escalated.tenant, agent: escalated.agent };
+    let sealed = Sealer::default().seal(lead, &actor, None, &plaintext)?;
     let word = WordV1 {
         slot: Slot(escalated.slot),
         decision: ask.approval.leaf_index,
         approves: ask.approves,
         approver: tenant.keys.keyed_id("approver", &ask.approver),
-        body_commitment,
+        body_commitment: sealed.commitment,
+        sealing: Some(sealed.sealing.agent),
     };
-    (word, sealed)
+    Ok((word, sealed.bytes))
 }
 
 /// The decision that escalated, from the audit trail.

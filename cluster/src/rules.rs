@@ -17,14 +17,14 @@ use tokio::sync::Notify;
 use nethical_audit::{body, keys};
 use nethical_governance::command::{ApplyControlV1, HeaderV1};
 use nethical_governance::policy::Bundle;
-use nethical_protocol::control::{AckState, ControlAck, RevisedFact, TenantSpec};
+use nethical_protocol::control::{AckState, ControlAck, EraseSpec, RevisedFact, TenantSpec};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, GroupId, NodeId};
 use nethical_protocol::limits::CLOCK_ERROR_MS_MAX;
 
 use crate::contact::revocation_bound;
 use crate::control::bundles::Bundles;
-use crate::control::{AskV1, ChangeV1, Changed, ControlMachine};
+use crate::control::{AskV1, ChangeV1, Changed, ControlMachine, ErasureV1};
 use crate::message::*;
 use crate::node::{Core, Plain};
 use crate::prepared::Prepared;
@@ -213,6 +213,7 @@ fn complete(core: &Core, control: &Plain<ControlMachine>, ask: ChangeRulesV1) ->
             AskV1::CanaryBundle { digest, percent }
         }
         ChangeRulesV1::PutQuarantine(spec) => AskV1::PutQuarantine(spec),
+        ChangeRulesV1::Erase(spec) => AskV1::Erase(erasure_of(core, spec)?),
     })
 }
 
@@ -228,6 +229,19 @@ fn check_policy(prepared: &Prepared, text: &str) -> Result<(), Problem> {
 fn check_kept(prepared: &Prepared, control: &Plain<ControlMachine>, digest: &[u8; 32]) -> Result<(), Problem> {
     let kept = Bundles::of(control.machine.lock().state.events()).get(digest).cloned();
     kept.map_or(Ok(()), |kept| check_policy(prepared, &kept.text))
+}
+
+/// The subject under the tenant's key: its name goes into no log.
+fn erasure_of(core: &Core, spec: EraseSpec) -> Result<ErasureV1, Problem> {
+    let EraseSpec { tenant, agent, person, reason } = spec;
+    let view = core.shared.view();
+    let keys = &view.tenant(&tenant).ok_or_else(|| core.shared.no_tenant(&tenant))?.keys;
+    let (subject, is_person) = match (agent.as_str(), person.as_str()) {
+        (agent, "") if !agent.is_empty() => (keys.keyed_id("agent", agent), false),
+        ("", person) if !person.is_empty() => (keys.keyed_id("person", person), true),
+        _ => return Err(Problem::new(Code::InvalidControl, "name an agent or a person, one of both")),
+    };
+    Ok(ErasureV1 { tenant, subject, is_person, reason, at_ns: 0 })
 }
 
 fn fresh_wrapped_key(core: &Core) -> Result<Vec<u8>, Problem> {

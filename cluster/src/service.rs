@@ -18,10 +18,12 @@ use crate::aggregate::count;
 use crate::alarms;
 use crate::decide::{Attempt, Decider, observe_forwarded};
 use crate::drift;
+use crate::erase;
 use crate::lease;
 use crate::local::{all, decide_here};
 use crate::message::*;
 use crate::node::Core;
+use crate::opening;
 use crate::publish;
 use crate::replicate::codec;
 use crate::review;
@@ -75,6 +77,9 @@ impl Service for NodeService {
             KIND_LEAVES => AskLeavesV1::from_bytes(&body).ok().map(|ask| leaves(core, ask).boxed()),
             KIND_PUBLISHED => AskPublishedV1::from_bytes(&body).ok().map(|ask| publish::on_ask(core, ask).boxed()),
             KIND_VOUCH => AskVouchV1::from_bytes(&body).ok().map(|ask| publish::on_vouch(core, ask).boxed()),
+            KIND_RING => RingAskV1::from_bytes(&body).ok().map(|ask| erase::on_ring(core, from, ask).boxed()),
+            KIND_OPEN => AskOpenV1::from_bytes(&body).ok().map(|ask| opening::on_open(core, ask).boxed()),
+            KIND_ERASURES => Some(async move { erase::report(&core).to_bytes() }.boxed()),
             KIND_FOUNDING => {
                 let record = core.founding().map(|record| record.to_bytes()).unwrap_or_default();
                 Some(async move { record }.boxed())

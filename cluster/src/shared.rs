@@ -20,6 +20,7 @@ use crate::control::RevisedEventV1;
 use crate::control::view::{ControlView, ViewError};
 use crate::overshoot::Overshoot;
 use crate::replicate::group::Timing;
+use crate::ringkeys::RingKeys;
 use crate::scores::ScoreCounts;
 use crate::shadow::ShadowCounts;
 use crate::sla::Monitor;
@@ -60,8 +61,10 @@ pub struct Shared {
     pub world: World,
     /// What the operator said.
     pub options: Options,
-    /// Ring keys and the zone's signing seed.
+    /// The zone's ring key and signing seed.
     pub keyring: Keyring,
+    /// What subjects' keys of the groups here are wrapped under.
+    pub ring_keys: RingKeys,
     /// Made when this node first vouches for a checkpoint; none where its keyring has no seed for it.
     pub cosigner: OnceLock<Option<Cosigner>>,
     /// Told when the disk fails. In production it ends the process: nothing is tried again on a disk that has failed.
@@ -92,7 +95,7 @@ pub struct Shared {
 
 impl Shared {
     /// A node that knows no rules yet.
-    pub fn new(world: World, options: Options, keyring: Keyring, on_fatal: OnFatal) -> Arc<Self> {
+    pub fn new(world: World, options: Options, keyring: Keyring, ring_keys: RingKeys, on_fatal: OnFatal) -> Arc<Self> {
         let mut random = [0; 8];
         world.scope.fill(&mut random);
         Arc::new(Self {
@@ -102,6 +105,7 @@ impl Shared {
             world,
             options,
             keyring,
+            ring_keys,
             cosigner: OnceLock::new(),
             on_fatal,
             timekeeper: Timekeeper::default(),

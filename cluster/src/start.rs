@@ -30,12 +30,13 @@ use crate::replicate::group::{Group, GroupParts};
 use crate::replicate::log_store::LogStore;
 use crate::replicate::machine::{Fault, Machine};
 use crate::replicate::snapshot::{SealBarrier, SnapshotKeeper};
+use crate::ringkeys::RingKeys;
 use crate::service::NodeService;
 use crate::shared::{Options, Shared};
 use crate::store::AuditStore;
 use crate::wal::{OnFatal, Recovered, Wal, WalOptions};
 use crate::world::{Lane, World};
-use crate::{rules, supervise};
+use crate::{erase, rules, supervise};
 
 /// Between two rounds of asking peers.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -64,7 +65,9 @@ pub async fn start(world: World, options: Options, keyring: Keyring, on_fatal: O
         .await
         .map_err(|error| fault("this node's identity", error.to_string()))?;
     let (wal, recovered) = open_log(&world, &mut identity, on_fatal.clone()).await?;
-    let shared = Shared::new(world, options, keyring, on_fatal);
+    let ring_keys = RingKeys::open(world.disk.clone(), scope.clone(), &keyring, options.node).await;
+    let ring_keys = ring_keys.map_err(|error| fault("the ring keys", error.to_string()))?;
+    let shared = Shared::new(world, options, keyring, ring_keys, on_fatal);
     let core = Core::new(shared, wal);
     core.shared.world.wire.serve(Arc::new(NodeService { core: core.clone() }));
     let starter = Arc::new(Starter {
@@ -290,6 +293,7 @@ impl Starter {
         let replica = PartitionReplica::new(shared.clone(), group.clone(), machine, store);
         self.core.put_partition(replica.clone());
         shared.world.scope.spawn(replica.clone().follow());
+        shared.world.scope.spawn(erase::tend(self.core.clone(), replica.clone()));
         shared.world.scope.spawn(replica.keep_house());
         self.join_in(&group).await
     }

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use nethical_audit::body::pack::DICTIONARY_1;
-use nethical_audit::body::{self, OVERHEAD_BYTES};
-use nethical_audit::keys::TenantKeys;
+use nethical_audit::body::{self, OVERHEAD_BYTES, SealedFor};
+use nethical_audit::keys::BodyKeys;
 use nethical_cluster::body::{BodyV1, SeenV1};
 use nethical_governance::command::EvaluationV1;
 use nethical_protocol::action::{Action, ActionKind, Cost};
@@ -162,10 +162,11 @@ fn a_dictionary_is_trained_where_one_is_asked_for() {
 fn bodies_of_actions_that_it_was_not_trained_on_take_less_than_half() {
     assert_eq!(DICTIONARY_1.len(), DICTIONARY_BYTES);
     let prose = Prose::of(&["docs/behaviour.md", "docs/detect.md", "docs/correlation.md", "sim/README.md"]);
-    let (keys, bodies) = (TenantKeys::new(&[7; 32]), prose.bodies(2, 2_000));
+    let (keys, bodies) = (BodyKeys::new(&[7; 32], None), prose.bodies(2, 2_000));
     let (mut raw, mut stored) = (0, 0);
     for (number, body) in bodies.iter().enumerate() {
-        let (sealed, _) = body::seal(&keys, 1, &body::command_id(1, 2, number as u64), body);
+        let (sealed, _) =
+            body::seal(&keys, SealedFor { generation: 0, person: None }, &body::command_id(1, 2, number as u64), body);
         assert!(sealed.len() <= body.len() + OVERHEAD_BYTES);
         assert_eq!(body::open(&keys, &sealed).map(|(opened, _)| opened).as_ref(), Ok(body));
         (raw, stored) = (raw + body.len(), stored + sealed.len());

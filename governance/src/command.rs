@@ -10,6 +10,7 @@ use nethical_protocol::probe;
 
 use crate::behaviour::ActionFactsV1;
 use crate::quota::lease::{LeaseAskV1, LeaseKey};
+use crate::subject::{KeyUseV1, RewrapV1, SealingV1};
 
 /// The apply rules that this release writes. Kept beside older ones while an entry of theirs may be in a log.
 pub const APPLY_VERSION: u16 = 1;
@@ -69,6 +70,12 @@ pub enum HeaderV1 {
     NoteRepeats(RepeatsV1),
     /// A person's word on an approval.
     DecideApproval(WordV1),
+    /// Wrap subjects' keys under this ring key from here on; a quorum has it.
+    TurnRing(u64),
+    /// Subjects' keys that were wrapped under an older ring key.
+    Rewrap(RewrapV1),
+    /// No replica has these ring keys any more, all that are past.
+    SettleErasures(Vec<u64>),
 }
 
 /// Repeats of a denial that were answered from memory.
@@ -172,6 +179,8 @@ pub struct DecideV1 {
     pub region_in_zone: KeyedId,
     /// The score that the caller's model gave it, 0..1000, where the tenant wants it blended; none in every other case.
     pub model_score: Option<u16>,
+    /// The keys that the body was sealed under; none for a body that is sealed under none.
+    pub sealing: Option<SealingV1>,
 }
 
 /// The part of a decision that is about approvals.
@@ -200,6 +209,8 @@ pub struct WordV1 {
     pub approver: KeyedId,
     /// SHA-256(salt ‖ plaintext body); the body holds who and why.
     pub body_commitment: [u8; 32],
+    /// The agent's key, which the body was sealed under; none for a body that is sealed under none.
+    pub sealing: Option<KeyUseV1>,
 }
 
 /// An amount of one unit.
@@ -320,4 +331,6 @@ pub struct HoldOrderV1 {
     pub names: Vec<KeyedId>,
     /// Who asks for the release, or none. Ignored when placing.
     pub approver: KeyedId,
+    /// The agent's key, which the body was sealed under; none for a body that is sealed under none.
+    pub sealing: Option<KeyUseV1>,
 }

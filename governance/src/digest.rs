@@ -20,6 +20,7 @@ use crate::quota::table::Limit;
 use crate::quota::{BucketKey, Quota};
 use crate::release::Release;
 use crate::reservation::{Reservation, ReservationKey};
+use crate::subject::{Entry, ErasedV1, Ring, SubjectId};
 
 impl Ledger {
     /// Equal on replicas that have applied the same entries, whatever snapshots they came by.
@@ -41,6 +42,8 @@ impl Ledger {
             section(self.approvals.iter(), |out, (key, known)| out.approval(key, known)),
             section(self.releases.iter(), |out, (key, release)| out.release(key, release)),
             section(self.quarantine.iter(), |out, (revision, fact)| out.quarantine(revision, &fact)),
+            section(self.subjects.entries.iter(), |out, (id, entry)| out.subject(id, entry)),
+            section(self.subjects.erasing.iter(), |out, (at, erased)| out.erased(*at, erased)),
         ] {
             whole.update(section);
         }
@@ -61,7 +64,7 @@ fn head(ledger: &Ledger) -> [u8; 32] {
             }
         },
     };
-    out.u64(ledger.quota.leases.forgotten_ns);
+    out.u64(ledger.quota.leases.forgotten_ns).ring(&ledger.subjects.ring);
     out.sweeps(ledger.swept_to, &ledger.quota).dedup(&ledger.dedup);
     out.finish()
 }
@@ -197,6 +200,28 @@ impl Canonical {
         for count in watch.severities.iter().chain([&watch.elevated]) {
             self.bytes(&count.to_le_bytes());
         }
+    }
+
+    fn ring(&mut self, ring: &Ring) -> &mut Self {
+        let Ring { current, past, turned_rev, done_rev, erased_rev } = ring;
+        self.byte(u8::from(current.is_some())).u64(current.unwrap_or(0)).u64(past.len() as u64);
+        for number in past {
+            self.u64(*number);
+        }
+        self.u64(turned_rev.0).u64(done_rev.0).u64(erased_rev.0)
+    }
+
+    fn subject(&mut self, id: &SubjectId, entry: &Entry) {
+        self.slot(id.slot).id(id.tenant).id(id.subject).u64(u64::from(entry.generation));
+        match entry.key {
+            None => self.byte(0),
+            Some(key) => self.byte(1).u64(key.ring).bytes(&key.bytes),
+        };
+    }
+
+    fn erased(&mut self, at: ControlRevision, erased: &ErasedV1) {
+        let ErasedV1 { subject, below } = erased;
+        self.u64(at.0).slot(subject.slot).id(subject.tenant).id(subject.subject).u64(u64::from(*below));
     }
 
     fn quarantine(&mut self, revision: ControlRevision, fact: &QuarantineFact) {

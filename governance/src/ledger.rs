@@ -28,6 +28,7 @@ use crate::quota::{Quota, Subject};
 use crate::release::Release;
 use crate::reservation::Reservations;
 use crate::risk::Past;
+use crate::subject::Subjects;
 
 mod alone;
 mod automatic;
@@ -40,9 +41,11 @@ mod measured;
 mod orders;
 mod reserve;
 mod review;
+mod sealing;
 
 pub use alone::decide_alone;
 use expire::Timer;
+pub use sealing::{person_id, subject_id};
 
 /// Leaf 0 of a fresh log says that its era was opened; whoever opens the log makes it.
 const FIRST_LEAF: u64 = 1;
@@ -124,6 +127,7 @@ pub struct Ledger {
     pub(crate) approvals: Approvals,
     /// What the release of held agents needs, where one word does not do.
     pub(crate) releases: BTreeMap<AgentKey, Release>,
+    pub(crate) subjects: Subjects,
     /// What expired since somebody asked; not part of the state.
     lapsed: Vec<Lapsed>,
     /// What is due when. Follows from the hold-orders in `agents` and `holds`, from `reservations` and from `approvals`, so it is as
@@ -157,6 +161,7 @@ impl Ledger {
             reservations: Reservations::default(),
             approvals: Approvals::default(),
             releases: BTreeMap::new(),
+            subjects: Subjects::default(),
             lapsed: Vec::new(),
             timers: BTreeSet::new(),
             is_behind_snapshot: false,
@@ -205,6 +210,9 @@ impl Ledger {
             HeaderV1::SettleReservation(settle) => self.settle_reservation(settle),
             HeaderV1::NoteRepeats(repeats) => self.note_repeats(repeats),
             HeaderV1::DecideApproval(word) => self.decide_approval(word),
+            HeaderV1::TurnRing(ring) => self.turn_ring(*ring),
+            HeaderV1::Rewrap(rewrap) => self.rewrap(rewrap),
+            HeaderV1::SettleErasures(past) => self.settle_erasures(past),
         };
         let leaf_index = outcome.makes_leaf().then(|| {
             let leaf_index = self.next_leaf;
@@ -330,6 +338,9 @@ fn request_of(header: &HeaderV1) -> Option<(&RequestKey, &ActorKeys)> {
         | HeaderV1::LeaseReturn(_)
         | HeaderV1::SettleReservation(_)
         | HeaderV1::NoteRepeats(_)
-        | HeaderV1::DecideApproval(_) => None,
+        | HeaderV1::DecideApproval(_)
+        | HeaderV1::TurnRing(_)
+        | HeaderV1::Rewrap(_)
+        | HeaderV1::SettleErasures(_) => None,
     }
 }

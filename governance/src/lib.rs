@@ -30,4 +30,5 @@ pub mod reservation;
 pub mod risk;
 pub mod scores;
 pub mod snapshot;
+pub mod subject;
 pub mod taxonomy;

@@ -9,6 +9,7 @@ use crate::command::DetectionV1;
 use crate::quarantine::RuleNumber;
 use crate::quota::ahead::AheadV1;
 use crate::quota::lease::{CountersV1, LeaseAskV1};
+use crate::subject::ErasedV1;
 
 /// The outcome of one command.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -81,6 +82,10 @@ pub enum OutcomeV1 {
     Reviewed(ReviewedV1),
     /// There is no such approval, or it ended so long ago that nobody remembers it. Makes no leaf.
     NoApproval,
+    /// Ring keys or the wrapping of subjects' keys changed. Makes no leaf.
+    KeysChanged,
+    /// These subjects' keys are gone for good: makes a leaf. At least one, at most [`ERASED_PER_LEAF`](crate::subject::ERASED_PER_LEAF).
+    Erased(Vec<ErasedV1>),
 }
 
 impl OutcomeV1 {
@@ -94,6 +99,7 @@ impl OutcomeV1 {
                 | Self::Settled(_)
                 | Self::RepeatsNoted
                 | Self::Reviewed(_)
+                | Self::Erased(_)
         )
     }
 }
@@ -109,6 +115,8 @@ pub enum Stale {
     Agent,
     /// No policy is in force here.
     NoPolicy,
+    /// The body was sealed under a key that is not the subject's here.
+    Keys,
 }
 
 /// A decision as apply composed it: `max(policy, state, holds, limits, risk tier)`.

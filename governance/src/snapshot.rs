@@ -39,6 +39,7 @@ use crate::reservation::{Hold, Reservation, ReservationKey};
 use crate::risk::{RECENT_MAX, RiskProfile};
 
 mod people;
+mod subjects;
 
 const MAGIC: [u8; 4] = *b"NTHS";
 const VERSION: u16 = 1;
@@ -98,6 +99,7 @@ struct SnapshotV1 {
     approvals: Vec<people::ApprovalV1>,
     releases: Vec<people::ReleaseV1>,
     quarantine: Vec<(ControlRevision, QuarantineFact)>,
+    subjects: subjects::SubjectsV1,
 }
 
 /// (lease, counters, until, refused until, enough at, refused to all, pinned, pinned until).
@@ -234,6 +236,7 @@ impl Ledger {
             approvals: self.approvals.iter().map(people::approval_record).collect(),
             releases: self.releases.iter().map(people::release_record).collect(),
             quarantine: self.quarantine.iter().collect(),
+            subjects: subjects::record(&self.subjects),
         }
     }
 
@@ -287,6 +290,7 @@ impl Ledger {
         }
         ledger.releases = record.releases.into_iter().map(people::release_of).collect::<Result<_, _>>()?;
         record.quarantine.into_iter().for_each(|(revision, fact)| ledger.quarantine.set(revision, fact));
+        ledger.subjects = subjects::read(record.subjects)?;
         ledger.rearm_all();
         let restored = [
             ledger.tenants.len(),

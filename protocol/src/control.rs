@@ -323,6 +323,32 @@ pub enum ControlFact {
     PolicyCanaryEnded,
     /// A set of rules for automatic quarantine is in force, in place of the one before.
     Quarantine(QuarantineFact),
+    /// Nobody may read any more what was sealed under this subject's keys so far.
+    Erase {
+        /// The tenant.
+        tenant: KeyedId,
+        /// The agent, or the person.
+        subject: KeyedId,
+    },
+}
+
+/// Whose words are to be erased.
+#[derive(
+    Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+#[serde(deny_unknown_fields)]
+pub struct EraseSpec {
+    /// The tenant.
+    pub tenant: String,
+    /// The agent; empty where it is a person.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub agent: String,
+    /// The person, as actions named it in `context.data_subject`; empty where it is an agent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub person: String,
+    /// Why, for the record: a ticket or a legal basis, at most `NAME_BYTES_MAX` bytes. It is kept in the clear.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// A fact with the revision that it belongs to.

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod model;
+pub mod person;
 pub mod privacy;
 pub mod probe;
 pub mod quarantine;

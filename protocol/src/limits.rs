@@ -178,6 +178,14 @@ pub const SEGMENT_LEAVES_MAX: u64 = 65_536;
 pub const SEGMENT_RAW_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes applied but not yet written to audit segments, per group; past it the door sheds.
 pub const SEAL_LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Agents and persons of one group whose bodies are sealed under keys of their own; some 120 B each in state and snapshot.
+pub const SUBJECTS_PER_GROUP_MAX: usize = 262_144;
+/// Erasures that a zone remembers; some 150 B each.
+pub const ERASURES_MAX: usize = 65_536;
+/// Ring keys of a group whose destruction is awaited at once; the next erasure then waits for the one before.
+pub const RINGS_PAST_MAX: usize = 16;
+/// A person whom an action is about, as named in its context.
+pub const DATA_SUBJECT_BYTES_MAX: usize = 256;
 
 const _: () = {
     // The bundle in force, the one before, the canary, the shadow and a new one always have room.

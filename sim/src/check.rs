@@ -16,6 +16,7 @@ pub mod acknowledged;
 pub mod admission;
 pub mod approval;
 pub mod automatic;
+pub mod erasure;
 pub mod evaluation;
 pub mod hold;
 pub mod linearizable;
@@ -38,6 +39,8 @@ pub struct Entry {
     pub id: DecisionId,
     /// The request and what it was told.
     pub decision: Option<(String, Told)>,
+    /// Why its body is not shown, where it is not.
+    pub body_state: Option<String>,
 }
 
 /// One node's replica of one log.
@@ -73,6 +76,8 @@ pub struct Findings<'a> {
     pub keys: BTreeMap<GroupId, String>,
     /// Those by which nodes vouch for checkpoints.
     pub cosigners: Vec<String>,
+    /// Erasures that are not complete long after everything has healed.
+    pub unfinished: Vec<String>,
 }
 
 /// A decision in a log.
@@ -92,7 +97,7 @@ pub struct Recorded<'a> {
 type Check = fn(&Findings<'_>) -> Vec<String>;
 
 /// All of them, in the order in which they run.
-pub const CHECKS: [(&str, Check); 16] = [
+pub const CHECKS: [(&str, Check); 17] = [
     ("replicas", replicas::check),
     ("once", once::check),
     ("acknowledged", acknowledged::check),
@@ -109,6 +114,7 @@ pub const CHECKS: [(&str, Check); 16] = [
     ("log-time", log_time::check),
     ("linearizable", linearizable::check),
     ("proofs", proofs::check),
+    ("erasure", erasure::check),
 ];
 
 impl<'a> Findings<'a> {

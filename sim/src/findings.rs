@@ -2,6 +2,7 @@
 //! proofs for some of what clients were told.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha12Rng;
@@ -15,7 +16,7 @@ use nethical_protocol::ids::{DecisionId, GroupId, LogId, NodeId};
 
 use crate::check::proofs::Given;
 use crate::check::{Entry, Findings, Log};
-use crate::history::Told;
+use crate::history::{Operation, Told};
 use crate::plan::Plan;
 use crate::trace::Field;
 use crate::workload::Stage;
@@ -23,6 +24,8 @@ use crate::world::Fleet;
 
 /// Entries read at once.
 const PAGE: usize = 1_000;
+/// How long an erasure may take once everything has healed, seconds.
+const ERASURE_PATIENCE_S: usize = 60;
 /// Decisions for which a proof is asked.
 const PROOFS: usize = 6;
 
@@ -68,7 +71,10 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
         proofs.extend(ask_proof(plan, fleet, told).await);
     }
     let cosigners = fleet.living().iter().filter_map(|(_, living)| publish::vkey(living.governor.core())).collect();
-    Findings { plan, history: stage.history.clone(), operations, entries, logs, proofs, keys, cosigners }
+    let unfinished = unfinished(fleet).await;
+    name_erased(&mut entries, &operations);
+    let history = stage.history.clone();
+    Findings { plan, history, operations, entries, logs, proofs, keys, cosigners, unfinished }
 }
 
 /// Nodes whose audit log of a group has a gap: a snapshot took them past leaves that they have still to fetch.
@@ -157,5 +163,31 @@ async fn read_entries(governor: &dyn Governor, group: GroupId) -> Vec<Entry> {
 
 fn entry_of(view: EntryView) -> Entry {
     let decision = view.decision.as_ref().map(|decision| (decision.request_id.clone(), Told::of(decision)));
-    Entry { id: view.decision_id, decision }
+    Entry { id: view.decision_id, decision, body_state: view.body_state }
+}
+
+/// The request of a decision is in its body alone. Of what is erased its client knows which it was.
+fn name_erased(entries: &mut [Entry], operations: &BTreeMap<String, Operation>) {
+    let told = operations.iter().filter_map(|(request, operation)| Some((operation.told.as_ref()?.id, request)));
+    let requests: BTreeMap<DecisionId, &String> = told.collect();
+    for entry in entries.iter_mut().filter(|entry| entry.body_state.is_some()) {
+        let request = requests.get(&entry.id);
+        entry.decision = entry.decision.take().zip(request).map(|((_, told), request)| ((*request).clone(), told));
+    }
+}
+
+/// Erasures that are not complete, though every node runs and they had time.
+async fn unfinished(fleet: &Fleet) -> Vec<String> {
+    let living = fleet.living();
+    let Some((_, reader)) = living.first().filter(|_| living.len() == fleet.nodes().len()) else { return Vec::new() };
+    let mut left = Vec::new();
+    for _ in 0..ERASURE_PATIENCE_S {
+        let views = reader.governor.erasures(None).await.unwrap_or_default();
+        left = views.into_iter().filter(|view| view.state != "erased").collect();
+        if left.is_empty() {
+            break;
+        }
+        fleet.clock().sleep(Duration::from_secs(1)).await;
+    }
+    left.iter().map(|view| format!("erasure {} is {} and awaits {:?}", view.id, view.state, view.awaiting)).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! It knows only what a client outside could know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,6 +114,7 @@ struct Inner {
     replays: u64,
     words: Vec<(DecisionId, bool)>,
     receipts: Vec<(Told, String)>,
+    erased: BTreeSet<DecisionId>,
 }
 
 impl History {
@@ -259,6 +260,17 @@ impl History {
     pub fn orders(&self) -> (u64, u64) {
         let inner = self.inner.lock();
         (inner.orders, inner.failed_orders)
+    }
+
+    /// The agent of these decisions is erased. Gives those of which that is new.
+    pub fn erased(&self, told: &[DecisionId]) -> Vec<DecisionId> {
+        let mut inner = self.inner.lock();
+        told.iter().copied().filter(|id| inner.erased.insert(*id)).collect()
+    }
+
+    /// Decisions whose agent was erased after they were told.
+    pub fn all_erased(&self) -> BTreeSet<DecisionId> {
+        self.inner.lock().erased.clone()
     }
 
     /// All operations by request id.

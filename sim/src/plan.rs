@@ -259,6 +259,11 @@ pub enum OrderKind {
         /// How long an agent is held, seconds; 0 for ever.
         ttl_s: u64,
     },
+    /// Erase what was said of an agent of the spread tenant, and watch until every key of it is gone.
+    Erase {
+        /// The agent's number.
+        agent: u32,
+    },
 }
 
 impl OrderKind {
@@ -392,8 +397,8 @@ impl WorkSpec {
         for Order { at_ms, order } in &self.orders {
             ensure!(*at_ms < length_ms, "an order at {at_ms} ms is after the end of the run");
             match order {
-                OrderKind::Quarantine { agent, .. } | OrderKind::Guarded { agent, .. } => {
-                    ensure!(*agent < self.spread_agents, "there is no agent {agent} to quarantine");
+                OrderKind::Quarantine { agent, .. } | OrderKind::Guarded { agent, .. } | OrderKind::Erase { agent } => {
+                    ensure!(*agent < self.spread_agents, "there is no agent {agent}");
                 }
                 OrderKind::Pace { rate, burst } => {
                     let within = (1..=self.pace.0).contains(rate) && (1..=self.pace.1).contains(burst);

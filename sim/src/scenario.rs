@@ -18,6 +18,7 @@ mod control;
 mod crash;
 mod disk;
 mod draft;
+mod erasure;
 mod gray;
 mod lease;
 mod load;
@@ -162,6 +163,7 @@ pub fn all() -> &'static [Scenario] {
             lease::SCENARIOS,
             complaint::SCENARIOS,
             approval::SCENARIOS,
+            erasure::SCENARIOS,
         ];
         themes.concat()
     });

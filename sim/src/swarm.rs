@@ -25,7 +25,7 @@ const FAULTS_PER_10_S: (u64, u64) = (18, 32);
 const REGIONS: [&str; 5] = ["us-east-1", "eu-west-1", "ap-south-1", "sa-east-1", "af-south-1"];
 
 /// Places of the code where a machine may be held up or lose its power.
-pub const PLACES: [&str; 17] = [
+pub const PLACES: [&str; 21] = [
     "wal.sync.before",
     "wal.sync.after",
     "vote.before",
@@ -43,6 +43,10 @@ pub const PLACES: [&str; 17] = [
     "snapshot.install",
     "seal.before",
     "seal.after",
+    "ring.made",
+    "ring.held",
+    "ring.rewrapped",
+    "ring.destroyed",
 ];
 
 /// Unusual but permitted ways of the code.
@@ -215,6 +219,8 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
     let (a_second, window_s) = (dice.random_range(2..12), dice.random_range(4..20));
     let fleet = dice.random_bool(0.7).then_some((a_second * window_s, window_s));
     let (shared, house) = (limits::draw_shared(dice), limits::draw_house(dice));
+    orders.extend(erasures(&orders, spread_agents, length_ms));
+    orders.sort_by_key(|order| order.at_ms);
     WorkSpec {
         clients: shape.clients.unwrap_or_else(|| dice.random_range(6..12)),
         pause_ms: shape.pause_ms.unwrap_or_else(|| (10, dice.random_range(60..300))),
@@ -232,6 +238,15 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
         approvals: 0,
         orders,
     }
+}
+
+/// Erasures in half of the plans, where the times of other orders say so: the dice of a seed fall as they did before there
+/// were any.
+fn erasures(orders: &[Order], spread_agents: u32, length_ms: u64) -> Vec<Order> {
+    let drawn = orders.first().map_or(0, |order| order.at_ms);
+    let agent = (drawn / 2 % u64::from(spread_agents)) as u32;
+    let at = |share: u64| Order { at_ms: length_ms * share / 10, order: OrderKind::Erase { agent } };
+    if drawn.is_multiple_of(2) { vec![at(4), at(6)] } else { Vec::new() }
 }
 
 /// Faults while they are drawn.

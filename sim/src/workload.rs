@@ -27,6 +27,7 @@ use crate::trace::Field;
 use crate::world::Fleet;
 
 pub mod approvals;
+mod erasures;
 mod orders;
 pub mod settle;
 pub mod shared;

@@ -12,6 +12,7 @@ use crate::reader::Reader;
 use crate::tree;
 
 mod checks;
+pub mod erased;
 
 use checks::{check_approval, check_decision, check_ended, check_hold};
 
@@ -126,6 +127,7 @@ impl LeafV1 {
             LeafEvent::ReservationEnded(ended) => put_ended(&mut out, ended),
             LeafEvent::ApprovalDecided(decided) => put_approval(&mut out, decided),
             LeafEvent::DenialsRepeated(repeats) => put_repeats(&mut out, repeats),
+            LeafEvent::SubjectsErased(subjects) => erased::put(&mut out, subjects),
         }
         assert!(out.len() <= LEAF_BYTES_MAX, "the const assertion above bounds every leaf");
         out
@@ -142,7 +144,7 @@ impl LeafV1 {
             return Err(LeafError::Version(version));
         }
         let kind = reader.u8().ok_or(LeafError::Truncated)?;
-        if !(1..=8).contains(&kind) {
+        if !(1..=9).contains(&kind) {
             return Err(LeafError::Kind(kind));
         }
         let leaf = read_fields(&mut reader, kind).ok_or(LeafError::Truncated)??;
@@ -169,6 +171,7 @@ impl LeafV1 {
             LeafEvent::HoldPlaced(hold) | LeafEvent::HoldLifted(hold) => check_hold(hold),
             LeafEvent::ReservationEnded(ended) => check_ended(ended),
             LeafEvent::ApprovalDecided(decided) => check_approval(decided),
+            LeafEvent::SubjectsErased(subjects) => erased::check(subjects),
             LeafEvent::Control { .. } | LeafEvent::EraOpened { .. } | LeafEvent::DenialsRepeated(_) => Ok(()),
         }
     }
@@ -186,12 +189,13 @@ impl LeafEvent {
             Self::ReservationEnded(_) => 6,
             Self::ApprovalDecided(_) => 7,
             Self::DenialsRepeated(_) => 8,
+            Self::SubjectsErased(_) => 9,
         }
     }
 
     /// The kind's word in answers and exports.
     pub fn as_str(&self) -> &'static str {
-        const WORDS: [&str; 8] = [
+        const WORDS: [&str; 9] = [
             "decision",
             "control",
             "hold-placed",
@@ -200,6 +204,7 @@ impl LeafEvent {
             "reservation-ended",
             "approval-decided",
             "denials-repeated",
+            "subjects-erased",
         ];
         WORDS[usize::from(self.kind_byte() - 1)]
     }
@@ -349,6 +354,7 @@ fn read_fields(reader: &mut Reader<'_>, kind: u8) -> Option<Result<LeafV1, LeafE
         6 => LeafEvent::ReservationEnded(Box::new(read_ended(reader)?)),
         7 => LeafEvent::ApprovalDecided(read_approval(reader)?),
         8 => LeafEvent::DenialsRepeated(read_repeats(reader)?),
+        9 => LeafEvent::SubjectsErased(erased::read(reader)?),
         _ => LeafEvent::EraOpened { old_size: reader.u64()?, old_root: reader.array()? },
     };
     Some(Ok(LeafV1 { group, era, leaf_index, now_ns, term, body_commitment, event }))

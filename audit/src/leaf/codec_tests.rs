@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::leaf::ErasedLeaf;
 
 fn id(byte: u8) -> KeyedId {
     KeyedId([byte; 16])
@@ -261,6 +262,11 @@ fn the_bytes_of_the_other_kinds_are_pinned() {
             "08",
             format!("0200{}{}05000000000000000600000000000000", "03".repeat(16), "04".repeat(16)),
         ),
+        (
+            LeafEvent::SubjectsErased(vec![ErasedLeaf { slot: 2, tenant: id(3), subject: id(4), below: 5 }]),
+            "09",
+            format!("010200{}{}05000000", "03".repeat(16), "04".repeat(16)),
+        ),
     ];
     for (event, kind, tail) in cases {
         let leaf = leaf(event);
@@ -310,7 +316,7 @@ fn versions_kinds_cuts_and_trailing_bytes_are_refused() {
     assert_eq!(LeafV1::decode(&[0; LEAF_BYTES_MAX + 1]), Err(LeafError::TooLong));
     assert_eq!(changed(0, 2), Err(LeafError::Version(2)));
     assert_eq!(changed(1, 0), Err(LeafError::Kind(0)));
-    assert_eq!(changed(1, 9), Err(LeafError::Kind(9)));
+    assert_eq!(changed(1, 10), Err(LeafError::Kind(10)));
     assert_eq!(changed(HEAD_BYTES + 32, 2), Err(LeafError::Range("client_chosen")));
 }
 

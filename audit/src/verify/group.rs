@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use nethical_protocol::ids::{KeyedId, LogId};
 use sha2::{Digest, Sha256};
 
+use super::erased::Erased;
 use super::{BadEntry, Verifier};
 use crate::body;
-use crate::keys::TenantKeys;
 use crate::leaf::{LeafEvent, LeafV1};
 use crate::segment::{Record, ScanEnd, SegmentError, SegmentFooter, SegmentScan};
 use crate::tree::{self, Frontier, Hash};
@@ -28,7 +28,7 @@ pub(super) struct GroupCheck<'a> {
     last_is_closed: bool,
     /// Leaf of each request id that a client chose.
     requests: BTreeMap<KeyedId, u64>,
-    tenant_keys: BTreeMap<u32, Option<TenantKeys>>,
+    pub(super) erased: Erased,
     pub(super) checkpoints_passed: u64,
     pub(super) bodies_opened: u64,
     pub(super) bodies_closed: u64,
@@ -46,7 +46,7 @@ impl<'a> GroupCheck<'a> {
             segments: Vec::new(),
             last_is_closed: true,
             requests: BTreeMap::new(),
-            tenant_keys: BTreeMap::new(),
+            erased: Erased::default(),
             checkpoints_passed: 0,
             bodies_opened: 0,
             bodies_closed: 0,
@@ -163,15 +163,24 @@ impl<'a> GroupCheck<'a> {
     }
 
     fn check_body(&mut self, at: u64, leaf: &LeafV1, stored: &[u8]) -> Result<(), BadEntry> {
-        let opened = if body::is_plain(stored) {
-            body::open_plain(stored)
-        } else if let Some(keys) = body::key_id(stored).and_then(|id| self.keys_of(id)) {
-            body::open(&keys, stored)
-        } else if stored.is_empty() || body::key_id(stored).is_some() {
-            self.bodies_closed += 1;
-            return Ok(());
-        } else {
-            Err(body::BodyError::Malformed)
+        if let LeafEvent::SubjectsErased(gone) = &leaf.event {
+            self.erased.tell(gone);
+        }
+        let sealed_for = body::sealed_for(stored);
+        let agent = leaf.event.agent().map(|(_, tenant, agent)| (tenant, agent));
+        let keys =
+            sealed_for.zip(agent).and_then(|(sealed_for, (_, agent))| self.verifier.body_keys?(agent, sealed_for));
+        let opened = match keys {
+            _ if body::is_plain(stored) => body::open_plain(stored),
+            Some(keys) => body::open(&keys, stored),
+            None if stored.is_empty() || sealed_for.is_some() => {
+                self.bodies_closed += 1;
+                if let Some((sealed_for, (tenant, agent))) = sealed_for.zip(agent) {
+                    self.erased.see(tenant, agent, sealed_for);
+                }
+                return Ok(());
+            }
+            None => Err(body::BodyError::Malformed),
         };
         let (_, commitment) = opened.map_err(|error| self.bad(at, error))?;
         if commitment != leaf.body_commitment {
@@ -179,11 +188,6 @@ impl<'a> GroupCheck<'a> {
         }
         self.bodies_opened += 1;
         Ok(())
-    }
-
-    fn keys_of(&mut self, key_id: u32) -> Option<TenantKeys> {
-        let source = self.verifier.tenant_keys?;
-        self.tenant_keys.entry(key_id).or_insert_with(|| source(key_id)).clone()
     }
 
     /// Compares the root where a checkpoint covers exactly the leaves so far.

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::body;
-use crate::leaf::{DecisionLeaf, LeafEvent, LeafV1};
+use crate::keys::TenantKeys;
+use crate::leaf::{DecisionLeaf, ErasedLeaf, LeafEvent, LeafV1};
 use crate::note::Signer;
 use crate::segment::{SegmentMeta, SegmentRules, SegmentScan, SegmentWriter};
 use crate::tree::{self, Frontier};
@@ -23,6 +24,12 @@ fn tenant() -> TenantKeys {
     TenantKeys::new(&[1; 32])
 }
 
+const SEALED_FOR: SealedFor = SealedFor { generation: 5, person: None };
+
+fn keys_of_agent() -> BodyKeys {
+    BodyKeys::new(&[1; 32], None)
+}
+
 fn signer(group: u32) -> Signer {
     Signer::from_seed(&log(group).origin(CLUSTER), &[7; 32]).expect("a good name")
 }
@@ -36,7 +43,10 @@ fn record(group: u32, index: u64) -> (Vec<u8>, Vec<u8>) {
         let request = tenant().keyed_id("request", text.as_bytes());
         let decision = DecisionLeaf { request, client_chosen: true, ..DecisionLeaf::default() };
         let command_id = body::command_id(1, u64::from(group), index);
-        (LeafEvent::Decision(Box::new(decision)), body::seal(&tenant(), 5, &command_id, text.as_bytes()))
+        (
+            LeafEvent::Decision(Box::new(decision)),
+            body::seal(&keys_of_agent(), SEALED_FOR, &command_id, text.as_bytes()),
+        )
     };
     let leaf = LeafV1 { group, era: 1, leaf_index: index, now_ns: index, term: 1, body_commitment, event };
     (leaf.encode(), stored)
@@ -85,8 +95,8 @@ fn group_log(group: u32, records: &Stored) -> Log {
 
 fn verify(logs: Vec<Log>) -> Report {
     let keys: Vec<VerifierKey> = (2..5).map(|group| signer(group).verifier_key()).collect();
-    let tenant_keys = |id: u32| (id == 5).then(tenant);
-    Verifier { cluster: CLUSTER, keys: &keys, tenant_keys: Some(&tenant_keys) }.verify(logs)
+    let body_keys = |_, sealed_for| (sealed_for == SEALED_FOR).then(keys_of_agent);
+    Verifier { cluster: CLUSTER, keys: &keys, body_keys: Some(&body_keys) }.verify(logs)
 }
 
 /// The report of a log of 600 leaves whose stored records were tampered with while its checkpoints were kept.
@@ -120,8 +130,8 @@ fn an_honest_log_verifies() {
 }
 
 #[test]
-fn without_tenant_keys_only_plain_bodies_are_opened() {
-    let verifier = Verifier { cluster: CLUSTER, keys: &[], tenant_keys: None };
+fn without_keys_only_plain_bodies_are_opened() {
+    let verifier = Verifier { cluster: CLUSTER, keys: &[], body_keys: None };
     let report = verifier.verify(vec![group_log(2, &records(2, 100))]);
     assert_eq!((report.ok, report.bodies_opened, report.bodies_closed), (true, 10, 90));
 }
@@ -194,7 +204,7 @@ fn the_same_request_id_twice_is_fine_where_the_door_made_it() {
 
 #[test]
 fn an_exchanged_body_is_named() {
-    let bad = sabotage(|stored| stored[30].1 = body::seal(&tenant(), 5, &[9; 24], b"something else").0);
+    let bad = sabotage(|stored| stored[30].1 = body::seal(&keys_of_agent(), SEALED_FOR, &[9; 24], b"something else").0);
     assert_eq!((bad.leaf_index, bad.segment.as_str()), (30, "3/0"));
     let bad = sabotage(|stored| stored[39].1 = body::plain(b"something else").0);
     assert_eq!(bad.leaf_index, 39);
@@ -269,4 +279,37 @@ proptest! {
         prop_assert_eq!(bad.group, group);
         prop_assert_eq!(bad.segment, name);
     }
+}
+
+#[test]
+fn bodies_whose_keys_the_log_says_are_gone_are_erased_and_every_proof_stays_valid() {
+    let (tenant, agent, other, person) = (KeyedId([2; 16]), KeyedId([3; 16]), KeyedId([4; 16]), KeyedId([5; 16]));
+    let decided = |index: u64, agent: KeyedId, generation: u32, person: Option<(KeyedId, u32)>| {
+        let decision = DecisionLeaf { tenant, agent, ..DecisionLeaf::default() };
+        let sealed_for = SealedFor { generation, person };
+        let (stored, body_commitment) = body::seal(&keys_of_agent(), sealed_for, &[index as u8; 24], b"words");
+        let event = LeafEvent::Decision(Box::new(decision));
+        (
+            LeafV1 { group: 2, era: 1, leaf_index: index, now_ns: index, term: 1, body_commitment, event }.encode(),
+            stored,
+        )
+    };
+    let gone = |index: u64, subject: KeyedId, below: u32| {
+        let event = LeafEvent::SubjectsErased(vec![ErasedLeaf { slot: 0, tenant, subject, below }]);
+        let leaf =
+            LeafV1 { group: 2, era: 1, leaf_index: index, now_ns: index, term: 1, body_commitment: [0; 32], event };
+        (leaf.encode(), Vec::new())
+    };
+    let stored = vec![
+        decided(0, agent, 0, None),
+        decided(1, other, 0, Some((person, 0))),
+        decided(2, other, 0, None),
+        gone(3, agent, 1),
+        decided(4, agent, 1, None),
+        gone(5, person, 1),
+    ];
+    let verifier = Verifier { cluster: CLUSTER, keys: &[], body_keys: None };
+    let report = verifier.verify([group_log(2, &stored)]);
+    assert!(report.ok, "{report:?}");
+    assert_eq!((report.bodies_opened, report.bodies_closed, report.bodies_erased), (0, 6, 2));
 }

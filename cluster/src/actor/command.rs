@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use nethical_audit::body;
 use nethical_governance::command::{
     ActorKeys, CommandV1, CostV1, DecideV1, EvaluationV1, HeaderV1, RequestKey, ReviewV1, VerdictWord,
 };
@@ -22,6 +21,7 @@ use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, KeyedId, LogId};
 use nethical_protocol::limits::APPROVAL_TTL_S_MAX;
 use nethical_protocol::model::score_in;
+use nethical_protocol::person::person_in;
 use nethical_protocol::slot::slot_of;
 use nethical_protocol::{buggify, probe};
 
@@ -32,10 +32,9 @@ use crate::control::view::{ControlView, Tenant};
 use crate::lead::Lead;
 use crate::redact;
 use crate::scores::Foreseen;
+use crate::sealing::{Sealed, Sealer};
 use crate::shadow::{self, Pair};
 
-/// Number of the tenant key in front of a sealed body: one tenant-wide subject key for now.
-pub const TENANT_KEY_ID: u32 = 1;
 /// Names whose keyed ids an actor remembers.
 const IDS_REMEMBERED_MAX: usize = 32;
 
@@ -44,6 +43,7 @@ const IDS_REMEMBERED_MAX: usize = 32;
 pub struct Builder {
     agent: Option<ActorKeys>,
     ids: BTreeMap<(&'static str, String), KeyedId>,
+    sealer: Sealer,
 }
 
 impl Builder {
@@ -51,6 +51,7 @@ impl Builder {
     pub fn build(&mut self, lead: &Lead, ask: &Ask) -> Result<(CommandV1, Counted), Problem> {
         let (action, tenant) = (&ask.action, &*ask.tenant);
         let model = score_in(&action.context_json)?;
+        let person = person_in(&action.context_json)?;
         let actor = *self.agent.get_or_insert_with(|| actor_keys(tenant, &action.agent));
         let (policy, bundle) = policy_in_force(lead, &actor)?;
         let by_canary = policy.is_canary_for(actor.agent);
@@ -86,8 +87,8 @@ impl Builder {
         let shadow = candidate.map(cast);
         let counted = Counted { foreseen, ..Counted::of(&policy, by_canary, &evaluation, shadow.as_ref()) };
         let plaintext = sealed_words(redact::stored(detectors, tenant, action), &evaluation, seen, shadow);
-        let command_id = lead.shared().command_id();
-        let (body, body_commitment) = body::seal(&tenant.keys, TENANT_KEY_ID, &command_id, &plaintext);
+        let person = person.map(|name| self.id(tenant, "person", &name));
+        let Sealed { bytes, commitment, sealing } = self.sealer.seal(lead, &actor, person, &plaintext)?;
         let (request, digest) = request_key(tenant, action);
         let region = if action.region.is_empty() { lead.shared().region() } else { &action.region };
         let log = lead.machine().lock().log();
@@ -106,14 +107,15 @@ impl Builder {
             by_canary,
             agent_version,
             evaluation,
-            body_commitment,
+            body_commitment: commitment,
+            sealing: Some(sealing),
             region_in_zone: region_id(region),
             model_score: tenant.model_blending().carried(model),
             is_critical: action.is_critical,
             has_asked: ask.has_asked,
             review: ReviewV1 { digest, named: named_in(log, action), lifted, ttl_s: ttl(ttl_s) },
         };
-        Ok((CommandV1 { header: HeaderV1::Decide(decide), body }, counted))
+        Ok((CommandV1 { header: HeaderV1::Decide(decide), body: bytes }, counted))
     }
 
     /// What limits match on and count by.

@@ -2,11 +2,13 @@
 
 use nethical_audit::leaf::codec::{DETECTIONS_MAX, FLAG_CANARY, FLAG_CRITICAL};
 use nethical_audit::leaf::{
-    ApprovalLeaf, DecisionLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, RepeatsLeaf, ReservationLeaf, reason,
+    ApprovalLeaf, DecisionLeaf, ErasedLeaf, HoldLeaf, LeafEvent, LeafV1, QuotaLeaf, RepeatsLeaf, ReservationLeaf,
+    reason,
 };
 use nethical_governance::command::{ActorKeys, CommandV1, DecideV1, HeaderV1, HoldOrderV1, RepeatsV1};
 use nethical_governance::ledger::LapsedV1;
 use nethical_governance::outcome::{DecidedV1, OutcomeV1, QuotaV1, ReasonV1, ReviewedV1, SettledV1};
+use nethical_governance::subject::{ErasedV1, SubjectId};
 use nethical_protocol::control::HoldEffect;
 use nethical_protocol::ids::{ControlRevision, KeyedId, LogId};
 use sha2::{Digest, Sha256};
@@ -45,6 +47,7 @@ pub fn leaf_of(place: Place, command: &CommandV1, outcome: &OutcomeV1) -> Option
         }
         (HeaderV1::SettleReservation(_), OutcomeV1::Settled(settled)) => (ended(settled), plain_commitment(&[])),
         (HeaderV1::NoteRepeats(repeats), OutcomeV1::RepeatsNoted) => (repeated(repeats), plain_commitment(&[])),
+        (HeaderV1::SettleErasures(_), OutcomeV1::Erased(keys)) => (erased(keys), plain_commitment(&[])),
         (HeaderV1::DecideApproval(word), OutcomeV1::Reviewed(now)) => (reviewed(now), word.body_commitment),
         _ => return None,
     };
@@ -173,6 +176,14 @@ fn ended(from: &SettledV1) -> LeafEvent {
 fn repeated(repeats: &RepeatsV1) -> LeafEvent {
     let RepeatsV1 { actor: ActorKeys { slot, tenant, agent }, decision, count } = *repeats;
     LeafEvent::DenialsRepeated(RepeatsLeaf { slot: slot.0, tenant, agent, decision, count })
+}
+
+fn erased(keys: &[ErasedV1]) -> LeafEvent {
+    let of = |key: &ErasedV1| {
+        let SubjectId { slot, tenant, subject } = key.subject;
+        ErasedLeaf { slot: slot.0, tenant, subject, below: key.below }
+    };
+    LeafEvent::SubjectsErased(keys.iter().map(of).collect())
 }
 
 fn reviewed(from: &ReviewedV1) -> LeafEvent {

@@ -63,6 +63,7 @@ fn decide(ledger: &Ledger, amount: u64, ttl_s: u32) -> HeaderV1 {
         has_asked: false,
         region_in_zone: KeyedId::NONE,
         model_score: None,
+        sealing: None,
     })
 }
 

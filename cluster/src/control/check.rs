@@ -9,10 +9,10 @@ use nethical_protocol::control::{
 };
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, LimitNumber};
-use nethical_protocol::limits::{HOLDS_MAX, LIMITS_PER_TENANT_MAX, NAME_BYTES_MAX, TENANTS_MAX};
+use nethical_protocol::limits::{ERASURES_MAX, HOLDS_MAX, LIMITS_PER_TENANT_MAX, NAME_BYTES_MAX, TENANTS_MAX};
 
 use super::bundles::{Bundles, ask};
-use super::{AskV1, ControlState, EventV1, invalid, quarantine};
+use super::{AskV1, ControlState, ErasureV1, EventV1, RevisedEventV1, invalid, quarantine};
 
 /// The event that a change amounts to; `None` where everything is so already.
 pub(super) fn event_of(state: &ControlState, ask: &AskV1) -> Result<Option<EventV1>, Problem> {
@@ -32,6 +32,7 @@ pub(super) fn event_of(state: &ControlState, ask: &AskV1) -> Result<Option<Event
         AskV1::ShadowPolicy { digest } => ask::shadow(&bundles(state), digest),
         AskV1::CanaryBundle { digest, percent } => ask::canary(&bundles(state), digest, *percent),
         AskV1::PutQuarantine(spec) => quarantine::event_of(state, spec),
+        AskV1::Erase(erasure) => erase(state, erasure),
     }
 }
 
@@ -103,6 +104,21 @@ fn holds(state: &ControlState) -> BTreeMap<ControlRevision, Held<'_>> {
         }
     }
     found
+}
+
+/// Every erasure is an event of its own: what was said since the last one is erased, too.
+fn erase(state: &ControlState, erasure: &ErasureV1) -> Result<Option<EventV1>, Problem> {
+    if erasure.reason.len() > NAME_BYTES_MAX {
+        return Err(invalid(format!("the reason has more than {NAME_BYTES_MAX} bytes")));
+    }
+    let is_erasure = |event: &&RevisedEventV1| matches!(event.event, EventV1::SubjectErased(_));
+    if state.events().iter().filter(is_erasure).count() >= ERASURES_MAX {
+        return Err(invalid(format!("the zone remembers {ERASURES_MAX} erasures, and has no room for another one")));
+    }
+    match tenants(state).contains_key(erasure.tenant.as_str()) {
+        true => Ok(Some(EventV1::SubjectErased(ErasureV1 { at_ns: state.now_ns(), ..erasure.clone() }))),
+        false => Err(invalid(format!("there is no tenant {:?}", erasure.tenant))),
+    }
 }
 
 fn put_tenant(state: &ControlState, spec: &TenantSpec, wrapped_key: &[u8]) -> Result<Option<EventV1>, Problem> {

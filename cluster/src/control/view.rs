@@ -19,7 +19,7 @@ use nethical_protocol::privacy::PrivacyMode;
 use nethical_protocol::sla::SlaTargets;
 
 use super::bundles::Bundles;
-use super::{EventV1, RevisedEventV1, quarantine};
+use super::{ErasureV1, EventV1, RevisedEventV1, quarantine};
 use crate::prepared::Prepared;
 
 /// Bundles kept so that older decisions can be put into words.
@@ -29,7 +29,7 @@ const BUNDLES_KEPT_MAX: usize = 16;
 pub struct Tenant {
     /// What was asked.
     pub spec: TenantSpec,
-    /// Prepared keys for ids, commitments and bodies.
+    /// Prepared keys for ids and digests.
     pub keys: TenantKeys,
     /// The tenant's own keyed id.
     pub id: KeyedId,
@@ -80,6 +80,7 @@ pub struct ControlView {
     bundles: BTreeMap<ControlRevision, InForce>,
     store: Bundles,
     shadow: Option<Arc<Bundle>>,
+    erasures: Arc<BTreeMap<ControlRevision, ErasureV1>>,
     facts: Arc<Vec<RevisedFact>>,
 }
 
@@ -149,6 +150,9 @@ impl ControlView {
                 self.holds.remove(id);
             }
             EventV1::Quarantine(_) => self.quarantine.fold(&event.event),
+            EventV1::SubjectErased(erasure) => {
+                Arc::make_mut(&mut self.erasures).insert(event.revision, erasure.clone());
+            }
         }
         self.revision = event.revision;
         let fact = self.fact_of(event);
@@ -260,6 +264,11 @@ impl ControlView {
         missing.max().unwrap_or(0) as u8
     }
 
+    /// All erasures, by revision.
+    pub fn erasures(&self) -> &BTreeMap<ControlRevision, ErasureV1> {
+        &self.erasures
+    }
+
     /// What partitions are told, after a revision, at most `count` facts.
     pub fn facts_after(&self, revision: ControlRevision, count: usize) -> Vec<RevisedFact> {
         self.facts.iter().skip(revision.0 as usize).take(count).cloned().collect()
@@ -291,6 +300,10 @@ impl ControlView {
             EventV1::Hold { spec, until_ns } => self.hold_fact(event.revision, spec, *until_ns),
             EventV1::HoldLifted { id, .. } => ControlFact::HoldLifted(*id),
             EventV1::HoldVoiced { .. } => ControlFact::Nothing,
+            EventV1::SubjectErased(erasure) => match self.tenant(&erasure.tenant) {
+                Some(tenant) => ControlFact::Erase { tenant: tenant.id, subject: erasure.subject },
+                None => ControlFact::Nothing,
+            },
             EventV1::Quarantine(spec) if spec.tenant.is_empty() => {
                 ControlFact::Quarantine(quarantine::fact_of(KeyedId::NONE, spec))
             }

@@ -66,6 +66,7 @@ fn command(evaluation: EvaluationV1, kind: ActionKind, actor: ActorKeys, agent_v
         review: ReviewV1 { digest: SOMEBODY, ..ReviewV1::default() },
         is_critical: false,
         has_asked: false,
+        sealing: None,
     }
 }
 

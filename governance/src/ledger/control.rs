@@ -54,6 +54,7 @@ impl Ledger {
             }
             ControlFact::PolicyCanaryEnded => self.set_canary(revision, None),
             ControlFact::Quarantine(fact) => self.quarantine.set(revision, fact.clone()),
+            ControlFact::Erase { tenant, subject } => self.erase_subject(*tenant, *subject, revision),
         }
     }
 

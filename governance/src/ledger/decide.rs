@@ -9,7 +9,7 @@
 //!    evaluation could cure it.
 //! 3. *Policy* in force (its revision, and which of its bundles decides for the agent), then *tenant*: a proposer that knows another revision than this group may know tenants that
 //!    this group does not, so the revision is compared first.
-//! 4. *Agent version*: the evaluation must fit the agent as it is now.
+//! 4. *Agent version*: the evaluation must fit the agent as it is now; then the *keys* that the body was sealed under.
 //! 5. From here on the action is decided: it makes a leaf, whatever the verdict.
 
 use std::cmp::Reverse;
@@ -62,6 +62,9 @@ impl Ledger {
             sometimes!(true, "the agent changed while its action was evaluated");
             return OutcomeV1::Stale(Stale::Agent);
         }
+        if let Err(stale) = self.check_keys(decide) {
+            return stale;
+        }
         self.execute(decide, agent)
     }
 
@@ -101,6 +104,7 @@ impl Ledger {
             self.reserve(decide, holds);
         }
         self.carry_review(decide, review, verdict);
+        self.take_keys(decide);
         self.sweep_agents(SWEPT_PER_DECISION);
         OutcomeV1::Decided(DecidedV1 {
             verdict,

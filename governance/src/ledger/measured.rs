@@ -78,6 +78,7 @@ impl Whole {
             review: ReviewV1::default(),
             is_critical: false,
             has_asked: false,
+            sealing: None,
         }
     }
 

@@ -10,6 +10,7 @@ use nethical_protocol::decision::AgentStatus;
 
 use super::Ledger;
 use super::expire::Timer;
+use super::sealing::subject_id;
 use crate::agent::{AgentEntry, AgentHold, AgentKey};
 use crate::command::HoldOrderV1;
 use crate::outcome::OutcomeV1;
@@ -21,6 +22,11 @@ impl Ledger {
         if let Some(answer) = self.dedup.answer(&order.request, self.now_ms()) {
             return answer;
         }
+        let subject = subject_id(&order.actor);
+        if let Err(stale) = self.check_key(&subject, order.sealing.as_ref()) {
+            return stale;
+        }
+        self.take_key(subject, order.sealing.as_ref());
         let key = AgentKey::from(order.actor);
         let mut agent = self.agents.get(&key).copied().unwrap_or_default();
         if agent.status != AgentStatus::Terminated {
@@ -68,6 +74,11 @@ impl Ledger {
         if let Some(answer) = self.dedup.answer(&order.request, self.now_ms()) {
             return answer;
         }
+        let subject = subject_id(&order.actor);
+        if let Err(stale) = self.check_key(&subject, order.sealing.as_ref()) {
+            return stale;
+        }
+        self.take_key(subject, order.sealing.as_ref());
         let key = AgentKey::from(order.actor);
         let now_ns = self.now_ns;
         let missing = self.releases.get_mut(&key).map_or(0, |release| release.say(order.approver));

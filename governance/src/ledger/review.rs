@@ -17,6 +17,7 @@ use crate::agent::AgentKey;
 use crate::approval::{Approval, ApprovalKey, ApprovalState};
 use crate::command::{DecideV1, WordV1};
 use crate::outcome::{OutcomeV1, ReasonV1, ReviewedV1, Unapproved};
+use crate::subject::SubjectId;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -148,8 +149,13 @@ impl Ledger {
         let Some(known) = self.approvals.get(&key).copied() else { return OutcomeV1::NoApproval };
         let state = if word.approves { ApprovalState::Approved } else { ApprovalState::Denied };
         if known.state == ApprovalState::Pending {
+            let subject = SubjectId { slot: key.slot, tenant: known.agent.tenant, subject: known.agent.agent };
+            if let Err(stale) = self.check_key(&subject, word.sealing.as_ref()) {
+                return stale;
+            }
             let leaf_index = self.next_leaf;
             let Some(now) = self.approvals.move_on(&key, state, leaf_index) else { return OutcomeV1::NoApproval };
+            self.take_key(subject, word.sealing.as_ref());
             return OutcomeV1::Reviewed(reviewed(&key, &now, word.approver));
         }
         // Denied is all that a denial can lead to; everything else with a word was approved.

@@ -118,6 +118,7 @@ impl Bench {
             review: ReviewV1 { digest: id("the action"), ttl_s: 3_600, ..ReviewV1::default() },
             is_critical: false,
             has_asked: false,
+            sealing: None,
         }
     }
 
@@ -131,7 +132,7 @@ impl Bench {
     /// A person's word on an approval of tenant `t`.
     pub fn word(&self, decision: u64, approves: bool, approver: &str) -> WordV1 {
         let slot = actor("t", "a").slot;
-        WordV1 { slot, decision, approves, approver: id(approver), body_commitment: [0; 32] }
+        WordV1 { slot, decision, approves, approver: id(approver), body_commitment: [0; 32], sealing: None }
     }
 
     pub fn order(&self, agent: &str, effect: HoldEffect, ttl_ns: u64) -> HoldOrderV1 {
@@ -145,6 +146,7 @@ impl Bench {
             approvers: 0,
             names: vec![],
             approver: KeyedId::NONE,
+            sealing: None,
         }
     }
 }

@@ -48,6 +48,8 @@ pub fn show(applied: &Applied) -> String {
         OutcomeV1::NoReservation => "no such reservation".to_owned(),
         OutcomeV1::Reviewed(outcome) => reviewed(outcome),
         OutcomeV1::NoApproval => "no such approval".to_owned(),
+        OutcomeV1::KeysChanged => "keys changed".to_owned(),
+        OutcomeV1::Erased(keys) => format!("erased {}", keys.len()),
     };
     if let Some(leaf_index) = applied.leaf_index {
         text = format!("leaf {leaf_index}: {text}");

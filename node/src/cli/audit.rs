@@ -16,6 +16,7 @@ use super::EndpointArgs;
 use crate::output::{self, Exit, Format, stop};
 
 pub mod compare;
+pub mod erase;
 pub mod key;
 pub mod offline;
 pub mod online;
@@ -37,6 +38,18 @@ pub enum AuditCommand {
     /// The keys by which logs sign and nodes vouch.
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Make what was said of an agent or a person unreadable, everywhere and for good.
+    #[command(
+        after_help = "From the answer on nobody reads it. Then every node destroys the keys that could open copies in old logs and\n\
+        snapshots; nodes that are down are named and do so when they are back. Every proof stays valid. An agent that acts on\n\
+        gets a new key: what it does from then on is kept.\n\n\
+        Examples:\n  nethical audit erase --tenant bank --agent assistant-7 --reason 'ticket 4711'\n  \
+        nethical audit erase --tenant bank --person maria@example.org --reason 'GDPR Art. 17' --wait 0"
+    )]
+    Erase(erase::EraseArgs),
+    /// How far erasures are.
+    #[command(after_help = "Examples:\n  nethical audit erasures\n  nethical audit erasures 17 -o json")]
+    Erasures(erase::ErasuresArgs),
     /// List entries.
     #[command(
         after_help = "Examples:\n  nethical audit entries --tenant airline --agent gpt-4o-airline-00 --limit 20\n  \
@@ -157,6 +170,8 @@ pub async fn run(command: AuditCommand, format: Format) -> anyhow::Result<()> {
         AuditCommand::Verify(args) => verify(args, format).await,
         AuditCommand::Prove(args) => prove::run(args, format).await,
         AuditCommand::Key(command) => key::run(command, format).await,
+        AuditCommand::Erase(args) => erase::run(args, format).await,
+        AuditCommand::Erasures(args) => erase::list(args, format).await,
         AuditCommand::Entries(args) => entries(args, format).await,
         AuditCommand::Compare(args) => compare::run(args, format).await,
     }

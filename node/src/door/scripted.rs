@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use nethical_audit::publish::Resource;
 use nethical_cluster::api::*;
 use nethical_protocol::action::{Action, ActionKind};
-use nethical_protocol::control::{AckState, ControlAck, HoldSpec, LimitMode, LimitSpec, TenantSpec};
+use nethical_protocol::control::{AckState, ControlAck, EraseSpec, HoldSpec, LimitMode, LimitSpec, TenantSpec};
 use nethical_protocol::decision::*;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LogId};
@@ -363,6 +363,16 @@ impl Governor for Scripted {
         self.answer(format!("receipt {id}"), ReceiptView { decision_id: id, leaf: String::new(), receipt })
     }
 
+    fn erase(&self, spec: EraseSpec) -> Answer<'_, ErasureView> {
+        let said = format!("erase {spec:?}");
+        self.answer(said, erasure(7, spec))
+    }
+
+    fn erasures(&self, only: Option<u64>) -> Answer<'_, Vec<ErasureView>> {
+        let found = only.filter(|id| *id > 100).is_none().then(|| erasure(only.unwrap_or(7), EraseSpec::default()));
+        self.answer(format!("erasures {only:?}"), found.into_iter().collect())
+    }
+
     fn raw_leaves(&self, group: GroupId, from: u64, count: u64) -> Answer<'_, RawLeaves> {
         self.answer(format!("raw_leaves {group} {from} {count}"), RawLeaves { from, leaves: vec![], bodies: vec![] })
     }
@@ -411,4 +421,17 @@ impl Governor for Scripted {
 /// A problem of class retry with its time.
 pub(crate) fn overloaded() -> Problem {
     Problem::new(Code::Overloaded, "too many are waiting").retry_after_ms(2_100)
+}
+
+fn erasure(id: u64, spec: EraseSpec) -> ErasureView {
+    ErasureView {
+        id,
+        tenant: spec.tenant,
+        kind: "agent".into(),
+        subject: String::new(),
+        reason: spec.reason,
+        at_ns: 0,
+        state: "erasing".into(),
+        awaiting: Vec::new(),
+    }
 }

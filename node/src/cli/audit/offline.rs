@@ -123,7 +123,7 @@ fn verify_copy(
     };
     let key = keyring.signing_seed.and_then(|seed| Signer::from_seed(&copy.log.origin(&keyring.cluster), &seed).ok());
     let keys: Vec<VerifierKey> = key.iter().map(Signer::verifier_key).collect();
-    let verifier = Verifier { cluster: &keyring.cluster, keys: &keys, tenant_keys: None };
+    let verifier = Verifier { cluster: &keyring.cluster, keys: &keys, body_keys: None };
     // A file that cannot be read becomes empty bytes, which no segment is: the verifier then names it.
     let segments = copy.files.iter().map(|path| {
         let name = path.strip_prefix(folder.parent().unwrap_or(folder)).unwrap_or(path).display().to_string();

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use nethical_audit::publish::Resource;
 use nethical_cluster::api::EntryQuery;
+use nethical_protocol::control::EraseSpec;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::DecisionId;
 
@@ -35,6 +36,24 @@ pub async fn entries(call: Call) -> Handled {
     }
     let limit = query.limit.map(|limit| limit.clamp(1, ENTRIES_MAX));
     ok(call.door.governor.entries(EntryQuery { limit, ..query }).await)
+}
+
+/// `POST /v1/audit/erasures`
+pub async fn erase(call: Call) -> Handled {
+    let spec: EraseSpec = call.json()?;
+    ok(call.door.governor.erase(spec).await)
+}
+
+/// `GET /v1/audit/erasures`
+pub async fn erasures(call: Call) -> Handled {
+    ok(call.door.governor.erasures(None).await)
+}
+
+/// `GET /v1/audit/erasures/{id}`
+pub async fn erasure(call: Call) -> Handled {
+    let id: u64 = call.parsed("id")?;
+    let none = || Problem::new(Code::NotFound, format!("there is no erasure {id}"));
+    ok(call.door.governor.erasures(Some(id)).await.and_then(|mut found| found.pop().ok_or_else(none)))
 }
 
 /// `GET /v1/audit/checkpoint/{group}`, a C2SP signed note

@@ -93,6 +93,9 @@ table! {
     POST   "/v1/aggregates"                            Admin Takes::Json    => aggregates::export;
     GET    "/v1/audit/entries"                         Admin Takes::Nothing => audit::entries;
     GET    "/v1/audit/receipts/{decision_id}"          Admin Takes::Nothing => audit::receipt;
+    POST   "/v1/audit/erasures"                        Admin Takes::Json    => audit::erase;
+    GET    "/v1/audit/erasures"                        Admin Takes::Nothing => audit::erasures;
+    GET    "/v1/audit/erasures/{id}"                   Admin Takes::Nothing => audit::erasure;
     GET    "/v1/audit/checkpoint/{group}"              Admin Takes::Nothing => audit::checkpoint;
     GET    "/v1/audit/raw/{group}"                     Admin Takes::Nothing => audit::raw_leaves;
     GET    "/v1/audit/keys"                            Admin Takes::Nothing => audit::verifier_keys;

@@ -1,0 +1,196 @@
+//! Opening bodies for readers: by the group's leader alone, once a quorum has confirmed that it leads.
+//!
+//! So nobody reads what is erased: an erasure is acknowledged when every group has applied it, and whoever opens has applied
+//! all that was acknowledged before. A body is believed where its leaf commits to it. Nothing is kept in here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use nethical_audit::body::{self, SealedFor};
+use nethical_audit::keys::BodyKeys;
+use nethical_audit::leaf::LeafV1;
+use nethical_governance::subject::SubjectId;
+use nethical_protocol::always;
+use nethical_protocol::error::Problem;
+use nethical_protocol::ids::{GroupId, KeyedId, NodeId, Slot};
+
+use crate::administer::lead_of;
+use crate::body::BodyV1;
+use crate::message::{AskOpenV1, KIND_OPEN, OpenedBodyV1, OpenedV1};
+use crate::node::Core;
+use crate::replica::PartitionReplica;
+use crate::sealing;
+use crate::world::{Lane, timeout};
+
+/// Bodies in one question.
+const ASKED_MAX: usize = 256;
+/// Bytes of opened bodies in one answer.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// How long a quorum may take to confirm the leader.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(2);
+/// How long one question may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Leaders asked one after the other before a reader is told that none answers.
+const LEADERS_ASKED_MAX: usize = 4;
+/// Between two of them.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What a reader gets of a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "made for one reader and never kept in numbers")]
+pub enum Opened {
+    /// There never was one, it holds no personal bytes, or it was dropped.
+    None,
+    /// Its content.
+    Body(BodyV1),
+    /// Its subject was erased.
+    Erased,
+    /// It cannot be opened now, and why.
+    Unavailable(String),
+}
+
+impl Opened {
+    /// The body, where there is one to read.
+    pub fn body(self) -> Option<BodyV1> {
+        match self {
+            Self::Body(body) => Some(body),
+            _ => None,
+        }
+    }
+
+    fn of(told: OpenedBodyV1) -> Self {
+        match told {
+            OpenedBodyV1::Body(plaintext) => BodyV1::from_bytes(&plaintext).map_or_else(Self::Unavailable, Self::Body),
+            OpenedBodyV1::Erased => Self::Erased,
+            OpenedBodyV1::Unavailable(why) => Self::Unavailable(why),
+        }
+    }
+}
+
+/// The bodies of records of one group, (leaf index, stored body) each, in rising order of index: one answer for each.
+pub async fn open(core: &Arc<Core>, group: GroupId, records: &[(u64, &[u8])]) -> Vec<Opened> {
+    let mut opened = vec![Opened::None; records.len()];
+    let sealed: Vec<usize> = (0..records.len()).filter(|at| body::sealed_for(records[*at].1).is_some()).collect();
+    let mut left = sealed.as_slice();
+    while let Some(asked) = left.get(..left.len().min(ASKED_MAX)).filter(|asked| !asked.is_empty()) {
+        let indexes: Vec<u64> = asked.iter().map(|at| records[*at].0).collect();
+        match ask(core, AskOpenV1 { group: group.0, indexes }).await {
+            Ok(bodies) if !bodies.is_empty() => {
+                let told = bodies.len().min(asked.len());
+                asked.iter().zip(bodies).for_each(|(at, told)| opened[*at] = Opened::of(told));
+                left = &left[told..];
+            }
+            answer => {
+                let why = answer.err().unwrap_or_else(|| "the group's leader opened nothing".to_owned());
+                left.iter().for_each(|at| opened[*at] = Opened::Unavailable(why.clone()));
+                break;
+            }
+        }
+    }
+    opened
+}
+
+/// Asks the group's leader, wherever it is.
+async fn ask(core: &Arc<Core>, ask: AskOpenV1) -> Result<Vec<OpenedBodyV1>, String> {
+    let (own, group) = (core.shared.options.node, GroupId(ask.group));
+    let placed = core.placed(group);
+    let mut next = core.partition(group).and_then(|replica| replica.group.leadership().borrow().leader);
+    for attempt in 0..LEADERS_ASKED_MAX {
+        let node = next.take().or_else(|| placed.get(attempt % placed.len().max(1)).copied());
+        let Some(node) = node else { break };
+        let answer = match node == own {
+            true => Some(here(core, &ask).await),
+            false => {
+                let call = core.shared.world.wire.call(node, Lane::Bulk, KIND_OPEN, ask.to_bytes(), PATIENCE).await;
+                call.ok().and_then(|bytes| OpenedV1::from_bytes(&bytes).ok())
+            }
+        };
+        match answer {
+            Some(OpenedV1::Bodies(bodies)) => return Ok(bodies),
+            Some(OpenedV1::NotLeader(Some(hint))) if NodeId(hint) != node => next = Some(NodeId(hint)),
+            Some(OpenedV1::NotLeader(_)) | None => core.shared.world.clock.sleep(ASK_AGAIN).await,
+        }
+    }
+    Err("the group's leader does not answer".to_owned())
+}
+
+/// Another node's question.
+pub async fn on_open(core: Arc<Core>, ask: AskOpenV1) -> Bytes {
+    here(&core, &ask).await.to_bytes()
+}
+
+async fn here(core: &Core, ask: &AskOpenV1) -> OpenedV1 {
+    let (replica, _lead) = match lead_of(core, GroupId(ask.group)) {
+        Ok(found) => found,
+        Err(hint) => return OpenedV1::NotLeader(hint),
+    };
+    match timeout(&*core.shared.world.clock, CONFIRM_PATIENCE, replica.group.confirm()).await {
+        Some(Ok(())) => {}
+        _ => return OpenedV1::NotLeader(None),
+    }
+    let (mut bodies, mut bytes) = (Vec::new(), 0);
+    for index in ask.indexes.iter().take(ASKED_MAX) {
+        let told = match core.leaves(GroupId(ask.group), *index, 1).await {
+            Ok(found) => match found.records.first() {
+                Some((leaf, stored)) => opened(core, &replica, leaf, stored),
+                None => OpenedBodyV1::Unavailable("the record is not here yet".to_owned()),
+            },
+            Err(problem) => OpenedBodyV1::Unavailable(problem.detail),
+        };
+        bytes += if let OpenedBodyV1::Body(plaintext) = &told { plaintext.len() } else { 0 };
+        bodies.push(told);
+        if bytes > ANSWER_BYTES_MAX {
+            break;
+        }
+    }
+    OpenedV1::Bodies(bodies)
+}
+
+/// One body, by the keys that the state holds now.
+fn opened(core: &Core, replica: &PartitionReplica, leaf: &[u8], stored: &[u8]) -> OpenedBodyV1 {
+    let unavailable = |why: String| OpenedBodyV1::Unavailable(why);
+    let leaf = match LeafV1::decode(leaf) {
+        Ok(leaf) => leaf,
+        Err(error) => return unavailable(error.to_string()),
+    };
+    let (Some((slot, tenant, agent)), Some(sealed_for)) = (leaf.event.agent(), body::sealed_for(stored)) else {
+        return unavailable("the leaf names no agent under whose key a body could be sealed".to_owned());
+    };
+    let id = |subject: KeyedId| SubjectId { slot: Slot(slot), tenant, subject };
+    let keys = match keys_of(core, replica, sealed_for, id(agent), id) {
+        Ok(Some(keys)) => keys,
+        Ok(None) => return OpenedBodyV1::Erased,
+        Err(problem) => return unavailable(problem.detail),
+    };
+    match body::open(&keys, stored) {
+        Ok((plaintext, commitment)) if commitment == leaf.body_commitment => OpenedBodyV1::Body(plaintext),
+        Ok(_) => unavailable("the body is not the one that the leaf commits to".to_owned()),
+        Err(error) => {
+            let group = replica.group.id();
+            always!(false, "bodies-open-under-their-keys", "group {group} leaf {}: {error}", leaf.leaf_index);
+            unavailable(error.to_string())
+        }
+    }
+}
+
+/// The keys of a body; `None` where one of them was erased.
+fn keys_of(
+    core: &Core,
+    replica: &PartitionReplica,
+    sealed_for: SealedFor,
+    agent: SubjectId,
+    id: impl Fn(KeyedId) -> SubjectId,
+) -> Result<Option<BodyKeys>, Problem> {
+    let held = |id: SubjectId, generation: u32| {
+        let machine = replica.machine.lock();
+        let (current, key) = machine.ledger.subjects().key(&id);
+        key.filter(|_| current == generation)
+    };
+    let open = |wrapped| sealing::open(&core.shared, replica.group.id(), &wrapped);
+    let Some(agent) = held(agent, sealed_for.generation).map(open).transpose()? else { return Ok(None) };
+    let Some((person, generation)) = sealed_for.person else { return Ok(Some(BodyKeys::new(&agent, None))) };
+    let Some(person) = held(id(person), generation).map(open).transpose()? else { return Ok(None) };
+    Ok(Some(BodyKeys::new(&agent, Some(&person))))
+}

@@ -1,0 +1,157 @@
+//! The ring keys that this node holds: durable before they are used, gone from the disk before that is said (ARCHITECTURE 4).
+//!
+//! Two slots, each replaced in place and both written by every change: a slot that still remembered a destroyed key would
+//! make an erasure a lie. What a file system or a drive keeps of overwritten blocks is out of reach; the file is sealed under
+//! the keyring, which rests apart. Nothing in here decides which keys are to go.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+use nethical_audit::keys::rings::{self, RING_KEYS_MAX, RingKey};
+use nethical_audit::keys::subject::ring_number;
+use nethical_audit::keys::{Keyring, TenantKeys};
+use nethical_protocol::ids::{GroupId, NodeId};
+
+use crate::world::{Disk, Scope, read_all};
+
+/// The folder, and the slots in it.
+const DIR: &str = "keys";
+const SLOTS: [&str; 2] = ["rings-0", "rings-1"];
+/// Purpose of the key that the file is sealed under.
+const AT_REST: &[u8] = b"nethical rings at rest 1";
+
+/// The ring keys of all groups of this node.
+pub struct RingKeys {
+    disk: Arc<dyn Disk>,
+    scope: Scope,
+    at_rest: [u8; 32],
+    /// With the number of each.
+    held: RwLock<Vec<(u64, RingKey)>>,
+    /// The sequence of the last writing; one writes at a time.
+    writing: tokio::sync::Mutex<u64>,
+}
+
+impl RingKeys {
+    /// Reads the newest whole slot; none where there is none yet, or both are lost: peers have the keys.
+    ///
+    /// # Errors
+    /// Where the disk fails, or the keyring has no key to seal the file under.
+    pub async fn open(disk: Arc<dyn Disk>, scope: Scope, keyring: &Keyring, node: NodeId) -> io::Result<Self> {
+        let at_rest = at_rest(keyring, node)?;
+        disk.create_dir(DIR).await?;
+        let slots = read_slots(&*disk, &at_rest).await?;
+        let (held, sequence) = slots.into_iter().max_by_key(|(_, sequence)| *sequence).unwrap_or_default();
+        let held = held.into_iter().map(|held| (ring_number(&held.key), held)).collect();
+        let keys = Self { disk, scope, at_rest, held: RwLock::new(held), writing: tokio::sync::Mutex::new(sequence) };
+        // A crash between the two slots left one that remembers more than it should.
+        keys.change(|_| true).await?;
+        Ok(keys)
+    }
+
+    /// A ring key by its number.
+    pub fn get(&self, group: GroupId, ring: u64) -> Option<[u8; 32]> {
+        self.find(group, ring).map(|held| held.key)
+    }
+
+    /// A ring key with the term that it was made in.
+    pub fn find(&self, group: GroupId, ring: u64) -> Option<RingKey> {
+        let held = self.held.read();
+        held.iter().find(|(number, held)| held.group == group.0 && *number == ring).map(|(_, held)| *held)
+    }
+
+    /// Keeps a key. Durable when it returns.
+    ///
+    /// # Errors
+    /// Where the disk fails or there are too many; then the key is not held.
+    pub async fn put(&self, key: RingKey) -> io::Result<()> {
+        let number = ring_number(&key.key);
+        let is_new = |held: &[(u64, RingKey)]| !held.iter().any(|known| *known == (number, key));
+        self.change(|held| {
+            let adds = is_new(held) && held.len() < RING_KEYS_MAX;
+            held.extend(adds.then_some((number, key)));
+            adds
+        })
+        .await?;
+        match is_new(&self.held.read()) {
+            true => Err(io::Error::other("this node holds too many ring keys")),
+            false => Ok(()),
+        }
+    }
+
+    /// Destroys the keys of a group for which `goes` says so, by number and term. Says whether there were any.
+    ///
+    /// # Errors
+    /// Where the disk fails; then they may still be on it, and are held on to.
+    pub async fn destroy(&self, group: GroupId, goes: impl Fn(u64, u64) -> bool) -> io::Result<bool> {
+        let goes = |(number, held): &(u64, RingKey)| held.group == group.0 && goes(*number, held.term);
+        if !self.held.read().iter().any(goes) {
+            return Ok(false);
+        }
+        self.change(|held| {
+            held.retain(|held| !goes(held));
+            true
+        })
+        .await?;
+        Ok(true)
+    }
+
+    /// What any slot on a disk remembers: group and number of each key. For whoever checks that what is destroyed is gone.
+    ///
+    /// # Errors
+    /// Where the disk fails, or the keyring has no key that the file is sealed under.
+    pub async fn remembered(disk: &dyn Disk, keyring: &Keyring, node: NodeId) -> io::Result<Vec<(GroupId, u64)>> {
+        let slots = read_slots(disk, &at_rest(keyring, node)?).await?;
+        let keys = slots.into_iter().flat_map(|(keys, _)| keys);
+        Ok(keys.map(|held| (GroupId(held.group), ring_number(&held.key))).collect())
+    }
+
+    /// Changes what is held, once both slots say so.
+    async fn change(&self, change: impl FnOnce(&mut Vec<(u64, RingKey)>) -> bool) -> io::Result<()> {
+        let mut sequence = self.writing.lock().await;
+        let mut next = self.held.read().clone();
+        if !change(&mut next) {
+            return Ok(());
+        }
+        let mut nonce = [0; 12];
+        self.scope.fill(&mut nonce);
+        *sequence += 1;
+        let keys: Vec<RingKey> = next.iter().map(|(_, held)| *held).collect();
+        let bytes = Bytes::from(rings::encode(&keys, *sequence, &self.at_rest, nonce));
+        // The slot that is older by now goes first: whatever a crash leaves, one slot is whole.
+        let first = (*sequence % 2) as usize;
+        for slot in [SLOTS[first], SLOTS[1 - first]] {
+            let file = self.disk.open(&format!("{DIR}/{slot}"), true).await?;
+            // Over what was there before it is cut: a cut gives blocks back unwritten.
+            let mut over = bytes.to_vec();
+            over.resize(bytes.len().max(file.len().await? as usize), 0);
+            file.write_and_sync(0, over.into()).await?;
+            file.set_len(bytes.len() as u64).await?;
+            file.sync().await?;
+            self.disk.sync_dir(DIR).await?;
+        }
+        *self.held.write() = next;
+        Ok(())
+    }
+}
+
+/// The key that a node's file is sealed under.
+fn at_rest(keyring: &Keyring, node: NodeId) -> io::Result<[u8; 32]> {
+    let zone = keyring.ring_keys.last_key_value().map(|(_, key)| key);
+    let zone = zone.ok_or_else(|| io::Error::other("the keyring has no ring key"))?;
+    Ok(TenantKeys::new(zone).derive(AT_REST, &node.0.to_le_bytes()))
+}
+
+/// Whole slots with their sequences.
+async fn read_slots(disk: &dyn Disk, at_rest: &[u8; 32]) -> io::Result<Vec<(Vec<RingKey>, u64)>> {
+    let present = disk.list(DIR).await?;
+    let mut whole = Vec::new();
+    for slot in SLOTS.into_iter().filter(|slot| present.iter().any(|name| name == slot)) {
+        let path = format!("{DIR}/{slot}");
+        disk.open(&path, false).await?.settle().await?;
+        whole.extend(rings::decode(&read_all(disk, &path).await?, at_rest));
+    }
+    Ok(whole)
+}

@@ -1,0 +1,117 @@
+//! Somebody asks for an erasure, and holds the nodes to what they say of it: what was told before is read by nobody any more,
+//! and once it is complete no disk remembers a key that could open it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rand_chacha::ChaCha12Rng;
+
+use nethical_cluster::api::{EntryQuery, ErasureView, Governor};
+use nethical_cluster::ringkeys::RingKeys;
+use nethical_protocol::control::EraseSpec;
+use nethical_protocol::error::{Code, Problem};
+use nethical_protocol::ids::{DecisionId, GroupId};
+
+use super::{SPREAD, Stage};
+use crate::trace::Field;
+
+/// Between two looks at an erasure.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Decisions looked at again on every node, once their agent is erased.
+const LOOKED_AT: usize = 2;
+
+impl Stage {
+    /// Erases an agent, and follows the erasure until it is complete or the run ends.
+    pub async fn erase(self, agent: String, dice: &mut ChaCha12Rng) {
+        let (told, before) = (self.told_of(&agent), self.ring_keys());
+        let spec = EraseSpec { tenant: SPREAD.to_owned(), agent: agent.clone(), ..EraseSpec::default() };
+        let asked = self.administer(dice, move |governor| {
+            let spec = spec.clone();
+            async move { governor.erase(spec).await.and_then(is_heard) }
+        });
+        let asked = asked.await;
+        self.history.ordered(asked.is_ok());
+        let words = asked.as_ref().map_or_else(ToString::to_string, |view| format!("{agent} as {}", view.id));
+        self.fleet.event(None, "erase", &[("what", Field::Text(&words))]);
+        let Ok(view) = asked else { return };
+        let fresh = self.history.erased(&told);
+        for id in told.iter().rev().take(LOOKED_AT) {
+            self.look_at(*id).await;
+        }
+        while !self.is_erased(view.id, dice).await {
+            self.fleet.clock().sleep(LOOK_EVERY).await;
+        }
+        // Where nothing was said since the erasure before, there was no key to take away.
+        let groups: BTreeSet<GroupId> = fresh.iter().map(|id| id.log.group).collect();
+        self.look_at_disks(&groups, &before).await;
+    }
+
+    /// The decisions of an agent that a client was told so far.
+    fn told_of(&self, agent: &str) -> Vec<DecisionId> {
+        let operations = self.history.operations();
+        let own = operations.values().filter(|operation| operation.tenant == SPREAD && operation.agent == agent);
+        own.filter_map(|operation| Some(operation.told.as_ref()?.id)).collect()
+    }
+
+    /// The ring key of each group, as any of its replicas has it.
+    fn ring_keys(&self) -> BTreeMap<GroupId, BTreeSet<u64>> {
+        let mut found: BTreeMap<GroupId, BTreeSet<u64>> = BTreeMap::new();
+        for (_, living) in self.fleet.living() {
+            for replica in living.governor.core().partitions() {
+                let machine = replica.machine.lock();
+                found.entry(replica.group.id()).or_default().extend(machine.ledger.subjects().ring());
+            }
+        }
+        found
+    }
+
+    /// Every node is asked for a decision whose agent is erased. None may show what it was about.
+    async fn look_at(&self, id: DecisionId) {
+        for (node, living) in self.fleet.living() {
+            let before = id.leaf_index.checked_sub(1).map(|leaf_index| DecisionId { leaf_index, ..id }.to_string());
+            let query =
+                EntryQuery { group: Some(id.log.group.0), cursor: before, limit: Some(1), ..EntryQuery::default() };
+            let asked = async move { living.governor.entries(query).await };
+            let Some(Ok(page)) = self.fleet.node(node).map(|living| living.scope.spawn(asked)) else { continue };
+            let Ok(Ok(page)) = page.await.map(|page| page.map_err(drop)) else { continue };
+            if page.entries.iter().any(|entry| entry.decision_id == id && entry.body.is_some()) {
+                self.fleet.watch().violated("erasure", format!("node {node} shows {id}, whose agent was erased"));
+            }
+        }
+    }
+
+    /// Asks any node whether an erasure is complete.
+    async fn is_erased(&self, id: u64, dice: &mut ChaCha12Rng) -> bool {
+        let node = self.any_node(dice);
+        let Some(living) = self.fleet.node(node) else { return false };
+        let governor = living.governor.clone();
+        let asked = living.scope.spawn(async move { governor.erasures(Some(id)).await });
+        matches!(asked.await, Some(Ok(views)) if views.first().is_some_and(|view| view.state == "erased"))
+    }
+
+    /// No machine's disk, running or not, may remember a ring key that its group used before and has turned away from.
+    async fn look_at_disks(&self, groups: &BTreeSet<GroupId>, before: &BTreeMap<GroupId, BTreeSet<u64>>) {
+        let now = self.ring_keys();
+        let is_in = |of: &BTreeMap<GroupId, BTreeSet<u64>>, group: &GroupId, ring: &u64| {
+            of.get(group).is_some_and(|rings| rings.contains(ring))
+        };
+        for node in self.fleet.nodes() {
+            let disk = self.fleet.disk(node);
+            let Ok(remembered) = RingKeys::remembered(&disk, &self.fleet.keyring(node), node).await else { continue };
+            for (group, ring) in remembered {
+                if groups.contains(&group) && is_in(before, &group, &ring) && !is_in(&now, &group, &ring) {
+                    let what = format!("node {node} remembers ring key {ring:016x} of group {group} after the erasure");
+                    self.fleet.watch().violated("erasure", what);
+                }
+            }
+        }
+    }
+}
+
+/// An erasure that some group may not have heard of yet is not acknowledged.
+fn is_heard(view: ErasureView) -> Result<ErasureView, Problem> {
+    match view.state.as_str() {
+        "pending" => Err(Problem::new(Code::NoQuorum, "some group has not heard of the erasure")),
+        _ => Ok(view),
+    }
+}
