@@ -12,6 +12,7 @@ use nethical_audit::tree::{Frontier, leaf_hash};
 use nethical_cluster::api::{EntryQuery, EntryView, Governor};
 use nethical_cluster::node::Core;
 use nethical_cluster::publish;
+use nethical_cluster::world::Clock;
 use nethical_protocol::ids::{DecisionId, GroupId, LogId, NodeId};
 
 use crate::check::proofs::Given;

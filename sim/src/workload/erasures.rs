@@ -8,6 +8,7 @@ use rand_chacha::ChaCha12Rng;
 
 use nethical_cluster::api::{EntryQuery, ErasureView, Governor};
 use nethical_cluster::ringkeys::RingKeys;
+use nethical_cluster::world::Clock;
 use nethical_protocol::control::EraseSpec;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, GroupId};
@@ -71,9 +72,9 @@ impl Stage {
             let before = id.leaf_index.checked_sub(1).map(|leaf_index| DecisionId { leaf_index, ..id }.to_string());
             let query =
                 EntryQuery { group: Some(id.log.group.0), cursor: before, limit: Some(1), ..EntryQuery::default() };
-            let asked = async move { living.governor.entries(query).await };
-            let Some(Ok(page)) = self.fleet.node(node).map(|living| living.scope.spawn(asked)) else { continue };
-            let Ok(Ok(page)) = page.await.map(|page| page.map_err(drop)) else { continue };
+            let governor = living.governor.clone();
+            let asked = living.scope.spawn(async move { governor.entries(query).await });
+            let Ok(Ok(page)) = asked.await else { continue };
             if page.entries.iter().any(|entry| entry.decision_id == id && entry.body.is_some()) {
                 self.fleet.watch().violated("erasure", format!("node {node} shows {id}, whose agent was erased"));
             }
@@ -86,7 +87,7 @@ impl Stage {
         let Some(living) = self.fleet.node(node) else { return false };
         let governor = living.governor.clone();
         let asked = living.scope.spawn(async move { governor.erasures(Some(id)).await });
-        matches!(asked.await, Some(Ok(views)) if views.first().is_some_and(|view| view.state == "erased"))
+        matches!(asked.await, Ok(Ok(views)) if views.first().is_some_and(|view| view.state == "erased"))
     }
 
     /// No machine's disk, running or not, may remember a ring key that its group used before and has turned away from.
