@@ -214,7 +214,7 @@ mod tests {
             hex::encode(&stored),
             "0107000000010000000000000002000000000000000300000000000000ba0ae2717a5d21f415fba4bcbc7a9b19994b52e90097"
         );
-        assert_eq!(hex::encode(commitment), "PIN2");
+        assert_eq!(hex::encode(commitment), "fb4d7daedaf707cd36ad54550344edd6f6f35c4f88be2d477daea0145d966d18");
         assert_eq!((sealed_for(&stored), stored.len()), (Some(AGENT), 5 + OVERHEAD_BYTES));
         assert_eq!(open(&keys(), &stored), Ok((b"hello".to_vec(), commitment)));
         assert_eq!(open(&BodyKeys::new(&[2; 32], None), &stored), Err(BodyError::Sealed));

@@ -104,5 +104,5 @@ mod tests {
     }
 
     const PINNED_NUMBER: u64 = 7_799_185_437_903_870_121;
-    const PINNED_KEY: &str = "";
+    const PINNED_KEY: &str = "2e2aa4240faa5ae72aa0801cac943e28f0c44e7e7bf3ea0aaa0b3960aa091b34";
 }
