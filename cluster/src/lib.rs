@@ -27,6 +27,7 @@ pub mod canary;
 pub mod contact;
 pub mod control;
 pub mod drift;
+pub mod fsck;
 pub mod governor;
 pub mod identity;
 pub mod inspect;

@@ -67,6 +67,11 @@ pub const KIND_COUNT: u16 = 72;
 /// Node → node: where cohorts' risk scores stand (empty → [`crate::drift::DriftsV1`]).
 pub const KIND_DRIFT: u16 = 71;
 
+/// Node → node: how are your segments ([`AskFsckV1`] → [`FsckV1`]).
+pub const KIND_FSCK: u16 = 87;
+/// Node → replica: records of a log, to mend a segment with ([`AskRecordsV1`] → [`LeavesV1`]).
+pub const KIND_RECORDS: u16 = 88;
+
 /// Makes a type of this module travel.
 macro_rules! message {
     ($($(#[$doc:meta])* $kind:ident $name:ident $body:tt)*) => {$(
@@ -90,10 +95,12 @@ macro_rules! message {
 }
 
 mod aggregate;
+mod fsck;
 mod people;
 mod publish;
 
 pub use aggregate::*;
+pub use fsck::*;
 pub use people::*;
 pub use publish::*;
 

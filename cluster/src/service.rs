@@ -18,6 +18,7 @@ use crate::aggregate::count;
 use crate::alarms;
 use crate::decide::{Attempt, Decider, observe_forwarded};
 use crate::drift;
+use crate::fsck;
 use crate::lease;
 use crate::local::{all, decide_here};
 use crate::message::*;
@@ -75,6 +76,8 @@ impl Service for NodeService {
             KIND_LEAVES => AskLeavesV1::from_bytes(&body).ok().map(|ask| leaves(core, ask).boxed()),
             KIND_PUBLISHED => AskPublishedV1::from_bytes(&body).ok().map(|ask| publish::on_ask(core, ask).boxed()),
             KIND_VOUCH => AskVouchV1::from_bytes(&body).ok().map(|ask| publish::on_vouch(core, ask).boxed()),
+            KIND_FSCK => AskFsckV1::from_bytes(&body).ok().map(|ask| fsck::on_ask(core, ask).boxed()),
+            KIND_RECORDS => AskRecordsV1::from_bytes(&body).ok().map(|ask| fsck::on_records(core, ask).boxed()),
             KIND_FOUNDING => {
                 let record = core.founding().map(|record| record.to_bytes()).unwrap_or_default();
                 Some(async move { record }.boxed())
