@@ -24,7 +24,7 @@ pub mod seal;
 mod state;
 pub mod writer;
 
-pub use check::{Fault, Flaw, SegmentCheck};
+pub use check::{Fault, Flaw, SegmentCheck, check_file};
 pub use footer::{SegmentFooter, footer_bytes};
 pub use index::{FrameSpan, SegmentIndex};
 pub use scan::{Damage, ScanEnd, SegmentScan};

@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use super::{Damage, FrameSpan, SegmentFooter, SegmentSeal, SegmentWriter};
+use super::footer::END_BYTES;
+use super::{Damage, FrameSpan, HEADER_BYTES, SegmentFooter, SegmentIndex, SegmentSeal, SegmentWriter, footer_bytes};
 use crate::tree::{Hash, TILE_LEAVES, leaf_hash, root_of};
 
 /// What is wrong with a segment's file.
@@ -121,6 +122,28 @@ impl<'a> SegmentCheck<'a> {
         let held = self.fault.get_or_insert(Fault { first, last, flaw });
         (held.first, held.last) = (held.first.min(first), held.last.max(last));
     }
+}
+
+/// Holds a whole file in memory against its seal.
+///
+/// # Errors
+/// As [`SegmentCheck::finish`]; the whole segment where not even the footer reads.
+pub fn check_file(seal: &SegmentSeal, bytes: &[u8]) -> Result<(), Fault> {
+    let first = seal.meta.first_index;
+    let all = |flaw| Fault { first, last: seal.next_index() - 1, flaw };
+    let end: Option<&[u8; END_BYTES]> = bytes.last_chunk();
+    let footer = SegmentFooter::decode_end(bytes).map_err(|_| all(Flaw::Bytes(Damage::Footer)))?;
+    let footer_bytes = end.and_then(footer_bytes).unwrap_or_default() as u64;
+    let index = SegmentIndex::from_footer(&footer, first, bytes.len() as u64, footer_bytes);
+    let part = |from: u64, length: u64| {
+        let from = (from as usize).min(bytes.len());
+        &bytes[from..from.saturating_add(length as usize).min(bytes.len())]
+    };
+    let mut check = SegmentCheck::begin(seal, part(0, HEADER_BYTES as u64));
+    for (span, next) in index.spans() {
+        check.frame(&span, next, part(span.offset, span.length));
+    }
+    check.finish(part(index.frames_end(), u64::MAX >> 1))
 }
 
 #[cfg(test)]

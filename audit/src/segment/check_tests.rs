@@ -3,7 +3,7 @@
 use nethical_protocol::ids::{GroupId, LogId};
 
 use super::*;
-use crate::segment::{HEADER_BYTES, RECORD_HEAD_BYTES, SegmentIndex, SegmentMeta, SegmentRules, SegmentWriter};
+use crate::segment::{RECORD_HEAD_BYTES, SegmentMeta, SegmentRules};
 
 const RULES: SegmentRules = SegmentRules { frame_raw_bytes: 4_000, segment_leaves: 256, segment_raw_bytes: 1 << 30 };
 const FIRST: u64 = 512;
@@ -39,10 +39,12 @@ fn examine(file: &[u8], seal: &SegmentSeal, index: &SegmentIndex) -> Result<(), 
 fn a_whole_file_passes_and_changed_bytes_are_found_everywhere() {
     let (file, seal, index) = closed(7);
     assert_eq!(examine(&file, &seal, &index), Ok(()));
+    assert_eq!(check_file(&seal, &file), Ok(()));
     // Every thirteenth byte of a file whose records are 60 bytes long meets every byte of a record.
     for at in (0..file.len()).step_by(13) {
         let mut bad = file.clone();
         bad[at] ^= 0x40;
+        assert!(check_file(&seal, &bad).is_err(), "byte {at}");
         let found = examine(&bad, &seal, &index);
         let fits = |fault: &Fault| FIRST <= fault.first && fault.last < FIRST + 256;
         assert!(found.as_ref().is_err_and(fits), "byte {at}: {found:?}");
