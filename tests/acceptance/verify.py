@@ -61,7 +61,8 @@ def believes(tree, leaf, index, size, path, root):
     """Whether pymerkle believes that the leaf stands at an index, counted from 0."""
     try:
         rule, _ = _inclusion_path_layout(index + 1, size)
-        proof = InclusionProof("sha256", True, size, index + 1, rule, [tree.hash_buff(leaf)] + path)
+        base = tree.hash_buff(leaf)
+        proof = InclusionProof("sha256", True, size, index + 1, rule, [base] + path)
         proof.verify(base, root, index=index + 1, size=size)
         return True
     except (InvalidProof, ValueError, IndexError):

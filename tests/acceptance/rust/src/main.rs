@@ -5,6 +5,8 @@
 //!
 //! Run: `nethical-foreign-verifiers http://127.0.0.1:8001/log/2 LOG-VKEY [COSIGNER-VKEY ...]`
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -28,13 +30,27 @@ const WIDTH: u64 = 1 << HEIGHT;
 /// Records of a log that are proved, at most.
 const PROVED_MAX: u64 = 97;
 
-/// Where a log is published, and what is changed on the way.
+/// Where a log is published, and what is changed on the way. What has a width in its name is fetched once.
 struct Source {
     prefix: String,
     change: Option<Change>,
+    fetched: RefCell<BTreeMap<String, Vec<u8>>>,
 }
 
 impl Source {
+    fn new(prefix: &str, change: Option<Change>) -> Self {
+        Self { prefix: prefix.to_owned(), change, fetched: RefCell::default() }
+    }
+
+    fn once(&self, path: &str) -> Outcome<Vec<u8>> {
+        if let Some(held) = self.fetched.borrow().get(path) {
+            return Ok(held.clone());
+        }
+        let data = self.fetch(path)?;
+        self.fetched.borrow_mut().insert(path.to_owned(), data.clone());
+        Ok(data)
+    }
+
     fn fetch(&self, path: &str) -> Outcome<Vec<u8>> {
         let url = self.prefix.strip_prefix("http://").ok_or("the prefix begins with http://")?;
         let (host, folder) = url.split_once('/').ok_or("the prefix names a path")?;
@@ -59,7 +75,7 @@ impl TileReader for Source {
     fn read_tiles(&self, tiles: &[Tile]) -> Result<Vec<Vec<u8>>, Error> {
         let read = |tile: &Tile| {
             let place = place(tile.level_index(), u64::from(tile.width()));
-            self.fetch(&format!("tile/{}/{place}", tile.level())).map_err(Error::InvalidInput)
+            self.once(&format!("tile/{}/{place}", tile.level())).map_err(Error::InvalidInput)
         };
         tiles.iter().map(read).collect()
     }
@@ -274,9 +290,9 @@ fn run(arguments: &[String]) -> Outcome<serde_json::Value> {
     if vkeys.is_empty() {
         return Err("usage: PREFIX LOG-VKEY [COSIGNER-VKEY ...]".to_owned());
     }
-    let found = verify(&Source { prefix: prefix.clone(), change: None }, vkeys)?;
+    let found = verify(&Source::new(prefix, None), vkeys)?;
     for (what, change) in TAMPERED {
-        if verify(&Source { prefix: prefix.clone(), change: Some(change) }, vkeys).is_ok() {
+        if verify(&Source::new(prefix, Some(change)), vkeys).is_ok() {
             return Err(format!("{what} was changed and nobody noticed"));
         }
     }
