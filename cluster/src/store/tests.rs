@@ -76,7 +76,8 @@ async fn furnished() -> (Arc<MemoryDisk>, (u64, Hash)) {
     let clock = crate::world::real::RealClock::new();
     store.write_pairs(&[(&[1; 8], &[2; 8]), (&[3; 8], &[])], &clock).await.expect("it is written");
     assert_eq!((store.stored().0, store.damages()), (770, Vec::new()));
-    store.inner.lock().open.as_ref().expect("an open segment").file.clone().sync().await.expect("synced");
+    let file = store.inner.lock().open.as_ref().expect("an open segment").file.clone();
+    file.sync().await.expect("synced");
     (disk, store.stored())
 }
 
