@@ -16,15 +16,19 @@ use sha2::{Digest, Sha256};
 use crate::reader::Reader;
 use crate::tree::{Hash, TILE_LEAVES};
 
+pub mod check;
 pub mod footer;
 pub mod index;
 pub mod scan;
+pub mod seal;
 mod state;
 pub mod writer;
 
+pub use check::{Fault, Flaw, SegmentCheck, check_file};
 pub use footer::{SegmentFooter, footer_bytes};
 pub use index::{FrameSpan, SegmentIndex};
 pub use scan::{Damage, ScanEnd, SegmentScan};
+pub use seal::SegmentSeal;
 pub use writer::SegmentWriter;
 
 /// First bytes of a segment.

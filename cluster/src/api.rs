@@ -23,6 +23,7 @@ mod approval;
 
 pub use crate::alarms::{AlarmList, AlarmQuery, AlarmView};
 pub use crate::drift::{CohortView, DriftList, DriftQuery, DriftView};
+pub use crate::fsck::{FsckDamage, FsckGap, FsckList, FsckNode};
 pub use crate::scores::{BinView, CheckView, ConfusionView, PromotionView, ScoreQuery, ScoreReport, ScorerView};
 pub use crate::sla::Answered;
 pub use approval::{ApprovalList, ApprovalQuery, ApprovalView, ApprovalWord};
@@ -91,6 +92,8 @@ pub trait Governor: Send + Sync + 'static {
     fn alarms(&self, query: AlarmQuery) -> Answer<'_, AlarmList>;
     /// How well scores do beside the rules', as all nodes have counted it.
     fn scores(&self, query: ScoreQuery) -> Answer<'_, ScoreReport>;
+    /// How all nodes' audit segments are; with `begin`, all of them are read again from now on, and mended.
+    fn fsck(&self, begin: bool) -> Answer<'_, FsckList>;
     /// Where the risk scores of cohorts stand against their baselines, asked of every node.
     fn drift(&self, query: DriftQuery) -> Answer<'_, DriftList>;
     /// One agent's state.

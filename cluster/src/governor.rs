@@ -27,7 +27,7 @@ use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
 use crate::{
-    administer, aggregate, alarms, approvals, bundles, drift, erase, inspect, publish, replay, rules, scores, settle,
+    administer, aggregate, alarms, approvals, bundles, drift, erase, fsck, inspect, publish, replay, rules, scores, settle,
     sla,
 };
 
@@ -366,6 +366,11 @@ impl Governor for NodeGovernor {
 
     fn scores(&self, query: ScoreQuery) -> Answer<'_, ScoreReport> {
         scores::report(self.core.clone(), query).boxed()
+    }
+
+    fn fsck(&self, begin: bool) -> Answer<'_, FsckList> {
+        let core = self.core.clone();
+        async move { Ok(fsck::list(core, begin).await) }.boxed()
     }
 
     fn drift(&self, query: DriftQuery) -> Answer<'_, DriftList> {

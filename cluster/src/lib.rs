@@ -28,6 +28,7 @@ pub mod contact;
 pub mod control;
 pub mod drift;
 pub mod erase;
+pub mod fsck;
 pub mod governor;
 pub mod identity;
 pub mod inspect;

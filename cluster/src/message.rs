@@ -73,6 +73,10 @@ pub const KIND_RING: u16 = 81;
 pub const KIND_OPEN: u16 = 82;
 /// Node → node: how far are erasures ([`AskErasuresV1`] → [`ErasuresV1`]).
 pub const KIND_ERASURES: u16 = 83;
+/// Node → node: how are your segments ([`AskFsckV1`] → [`FsckV1`]).
+pub const KIND_FSCK: u16 = 87;
+/// Node → replica: records of a log, to mend a segment with ([`AskRecordsV1`] → [`LeavesV1`]).
+pub const KIND_RECORDS: u16 = 88;
 
 /// Makes a type of this module travel.
 macro_rules! message {
@@ -98,11 +102,13 @@ macro_rules! message {
 
 mod aggregate;
 mod erase;
+mod fsck;
 mod people;
 mod publish;
 
 pub use aggregate::*;
 pub use erase::*;
+pub use fsck::*;
 pub use people::*;
 pub use publish::*;
 

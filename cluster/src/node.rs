@@ -18,6 +18,7 @@ use nethical_protocol::slot::slot_of;
 use nethical_protocol::status::ReadyCheck;
 
 use crate::control::ControlMachine;
+use crate::fsck::Fsck;
 use crate::lead::Lead;
 use crate::message::{AskLeavesV1, FoundingV1, KIND_LEAVES, LeavesV1};
 use crate::meta::{self, MetaMachine};
@@ -72,6 +73,8 @@ pub struct Core {
     pub refusal: Mutex<Option<String>>,
     attending: Mutex<BTreeSet<GroupId>>,
     acknowledged: Mutex<BTreeMap<(GroupId, u64), u64>>,
+    /// How far the scrubber is.
+    pub fsck: Fsck,
     /// Replicas that are being started or replaced.
     pub starting: Mutex<BTreeMap<GroupId, String>>,
 }
@@ -99,6 +102,7 @@ impl Core {
             nudged: Notify::new(),
             control_hint: Mutex::default(),
             refusal: Mutex::default(),
+            fsck: Fsck::default(),
             starting: Mutex::default(),
             attending: Mutex::default(),
             acknowledged: Mutex::default(),

@@ -236,7 +236,8 @@ async fn vouch_for(core: &Core, ask: &AskVouchV1) -> Result<String, String> {
         tracing::error!(group = ask.group, size = ask.size, "another replica's checkpoint does not fit this log");
         return Err("another root".to_owned());
     }
-    vouch(core, &replica, ask.size, ask.root).ok_or_else(|| "a greater tree is vouched for".to_owned())
+    vouch(core, &replica, ask.size, ask.root)
+        .ok_or_else(|| "not whole here, or a greater tree is vouched for".to_owned())
 }
 
 async fn has_applied(replica: &PartitionReplica, size: u64) {
@@ -248,10 +249,14 @@ async fn has_applied(replica: &PartitionReplica, size: u64) {
     }
 }
 
-/// This replica's word that it holds these leaves durably and has never vouched for more. The caller has seen to the
-/// first; the second is seen to here.
+/// This replica's word that it holds these leaves durably and has never vouched for more. The caller has seen to it that
+/// they are durable; that none of them is damaged and that the tree is the greatest so far is seen to here.
 fn vouch(core: &Core, replica: &PartitionReplica, size: u64, root: Hash) -> Option<String> {
     let cosigner = cosigner(core)?;
+    if !replica.store.is_whole(size) {
+        sometimes!(true, "a node with damaged leaves did not vouch for them");
+        return None;
+    }
     let mut vouched = replica.store.vouched.lock();
     if size < *vouched {
         return None;

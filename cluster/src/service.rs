@@ -19,6 +19,7 @@ use crate::alarms;
 use crate::decide::{Attempt, Decider, observe_forwarded};
 use crate::drift;
 use crate::erase;
+use crate::fsck;
 use crate::lease;
 use crate::local::{all, decide_here};
 use crate::message::*;
@@ -80,6 +81,8 @@ impl Service for NodeService {
             KIND_RING => RingAskV1::from_bytes(&body).ok().map(|ask| erase::on_ring(core, from, ask).boxed()),
             KIND_OPEN => AskOpenV1::from_bytes(&body).ok().map(|ask| opening::on_open(core, ask).boxed()),
             KIND_ERASURES => Some(async move { erase::report(&core).to_bytes() }.boxed()),
+            KIND_FSCK => AskFsckV1::from_bytes(&body).ok().map(|ask| fsck::on_ask(core, ask).boxed()),
+            KIND_RECORDS => AskRecordsV1::from_bytes(&body).ok().map(|ask| fsck::on_records(core, ask).boxed()),
             KIND_FOUNDING => {
                 let record = core.founding().map(|record| record.to_bytes()).unwrap_or_default();
                 Some(async move { record }.boxed())

@@ -1,8 +1,9 @@
 //! A group's audit segments on this node: where stored leaves are, and the tree over them.
 //!
 //! The [`sealer`] writes committed records here once, in leaf order; readers find them by index. Segments are an
-//! append-only stream of bytes that is equal on all replicas, so what is on disk never has to be rewritten. This module
-//! decides nothing about what is committed.
+//! append-only stream of bytes that is equal on all replicas, so what is on disk is rewritten only where a disk has lost
+//! it ([`repair`]). Where a start finds segments damaged or missing, the store comes up all the same: the manifest beside
+//! them has their part of the tree ([`open`]). This module decides nothing about what is committed.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,18 +16,23 @@ use tokio::sync::{Notify, watch};
 use nethical_audit::note::Signer;
 use nethical_audit::segment::footer::END_BYTES;
 use nethical_audit::segment::{
-    ScanEnd, SegmentFooter, SegmentIndex, SegmentMeta, SegmentScan, SegmentWriter, footer_bytes,
+    FrameSpan, SegmentFooter, SegmentIndex, SegmentMeta, SegmentSeal, SegmentWriter, footer_bytes,
 };
-use nethical_audit::tree::{Hash, TileTree};
+use nethical_audit::tree::{Hash, TILE_LEAVES, TileTree};
 use nethical_protocol::ids::LogId;
-use nethical_protocol::sometimes;
 
 use crate::publish::Announced;
 use crate::trail::Trail;
-use crate::world::{self, Disk, File};
+use crate::world::{Disk, File};
 
+pub mod damage;
+mod open;
 mod publish;
+pub mod repair;
+pub mod scrub;
 pub mod sealer;
+
+use damage::Damages;
 
 /// One group's segments, and the unsealed tail in front of them.
 pub struct AuditStore {
@@ -64,14 +70,19 @@ struct Inner {
     closed: Vec<Closed>,
     open: Option<Open>,
     tree: TileTree,
+    /// Bytes of the manifest: where the next seal goes.
+    manifest_bytes: u64,
+    damages: Damages,
 }
 
 /// A segment that takes no more.
 struct Closed {
-    first: u64,
+    meta: SegmentMeta,
     next: u64,
-    name: String,
-    index: SegmentIndex,
+    /// SHA-256 over its bytes before the footer, as it was when it was closed.
+    digest: Hash,
+    /// Where its frames stand; none where its file is missing or its footer does not read.
+    index: Option<Arc<SegmentIndex>>,
 }
 
 /// The segment that is being written.
@@ -80,26 +91,35 @@ struct Open {
     file: Arc<dyn File>,
 }
 
+impl Closed {
+    fn first(&self) -> u64 {
+        self.meta.first_index
+    }
+}
+
+impl Inner {
+    /// The closed segment that holds a leaf.
+    fn closed_with(&self, index: u64) -> Option<&Closed> {
+        let after = self.closed.partition_point(|segment| segment.first() <= index);
+        self.closed.get(after.checked_sub(1)?).filter(|segment| index < segment.next)
+    }
+
+    /// What a closed segment was sealed with.
+    fn seal_of(&self, segment: &Closed) -> SegmentSeal {
+        let (tile, tiles) = (segment.first() / TILE_LEAVES, (segment.next - segment.first()) / TILE_LEAVES);
+        let tile_hashes = self.tree.level(1, tile, tiles as usize).map(<[Hash]>::to_vec).unwrap_or_default();
+        SegmentSeal { meta: segment.meta, content_digest: segment.digest, tile_hashes }
+    }
+}
+
 impl AuditStore {
-    /// Reads what segments hold; cuts a torn tail; starts the first segment where there is none.
+    /// Reads what segments hold; cuts a torn tail; starts the first segment where there is none. What is damaged or
+    /// missing is noted, and mended later.
+    ///
+    /// # Errors
+    /// Where the disk fails. Damage is none.
     pub async fn open(disk: Arc<dyn Disk>, cluster: &str, log: LogId) -> io::Result<Arc<Self>> {
-        let dir = dir_of(log);
-        disk.create_dir(&dir).await?;
-        let mut inner = Inner { closed: Vec::new(), open: None, tree: TileTree::default() };
-        let names: Vec<String> = disk.list(&dir).await?.into_iter().filter(|name| name.ends_with(".seg")).collect();
-        let last = names.len().saturating_sub(1);
-        for (place, name) in names.into_iter().enumerate() {
-            if inner.open.is_some() {
-                // Behind a damaged segment nothing can be trusted to be in sequence: peers have it.
-                tracing::error!(name, group = %log.group, "a segment behind a damaged one is set aside");
-                disk.rename(&format!("{dir}/{name}"), &format!("{dir}/{name}.aside")).await?;
-                continue;
-            }
-            inner.take_in(&*disk, &dir, name, place < last).await?;
-        }
-        if inner.open.is_none() {
-            inner.open = Some(create(&*disk, cluster, log, inner.tree.size()).await?);
-        }
+        let inner = open::recover(&*disk, cluster, log).await?;
         let size = inner.tree.size();
         let sealed = watch::channel(Sealed { written: size, durable: size }).0;
         let trail = Arc::new(Trail::new(size));
@@ -162,51 +182,67 @@ impl AuditStore {
 
     /// Leaves with their bodies from an index on, at most `count`: from segments, then from the tail.
     pub async fn read(&self, from: u64, count: u64) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let mut found = Vec::new();
+        self.read_within(from, count, usize::MAX).await
+    }
+
+    /// As [`AuditStore::read`], but no more than fit so many bytes; at least one where there is any.
+    pub async fn read_within(&self, from: u64, count: u64, bytes_max: usize) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let (mut found, mut bytes) = (Vec::new(), 0usize);
         let end = from.saturating_add(count);
-        while from + (found.len() as u64) < end {
+        while from + (found.len() as u64) < end && bytes < bytes_max {
             let index = from + found.len() as u64;
-            if let Some(record) = self.trail.get(index) {
-                found.push((record.bytes.to_vec(), record.body.to_vec()));
-                continue;
-            }
-            let frame = self.read_frame(index, end).await?;
+            let frame = match self.trail.get(index) {
+                Some(record) => vec![(record.bytes.to_vec(), record.body.to_vec())],
+                None => self.read_frame(index, end).await?,
+            };
             if frame.is_empty() {
                 break;
             }
-            found.extend(frame);
+            for record in frame {
+                bytes = bytes.saturating_add(record.0.len() + record.1.len());
+                if bytes > bytes_max && !found.is_empty() {
+                    return Ok(found);
+                }
+                found.push(record);
+            }
         }
         Ok(found)
     }
 
-    /// The records of one frame from an index on; empty where it is not stored here.
+    /// The records of one frame from an index on; empty where it is not stored here. A frame that does not read is noted
+    /// as damaged.
     async fn read_frame(&self, index: u64, end: u64) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let Some((name, span)) = self.place_of(index) else { return Ok(Vec::new()) };
-        let file = self.disk.open(&format!("{}/{name}", dir_of(self.log)), false).await?;
-        let frame = file.read_at(span.offset, span.length as usize).await?;
+        let Some((name, span)) = self.place_of(index)? else { return Ok(Vec::new()) };
+        let frame = match self.disk.open(&format!("{}/{name}", dir_of(self.log)), false).await {
+            Ok(file) => file.read_at(span.offset, span.length as usize).await,
+            Err(error) => Err(error),
+        };
+        let frame = frame.inspect_err(|error| self.note_unreadable(index, &error.to_string()))?;
         let records = span.records(&frame, index).take_while(|record| record.leaf_index < end);
         let found: Vec<_> = records.map(|record| (record.leaf.to_vec(), record.body.to_vec())).collect();
-        match found.is_empty() {
-            true => Err(io::Error::new(io::ErrorKind::InvalidData, format!("leaf {index} in {name} is damaged"))),
-            false => Ok(found),
+        if found.is_empty() {
+            self.note_unreadable(index, "a record does not read");
+            return Err(damaged(&name, index));
         }
+        Ok(found)
     }
 
-    fn place_of(&self, index: u64) -> Option<(String, nethical_audit::segment::FrameSpan)> {
+    fn place_of(&self, index: u64) -> io::Result<Option<(String, FrameSpan)>> {
         let inner = self.inner.lock();
         if let Some(open) = inner.open.as_ref().filter(|open| open.writer.meta().first_index <= index) {
             let written = self.sealed.borrow().written;
-            let span = open.writer.frame_of(index).filter(|_| index < written)?;
-            return Some((open.writer.meta().file_name(), span));
+            let span = open.writer.frame_of(index).filter(|_| index < written);
+            return Ok(span.map(|span| (open.writer.meta().file_name(), span)));
         }
-        let after = inner.closed.partition_point(|segment| segment.first <= index);
-        let segment = inner.closed.get(after.checked_sub(1)?)?;
-        (index < segment.next).then(|| segment.index.frame_of(index).map(|span| (segment.name.clone(), span)))?
+        let Some(segment) = inner.closed_with(index) else { return Ok(None) };
+        let name = segment.meta.file_name();
+        let span = segment.index.as_ref().and_then(|places| places.frame_of(index));
+        span.map(|span| Some((name.clone(), span))).ok_or_else(|| damaged(&name, index))
     }
 }
 
-fn damaged(name: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("segment {name} is damaged"))
+fn damaged(name: &str, index: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("leaf {index} in {name} is damaged"))
 }
 
 /// The folder of a log's segments.
@@ -235,58 +271,6 @@ async fn read_footer(disk: &dyn Disk, path: &str) -> io::Result<Option<(u64, Seg
     let Some(start) = length.checked_sub(bytes as u64) else { return Ok(None) };
     let footer = file.read_at(start, bytes).await?;
     Ok(SegmentFooter::decode_end(&footer).ok().map(|footer| (length, footer, bytes as u64)))
-}
-
-/// True where every byte of a file is as a writer would have written it, footer included.
-async fn is_whole(disk: &dyn Disk, path: &str) -> io::Result<bool> {
-    let bytes = world::read_all(disk, path).await?;
-    Ok(SegmentScan::new(&bytes).is_ok_and(|mut scan| scan.finish() == ScanEnd::Closed))
-}
-
-impl Inner {
-    /// Adds one segment file that recovery found, in order of its first leaf.
-    ///
-    /// A segment that has a successor was synced before that one began, so its footer speaks for it. The last one may
-    /// have been written and not synced: its footer can be there and some of its frames not.
-    async fn take_in(&mut self, disk: &dyn Disk, dir: &str, name: String, has_successor: bool) -> io::Result<()> {
-        let path = format!("{dir}/{name}");
-        let first = self.tree.size();
-        disk.open(&path, false).await?.settle().await?;
-        let footer = match has_successor || is_whole(disk, &path).await? {
-            true => read_footer(disk, &path).await?,
-            false => None,
-        };
-        if let Some((length, footer, footer_bytes)) = footer {
-            let index = SegmentIndex::from_footer(&footer, first, length, footer_bytes);
-            let next = first + footer.leaf_hashes.len() as u64;
-            footer.leaf_hashes.iter().for_each(|hash| self.tree.append(*hash));
-            self.closed.push(Closed { first, next, name, index });
-            return Ok(());
-        }
-        let bytes = world::read_all(disk, &path).await?;
-        let Ok(mut scan) = SegmentScan::new(&bytes) else {
-            // The file was being created when the power went: nothing in it was ever acknowledged as sealed.
-            tracing::warn!(name, "a segment without a header is removed");
-            disk.remove(&path).await?;
-            return disk.sync_dir(dir).await;
-        };
-        if scan.meta().first_index != first {
-            return Err(damaged(&name));
-        }
-        scan.finish();
-        let valid = scan.valid_bytes();
-        if valid < bytes.len() as u64 {
-            sometimes!(true, "an audit segment's torn tail was cut");
-            tracing::warn!(name, cut = bytes.len() as u64 - valid, "the torn tail of a segment is cut");
-        }
-        let writer = scan.into_writer().ok_or_else(|| damaged(&name))?;
-        let file = disk.open(&path, false).await?;
-        file.set_len(valid).await?;
-        file.sync().await?;
-        writer.leaf_hashes().iter().for_each(|hash| self.tree.append(*hash));
-        self.open = Some(Open { writer, file });
-        Ok(())
-    }
 }
 
 #[cfg(test)]

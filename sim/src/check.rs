@@ -30,6 +30,7 @@ pub mod replicas;
 pub mod reservation;
 pub mod retry;
 pub mod risk;
+pub mod segments;
 pub mod sometimes;
 
 /// One entry of an audit log, as a reader of the interface sees it.
@@ -70,6 +71,8 @@ pub struct Findings<'a> {
     pub entries: Vec<Entry>,
     /// All replicas of all logs.
     pub logs: BTreeMap<(GroupId, NodeId), Log>,
+    /// SHA-256 of each closed audit segment's file, by log, first leaf and node; or why it does not read.
+    pub segments: BTreeMap<(GroupId, u64), BTreeMap<NodeId, Result<[u8; 32], String>>>,
     /// Proofs that nodes gave, with the leaf hash that the client was told.
     pub proofs: Vec<proofs::Given>,
     /// The text of the key that checkpoints are verified with, by group.
@@ -99,6 +102,7 @@ type Check = fn(&Findings<'_>) -> Vec<String>;
 /// All of them, in the order in which they run.
 pub const CHECKS: [(&str, Check); 17] = [
     ("replicas", replicas::check),
+    ("segments-equal", segments::check),
     ("once", once::check),
     ("acknowledged", acknowledged::check),
     ("phantom", phantom::check),

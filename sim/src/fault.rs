@@ -123,7 +123,7 @@ pub enum Fault {
     Rot {
         /// The machine.
         node: u64,
-        /// Which kind of file: `wal`, `audit`, `snapshot`.
+        /// Which kind of file: `wal`, `audit`, `segment` (a closed one of the audit trail), `snapshot`.
         file: String,
     },
     /// A machine loses power, and sectors of a file are found at another place of it afterwards.
@@ -131,6 +131,20 @@ pub enum Fault {
         /// The machine.
         node: u64,
         /// Which kind of file.
+        file: String,
+    },
+    /// A machine loses power, and a file is gone afterwards.
+    Vanished {
+        /// The machine.
+        node: u64,
+        /// Which kind of file: `audit` or `segment`.
+        file: String,
+    },
+    /// A machine loses power, and a file ends before its end afterwards.
+    Truncated {
+        /// The machine.
+        node: u64,
+        /// Which kind of file: `audit` or `segment`.
         file: String,
     },
     /// A wall clock jumps, and jumps back at the end.
@@ -179,7 +193,9 @@ pub enum Fault {
 }
 
 /// The kinds of files that rot.
-pub const FILES: [&str; 3] = ["wal", "audit", "snapshot"];
+pub const FILES: [&str; 4] = ["wal", "audit", "segment", "snapshot"];
+/// Of those, the kinds that may be lost whole: nothing is acknowledged on their word.
+pub const COPIES: [&str; 2] = ["audit", "segment"];
 
 impl Entry {
     /// When it is over.
@@ -202,6 +218,9 @@ impl Entry {
         match &self.fault {
             Fault::Rot { file, .. } | Fault::Misdirected { file, .. } => {
                 ensure!(FILES.contains(&file.as_str()), "there is no kind of file {file:?}; there are {FILES:?}");
+            }
+            Fault::Vanished { file, .. } | Fault::Truncated { file, .. } => {
+                ensure!(COPIES.contains(&file.as_str()), "no file of kind {file:?} may be lost whole; only {COPIES:?}");
             }
             Fault::Flap { period_ms, .. } => ensure!(*period_ms > 0, "period_ms is 0"),
             Fault::Bandwidth { bytes_per_s, .. } => ensure!(*bytes_per_s > 0, "bytes_per_s is 0"),
@@ -234,6 +253,8 @@ impl Fault {
             Self::LyingDisk { .. } => "lying-disk",
             Self::Rot { .. } => "rot",
             Self::Misdirected { .. } => "misdirected",
+            Self::Vanished { .. } => "vanished",
+            Self::Truncated { .. } => "truncated",
             Self::ClockJump { .. } => "clock-jump",
             Self::ClockDrift { .. } => "clock-drift",
             Self::StopAt { .. } => "stop-at",
@@ -260,6 +281,8 @@ impl Fault {
             | Self::FullDisk { node }
             | Self::Rot { node, .. }
             | Self::Misdirected { node, .. }
+            | Self::Vanished { node, .. }
+            | Self::Truncated { node, .. }
             | Self::ClockJump { node, .. }
             | Self::ClockDrift { node, .. }
             | Self::StopAt { node, .. }
@@ -291,6 +314,8 @@ impl Fault {
             Self::LyingDisk { nodes } => format!("disks of {} lie", list(nodes)),
             Self::Rot { node, file } => format!("{file} of {node} rots"),
             Self::Misdirected { node, file } => format!("{file} of {node} misdirected"),
+            Self::Vanished { node, file } => format!("{file} of {node} is gone"),
+            Self::Truncated { node, file } => format!("{file} of {node} ends early"),
             Self::ClockJump { node, by_ms } => format!("clock of {node} jumps {by_ms} ms"),
             Self::ClockDrift { node, ppm } => format!("clock of {node} drifts {ppm} ppm"),
             Self::StopAt { node, place, nth, .. } => format!("{node} stops at {place} #{nth}"),

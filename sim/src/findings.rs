@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha12Rng;
+use sha2::{Digest, Sha256};
 
 use nethical_audit::leaf::LeafV1;
 use nethical_audit::tree::{Frontier, leaf_hash};
 use nethical_cluster::api::{EntryQuery, EntryView, Governor};
 use nethical_cluster::node::Core;
 use nethical_cluster::publish;
-use nethical_cluster::world::Clock;
+use nethical_cluster::store::dir_of;
+use nethical_cluster::world::{Clock, read_all};
 use nethical_protocol::ids::{DecisionId, GroupId, LogId, NodeId};
 
 use crate::check::proofs::Given;
@@ -21,7 +23,7 @@ use crate::history::{Operation, Told};
 use crate::plan::Plan;
 use crate::trace::Field;
 use crate::workload::Stage;
-use crate::world::Fleet;
+use crate::world::{Fleet, Living};
 
 /// Entries read at once.
 const PAGE: usize = 1_000;
@@ -41,9 +43,7 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
                 Ok(Some(log)) => log,
                 Ok(None) => continue,
                 Err(why) => {
-                    if !plan.mangles(node, "audit") {
-                        fleet.watch().violated("audit-reads", format!("group {group} on node {node}: {why}"));
-                    }
+                    fleet.watch().violated("audit-reads", format!("group {group} on node {node}: {why}"));
                     continue;
                 }
             };
@@ -69,13 +69,13 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
     let told: Vec<Told> = operations.values().filter_map(|operation| operation.told.clone()).sample(dice, PROOFS);
     let mut proofs = Vec::new();
     for told in told {
-        proofs.extend(ask_proof(plan, fleet, told).await);
+        proofs.extend(ask_proof(fleet, told).await);
     }
     let cosigners = fleet.living().iter().filter_map(|(_, living)| publish::vkey(living.governor.core())).collect();
     let unfinished = unfinished(fleet).await;
     name_erased(&mut entries, &operations);
-    let history = stage.history.clone();
-    Findings { plan, history, operations, entries, logs, proofs, keys, cosigners, unfinished }
+    let (segments, history) = (read_segments(fleet).await, stage.history.clone());
+    Findings { plan, history, operations, entries, logs, segments, proofs, keys, cosigners, unfinished }
 }
 
 /// Nodes whose audit log of a group has a gap: a snapshot took them past leaves that they have still to fetch.
@@ -97,23 +97,30 @@ pub fn replicas_of(fleet: &Fleet, group: GroupId) -> Vec<(NodeId, (u64, u64))> {
     living.iter().filter_map(|(node, living)| Some((*node, position(living.governor.core())?))).collect()
 }
 
-async fn ask_proof(plan: &Plan, fleet: &Fleet, told: Told) -> Option<Given> {
+async fn ask_proof(fleet: &Fleet, told: Told) -> Option<Given> {
     let (group, id) = (told.id.log.group, told.id);
-    let mut last = None;
+    let holds = |living: &Living| living.governor.core().partition(group).is_some();
+    let (node, living) = fleet.living().into_iter().find(|(_, living)| holds(living))?;
+    let answer = living.governor.receipt(id).await;
+    let answer = answer.map(|view| (view.leaf, view.receipt)).map_err(|error| error.to_string());
+    Some(Given { id, told: told.leaf_hash, node, answer })
+}
+
+/// SHA-256 of each closed segment's file, by log and first leaf, of every node; or why it does not read.
+async fn read_segments(fleet: &Fleet) -> BTreeMap<(GroupId, u64), BTreeMap<NodeId, Result<[u8; 32], String>>> {
+    let mut found: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
     for (node, living) in fleet.living() {
-        if living.governor.core().partition(group).is_none() {
-            continue;
-        }
-        let answer = living.governor.receipt(id).await;
-        let answer = answer.map(|view| (view.leaf, view.receipt)).map_err(|error| error.to_string());
-        // A node whose copy has rotted says so; another one has the proof.
-        let is_last = answer.is_ok() || !plan.mangles(node, "audit");
-        last = Some(Given { id, told: told.leaf_hash.clone(), node, answer });
-        if is_last {
-            break;
+        for replica in living.governor.core().partitions() {
+            let log = replica.store.log();
+            for first in replica.store.closed_segments() {
+                let path = format!("{}/{first:020}.seg", dir_of(log));
+                let bytes = read_all(&fleet.disk(node), &path).await;
+                let digest = bytes.map(|bytes| Sha256::digest(&bytes).into()).map_err(|error| error.to_string());
+                found.entry((log.group, first)).or_default().insert(node, digest);
+            }
         }
     }
-    last
+    found
 }
 
 /// One node's replica of a log; `None` where the node has none, an error where it does not read.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use rand::RngExt;
+use rand_chacha::ChaCha12Rng;
 
+use nethical_cluster::world::memory::MemoryDisk;
 use nethical_protocol::ids::NodeId;
 use nethical_protocol::sometimes;
 
@@ -91,8 +93,14 @@ impl Nemesis {
             Fault::Power { nodes } => nodes.iter().for_each(|node| fleet.darken(NodeId(*node), id, Death::Power)),
             Fault::Kill { node } => fleet.darken(NodeId(*node), id, Death::Process),
             Fault::Wipe { node } => fleet.darken(NodeId(*node), id, Death::Wipe),
-            Fault::Rot { node, file } => self.mangle(NodeId(*node), id, file, false),
-            Fault::Misdirected { node, file } => self.mangle(NodeId(*node), id, file, true),
+            Fault::Rot { node, file } => self.mangle(NodeId(*node), id, file, |disk, path, dice| disk.rot(path, dice)),
+            Fault::Misdirected { node, file } => {
+                self.mangle(NodeId(*node), id, file, |disk, path, dice| disk.misdirect(path, dice));
+            }
+            Fault::Vanished { node, file } => self.mangle(NodeId(*node), id, file, |disk, path, _| disk.vanish(path)),
+            Fault::Truncated { node, file } => {
+                self.mangle(NodeId(*node), id, file, |disk, path, dice| disk.shorten(path, dice));
+            }
             Fault::ClockJump { node, by_ms } => fleet.machine_clock(NodeId(*node)).jump(*by_ms),
             Fault::ClockDrift { node, ppm } => fleet.machine_clock(NodeId(*node)).drift(*ppm),
             Fault::SlowDisk { node, delay_ms } => {
@@ -128,7 +136,10 @@ impl Nemesis {
             | Fault::Bandwidth { .. } => fleet.links().end(id),
             Fault::Power { nodes } => self.lighten_all(nodes, entry),
             Fault::Kill { node } | Fault::Wipe { node } => fleet.lighten(NodeId(*node), id),
-            Fault::Rot { node, .. } | Fault::Misdirected { node, .. } => {
+            Fault::Rot { node, .. }
+            | Fault::Misdirected { node, .. }
+            | Fault::Vanished { node, .. }
+            | Fault::Truncated { node, .. } => {
                 fleet.lighten(NodeId(*node), id);
                 self.recover_later(NodeId(*node), id);
             }
@@ -165,18 +176,18 @@ impl Nemesis {
     }
 
     /// The machine goes dark and one of its durable files changes meanwhile.
-    fn mangle(&self, node: NodeId, id: u32, kind: &str, misdirected: bool) {
+    fn mangle(&self, node: NodeId, id: u32, kind: &str, harm: Harm) {
         let fleet = &self.fleet;
         fleet.ail(node, id);
         fleet.darken(node, id, Death::Clean);
         let mut dice = dice::fork(self.seed, &format!("fault {id}"));
         let disk = fleet.disk(node);
-        let files: Vec<_> = disk.durable_files().into_iter().filter(|(path, _)| kind_of(path) == kind).collect();
+        let files = files_of(&disk, kind);
         if files.is_empty() {
             return;
         }
-        let (path, _) = &files[dice.random_range(0..files.len())];
-        let done = if misdirected { disk.misdirect(path, &mut dice) } else { disk.rot(path, &mut dice) };
+        let path = &files[dice.random_range(0..files.len())];
+        let done = harm(&disk, path, &mut dice);
         sometimes!(done, "a durable file was mangled");
         if done {
             fleet.event(Some(node), "mangled", &[("what", Field::Text(path))]);
@@ -187,6 +198,22 @@ impl Nemesis {
     fn recover_later(&self, node: NodeId, id: u32) {
         self.fleet.after(ROT_SHOWS_FOR, move |fleet| fleet.recover(node, id));
     }
+}
+
+/// Does something to a file of a disk; false where it could not be done.
+type Harm = fn(&MemoryDisk, &str, &mut ChaCha12Rng) -> bool;
+
+/// The durable files of a kind. A closed audit segment is one that has a successor in its folder.
+fn files_of(disk: &MemoryDisk, kind: &str) -> Vec<String> {
+    let all: Vec<String> = disk.durable_files().into_iter().map(|(path, _)| path).collect();
+    if kind != "segment" {
+        return all.into_iter().filter(|path| kind_of(path) == kind).collect();
+    }
+    let segments: Vec<String> =
+        all.into_iter().filter(|path| kind_of(path) == "audit" && path.ends_with(".seg")).collect();
+    let folder = |path: &str| path.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+    let pairs = segments.windows(2).filter(|pair| folder(&pair[0]) == folder(&pair[1]));
+    pairs.map(|pair| pair[0].clone()).collect()
 }
 
 /// Which kind of file a path is, in the words of plans.

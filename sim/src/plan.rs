@@ -298,14 +298,6 @@ impl Plan {
         self.faults.iter().any(|entry| matches!(entry.fault, Fault::LyingDisk { .. }))
     }
 
-    /// True where a fault changes durable bytes of such a file on a node.
-    pub fn mangles(&self, node: NodeId, kind: &str) -> bool {
-        self.faults.iter().any(|entry| match &entry.fault {
-            Fault::Rot { node: of, file } | Fault::Misdirected { node: of, file } => *of == node.0 && file == kind,
-            _ => false,
-        })
-    }
-
     /// The same plan without some faults.
     pub fn with_faults(&self, faults: Vec<Entry>) -> Self {
         Self { faults, ..self.clone() }

@@ -10,10 +10,12 @@ use std::time::Duration;
 use rand_chacha::ChaCha12Rng;
 use serde::Serialize;
 
+use nethical_cluster::fsck;
+use nethical_cluster::message::{AskFsckV1, FsckV1};
 use nethical_cluster::world::{Clock, Scope};
 use nethical_protocol::decision::ItemAnswer;
 use nethical_protocol::error::Code;
-use nethical_protocol::ids::GroupId;
+use nethical_protocol::ids::{GroupId, NodeId};
 
 use crate::check::{Findings, sometimes};
 use crate::clock::SimClock;
@@ -152,10 +154,11 @@ impl Run {
         }
         self.check_new_decisions().await;
         self.check_convergence().await;
+        self.check_segments_mend().await;
         let findings = gather(plan, &self.stage, &mut self.dice).await;
         let at_ms = self.now().as_millis() as u64;
         let found = findings.check(at_ms);
-        self.check_restart(plan, &findings).await;
+        self.check_restart(&findings).await;
         let mut report = self.report(plan, healed_after, &findings);
         report.violations.extend(found);
         monitor.abort();
@@ -287,8 +290,25 @@ impl Run {
         }
     }
 
+    /// After healing, a look at all closed audit segments finds nothing that is not mended soon.
+    async fn check_segments_mend(&self) {
+        let reports = |run: &Self| -> Vec<(NodeId, FsckV1)> {
+            let living = run.stage.fleet.living().into_iter();
+            living.map(|(node, living)| (node, fsck::report(living.governor.core()))).collect()
+        };
+        for (_, living) in self.stage.fleet.living() {
+            fsck::on_ask(living.governor.core().clone(), AskFsckV1 { begin: true }).await;
+        }
+        let is_whole = |said: &FsckV1| said.done >= said.wanted && said.damage.is_empty() && said.gaps.is_empty();
+        if !self.until(|run| reports(run).iter().all(|(_, said)| is_whole(said))).await {
+            for (node, said) in reports(self).into_iter().filter(|(_, said)| !is_whole(said)) {
+                self.violated("convergence", format!("node {node} does not mend its audit segments: {said:?}"));
+            }
+        }
+    }
+
     /// All power fails at once, and what was durable comes to the same state again.
-    async fn check_restart(&mut self, plan: &Plan, findings: &Findings<'_>) {
+    async fn check_restart(&mut self, findings: &Findings<'_>) {
         let fleet = self.stage.fleet.clone();
         fleet.nodes().into_iter().for_each(|node| fleet.darken(node, RESTART, Death::Clean));
         fleet.nodes().into_iter().for_each(|node| fleet.lighten(node, RESTART));
@@ -311,7 +331,7 @@ impl Run {
                 self.violated("restart", format!("group {group} on node {node} has another root after a restart"));
             }
             let found = replica.store.read(0, size).await.map(|records| records.len() as u64);
-            if !plan.mangles(*node, "audit") && !matches!(found, Ok(count) if count > 0 || size == 0) {
+            if !matches!(found, Ok(count) if count > 0 || size == 0) {
                 self.violated("restart", format!("group {group} on node {node}: leaves do not read: {found:?}"));
             }
         }

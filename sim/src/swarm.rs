@@ -50,7 +50,7 @@ pub const PLACES: [&str; 21] = [
 ];
 
 /// Unusual but permitted ways of the code.
-pub const BUGGIFIED: [&str; 12] = [
+pub const BUGGIFIED: [&str; 13] = [
     "wal.switch-early",
     "wal.batch-of-one",
     "log.read-disk",
@@ -63,6 +63,7 @@ pub const BUGGIFIED: [&str; 12] = [
     "propose.one-command",
     "decide.repeat-answered",
     "forward.no-hint",
+    "repair.other-bytes",
 ];
 
 /// What a seed's plan may be bound to. The rest is drawn.
@@ -410,9 +411,12 @@ impl Drawing {
     fn costly(&mut self) -> Fault {
         let node = self.victim;
         let file = (*crate::fault::FILES.choose(&mut self.dice).expect("not empty")).to_owned();
-        match self.dice.random_range(0..4) {
+        let copy = (*crate::fault::COPIES.choose(&mut self.dice).expect("not empty")).to_owned();
+        match self.dice.random_range(0..6) {
             0 => Fault::Wipe { node },
             1 => Fault::Misdirected { node, file },
+            2 => Fault::Vanished { node, file: copy },
+            3 => Fault::Truncated { node, file: copy },
             _ => Fault::Rot { node, file },
         }
     }
@@ -429,7 +433,12 @@ impl Drawing {
         let is_costly = |fault: &Fault| {
             matches!(
                 fault,
-                Fault::Wipe { .. } | Fault::Rot { .. } | Fault::Misdirected { .. } | Fault::LyingDisk { .. }
+                Fault::Wipe { .. }
+                    | Fault::Rot { .. }
+                    | Fault::Misdirected { .. }
+                    | Fault::Vanished { .. }
+                    | Fault::Truncated { .. }
+                    | Fault::LyingDisk { .. }
             )
         };
         let costly: Vec<u64> =
@@ -483,7 +492,11 @@ mod tests {
         for seed in 0..300 {
             let plan = draw(seed, 60);
             let costly = plan.faults.iter().filter_map(|entry| match entry.fault {
-                Fault::Wipe { node } | Fault::Rot { node, .. } | Fault::Misdirected { node, .. } => Some(node),
+                Fault::Wipe { node }
+                | Fault::Rot { node, .. }
+                | Fault::Misdirected { node, .. }
+                | Fault::Vanished { node, .. }
+                | Fault::Truncated { node, .. } => Some(node),
                 _ => None,
             });
             let victims: std::collections::BTreeSet<u64> = costly.collect();

@@ -97,6 +97,15 @@ fn some_planted_bugs_are_found_at_once() {
     }
 }
 
+/// Rot and a changed answer seldom meet in a seed's own plan; in this scenario they do.
+#[test]
+fn a_repair_that_believes_whatever_it_is_sent_is_found() {
+    let scenario = ["run", "--scenario", "a-peer-mends-with-other-bytes", "--seed", "1"];
+    let planted = run(&[&scenario[..], &["--planted", "repair-believes-peers"]].concat());
+    assert!(!planted.status.success() && said(&planted).contains("repaired-is-what-was-sealed"), "{}", said(&planted));
+    succeeds(&scenario);
+}
+
 /// The end-to-end tests look for the same words in the binary that serves people, where they must not be.
 #[test]
 fn the_simulator_is_marked_as_what_it_is() {

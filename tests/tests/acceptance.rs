@@ -1,7 +1,8 @@
 //! Verifiers that others wrote, on a running cluster: what our own code would believe of itself is no proof.
 //!
-//! Go's `golang.org/x/mod/sumdb` is taken from Debian's packages (golang-go, golang-golang-x-mod-dev); where they are
-//! missing the test says so and proves nothing.
+//! Three families: Go's `golang.org/x/mod/sumdb` from Debian's packages (golang-go, golang-golang-x-mod-dev); the crates
+//! signed_note, tlog_tiles and sigstore-merkle, built by cargo apart from the workspace; pymerkle, where `NETHICAL_PYTHON`
+//! or `python3` has it. One that cannot be had is skipped, says so, and proves nothing.
 #![allow(clippy::disallowed_methods, reason = "tests are the outermost layer")]
 
 use std::path::{Path, PathBuf};
@@ -13,9 +14,12 @@ use serde_json::{Value, json};
 /// Where Debian keeps Go's packages.
 const GOPATH: &str = "/usr/share/gocode";
 
+fn acceptance(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("acceptance").join(name)
+}
+
 /// Go's verifier, built in `folder`; none where Go or its package is not on this machine.
 fn go_verifier(folder: &Path) -> Option<PathBuf> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("acceptance/verify.go");
     let has_module = Path::new(GOPATH).join("src/golang.org/x/mod/sumdb/tlog").is_dir();
     let has_go = has_module && Command::new("go").arg("version").output().is_ok_and(|output| output.status.success());
     if !has_go {
@@ -26,13 +30,46 @@ fn go_verifier(folder: &Path) -> Option<PathBuf> {
     let built = Command::new("go")
         .args(["build", "-o"])
         .arg(&binary)
-        .arg(source)
+        .arg(acceptance("verify.go"))
         .envs([("GO111MODULE", "off"), ("GOPATH", GOPATH), ("GOFLAGS", "")])
         .env("GOCACHE", folder.join("cache"))
         .output()
         .expect("go runs");
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     Some(binary)
+}
+
+/// The verifier over other people's crates; none where cargo cannot fetch them.
+fn rust_verifier() -> Option<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let manifest = acceptance("rust/Cargo.toml");
+    let run = |action: &str, target: Option<&Path>| {
+        let mut command = Command::new(&cargo);
+        command.args([action, "--quiet", "--locked", "--manifest-path"]).arg(&manifest);
+        target.map(|target| command.arg("--target-dir").arg(target));
+        command.output().expect("cargo runs")
+    };
+    if !run("fetch", None).status.success() {
+        eprintln!("skipped: the crates of tests/acceptance/rust cannot be fetched here");
+        return None;
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    let target = target.join("foreign");
+    let built = run("build", Some(&target));
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    Some(target.join("debug").join("nethical-foreign-verifiers"))
+}
+
+/// A Python that has pymerkle.
+fn python() -> Option<PathBuf> {
+    let python = std::env::var_os("NETHICAL_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
+    let has = Command::new(&python).args(["-c", "import pymerkle"]).output();
+    if has.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    eprintln!("skipped: pymerkle is not there; install it and name its Python in NETHICAL_PYTHON");
+    None
 }
 
 /// How many were decided.
@@ -49,19 +86,61 @@ fn strings(value: &Value) -> Vec<String> {
     value.as_array().expect("a list").iter().map(|item| item.as_str().expect("text").to_owned()).collect()
 }
 
-/// Runs the verifier on a log as a node publishes it.
-fn verified(verifier: &Path, prefix: &str, vkey: &str, cosigners: &[String]) -> Result<Value, String> {
-    let output = Command::new(verifier).args([prefix, vkey]).args(cosigners).output().expect("it runs");
+/// Runs a verifier; gives what it prints, or why it does not believe what it read.
+fn said(command: &mut Command) -> Result<Value, String> {
+    let output = command.output().expect("it runs");
     match output.status.success() {
         true => Ok(serde_json::from_slice(&output.stdout).expect("JSON")),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
 }
 
+/// A verifier of signatures, tiles and proofs, on a log as a node publishes it.
+fn verified(verifier: &Path, prefix: &str, vkey: &str, cosigners: &[String]) -> Result<Value, String> {
+    said(Command::new(verifier).args([prefix, vkey]).args(cosigners))
+}
+
+/// Every log on every node by each verifier; gives the leaves of all logs.
+fn all_believe(cluster: &Cluster, verifiers: &[PathBuf], logs: &[String], cosigners: &[String]) -> u64 {
+    let mut leaves = 0;
+    for (place, vkey) in logs.iter().enumerate() {
+        let prefix = |node| format!("{}/log/{}", cluster.http(node), place + 2);
+        let other = &logs[(place + 1) % logs.len()];
+        for verifier in verifiers {
+            let mut size = 0;
+            for node in 1..=3 {
+                let found = verified(verifier, &prefix(node), vkey, cosigners).expect("it verifies");
+                let lines = found["cosigners"].as_array().map(Vec::len);
+                assert_eq!(lines, Some(3), "every replica holds it durably: {found}");
+                size = found["size"].as_u64().expect("a size");
+            }
+            leaves += if *verifier == verifiers[0] { size } else { 0 };
+            assert!(verified(verifier, &prefix(1), other, &[]).is_err(), "another log's key opens it");
+        }
+    }
+    leaves
+}
+
+/// The proof that comes with an answer is against a checkpoint of its own, and the same one replays.
+fn check_proof_with_an_answer(cluster: &Cluster) {
+    let line = json!({ "tenant": "t", "agent_id": "a", "kind": "tool_call", "name": "find", "options": { "receipt": "proof" } });
+    let (status, answer) = cluster.post(2, "/v1/decisions", line.to_string().as_bytes()).expect("an answer");
+    let receipt = answer["audit"]["receipt"].as_str().unwrap_or_default();
+    let begin = format!("c2sp.org/tlog-proof@v1\nindex {}\n", answer["audit"]["leaf_index"]);
+    assert!(status == 200 && receipt.starts_with(&begin), "{answer}");
+    let origin = answer["audit"]["log"].as_str().unwrap_or_default();
+    let signed = receipt.contains(&format!("\n\n{origin}\n")) && receipt.contains(&format!("\u{2014} {origin} "));
+    assert!(signed, "{receipt}");
+}
+
 #[test]
-fn the_go_implementation_believes_every_log_on_every_node_and_nothing_that_was_changed() {
+fn what_others_wrote_believes_every_log_on_every_node_and_nothing_that_was_changed() {
     let folder = tempfile::tempdir().expect("a folder");
-    let Some(verifier) = go_verifier(folder.path()) else { return };
+    let verifiers: Vec<PathBuf> = go_verifier(folder.path()).into_iter().chain(rust_verifier()).collect();
+    let python = python();
+    if verifiers.is_empty() {
+        return;
+    }
     let mut cluster = Cluster::start().expect("a cluster");
     // More than a tile in some logs, and none in others.
     let decided: u64 = (0..8).map(|round| decide(&cluster, 1 + round % 3, 500)).sum();
@@ -71,41 +150,26 @@ fn the_go_implementation_believes_every_log_on_every_node_and_nothing_that_was_c
     let (_, cosigners) = cluster.cli(2, &["audit", "key", "vkey", "--cosigners"]).expect("it runs");
     let (logs, cosigners) = (strings(&keys), strings(&cosigners));
     assert_eq!((logs.len(), cosigners.len()), (12, 3));
-    let mut leaves = 0;
-    for (place, vkey) in logs.iter().enumerate() {
-        let group = place + 2;
-        let prefix = |node| format!("{}/log/{group}", cluster.http(node));
-        let mut size = 0;
-        for node in 1..=3 {
-            let found = verified(&verifier, &prefix(node), vkey, &cosigners).expect("it verifies");
-            assert_eq!(found["cosigners"].as_array().map(Vec::len), Some(3), "every replica holds it durably: {found}");
-            size = found["size"].as_u64().expect("a size");
-        }
-        leaves += size;
-        let other = &logs[(place + 1) % logs.len()];
-        assert!(verified(&verifier, &prefix(1), other, &[]).is_err(), "another log's key opens it");
-    }
+    let leaves = all_believe(&cluster, &verifiers, &logs, &cosigners);
     assert!(leaves >= decided, "{leaves} leaves of {decided} decisions");
-
-    // The proof that comes with an answer is against a checkpoint of its own, and the same one replays.
-    let line = json!({ "tenant": "t", "agent_id": "a", "kind": "tool_call", "name": "find", "options": { "receipt": "proof" } });
-    let (status, answer) = cluster.post(2, "/v1/decisions", line.to_string().as_bytes()).expect("an answer");
-    let receipt = answer["audit"]["receipt"].as_str().unwrap_or_default();
-    let begin = format!("c2sp.org/tlog-proof@v1\nindex {}\n", answer["audit"]["leaf_index"]);
-    assert!(status == 200 && receipt.starts_with(&begin), "{answer}");
-    let origin = answer["audit"]["log"].as_str().unwrap_or_default();
-    assert!(
-        receipt.contains(&format!("\n\n{origin}\n")) && receipt.contains(&format!("\u{2014} {origin} ")),
-        "{receipt}"
-    );
+    for group in python.iter().flat_map(|_| 2..2 + logs.len()) {
+        let python = python.as_ref().expect("there is one");
+        let found = said(Command::new(python).arg(acceptance("verify.py")).args([cluster.http(2), group.to_string()]));
+        found.expect("pymerkle believes it");
+    }
+    check_proof_with_an_answer(&cluster);
 
     // Two of three replicas hold what is decided while one is gone; it comes back and vouches again.
     cluster.kill(3).expect("killed");
     assert!(decide(&cluster, 1, 200) > 0, "two of three decide");
     let prefix = format!("{}/log/2", cluster.http(1));
-    let found = verified(&verifier, &prefix, &logs[0], &cosigners).expect("it verifies");
-    assert_eq!(found["cosigners"].as_array().map(Vec::len), Some(2), "{found}");
+    for verifier in &verifiers {
+        let found = verified(verifier, &prefix, &logs[0], &cosigners).expect("it verifies");
+        assert_eq!(found["cosigners"].as_array().map(Vec::len), Some(2), "{found}");
+    }
     cluster.restart(3).expect("it starts");
     let prefix = format!("{}/log/2", cluster.http(3));
-    verified(&verifier, &prefix, &logs[0], &cosigners).expect("what came back verifies");
+    for verifier in &verifiers {
+        verified(verifier, &prefix, &logs[0], &cosigners).expect("what came back verifies");
+    }
 }

@@ -34,6 +34,25 @@ impl SegmentIndex {
         Self { frames: frames.collect(), frames_end, next_index }
     }
 
+    /// All frames in order, each with the index of the leaf behind it.
+    pub fn spans(&self) -> impl Iterator<Item = (FrameSpan, u64)> + use<'_> {
+        self.frames.iter().filter_map(|frame| {
+            let span = self.frame_of(frame.first_index)?;
+            let after = self.frames.partition_point(|other| other.first_index <= frame.first_index);
+            Some((span, self.frames.get(after).map_or(self.next_index, |next| next.first_index)))
+        })
+    }
+
+    /// Where the last frame ends, and a closed segment's footer begins.
+    pub fn frames_end(&self) -> u64 {
+        self.frames_end
+    }
+
+    /// Index after the last leaf.
+    pub fn next_index(&self) -> u64 {
+        self.next_index
+    }
+
     /// The frame that holds a leaf.
     pub fn frame_of(&self, leaf_index: u64) -> Option<FrameSpan> {
         if leaf_index >= self.next_index {

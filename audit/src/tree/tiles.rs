@@ -41,12 +41,16 @@ impl TileTree {
     /// From the roots of all complete tiles and the leaf hashes after them (fewer than 256), as segments hold them.
     pub fn from_tiles(tiles: impl IntoIterator<Item = Hash>, tail: &[Hash]) -> Self {
         let mut tree = Self::default();
-        for tile in tiles {
-            tree.frontier.append_subtree(tile, TILE_LEVEL);
-            tree.promote(tile);
-        }
+        tiles.into_iter().for_each(|tile| tree.append_tile(tile));
         tail.iter().for_each(|leaf| tree.append(*leaf));
         tree
+    }
+
+    /// Adds 256 leaves by their root. The tree must hold complete tiles only.
+    pub fn append_tile(&mut self, tile: Hash) {
+        assert!(self.tail.is_empty(), "a tile follows complete tiles");
+        self.frontier.append_subtree(tile, TILE_LEVEL);
+        self.promote(tile);
     }
 
     /// Adds a leaf by its hash.

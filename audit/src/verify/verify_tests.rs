@@ -8,7 +8,7 @@ use crate::body;
 use crate::keys::TenantKeys;
 use crate::leaf::{DecisionLeaf, ErasedLeaf, LeafEvent, LeafV1};
 use crate::note::Signer;
-use crate::segment::{SegmentMeta, SegmentRules, SegmentScan, SegmentWriter};
+use crate::segment::{SegmentFooter, SegmentIndex, SegmentMeta, SegmentRules, SegmentScan, SegmentWriter};
 use crate::tree::{self, Frontier};
 
 const RULES: SegmentRules = SegmentRules { frame_raw_bytes: 4_000, segment_leaves: 256, segment_raw_bytes: 1 << 30 };
@@ -312,4 +312,47 @@ fn bodies_whose_keys_the_log_says_are_gone_are_erased_and_every_proof_stays_vali
     let report = verifier.verify([group_log(2, &stored)]);
     assert!(report.ok, "{report:?}");
     assert_eq!((report.bodies_opened, report.bodies_closed, report.bodies_erased), (0, 6, 2));
+}
+
+/// Where each kind of byte stands in the first segment of 256 leaves, and the leaf that has to be named when it flips.
+fn kinds_of_bytes(file: &[u8]) -> Vec<(&'static str, usize, u64)> {
+    let footer = crate::segment::footer_bytes(file.last_chunk().expect("long enough")).expect("closed");
+    let (behind, end) = (file.len() - footer, file.len());
+    let index = SegmentFooter::decode_end(file).expect("closed");
+    let index = SegmentIndex::from_footer(&index, 0, end as u64, footer as u64);
+    let (frame, next) = index.spans().nth(1).expect("a second frame");
+    let (at, leaf) = (frame.offset as usize, frame.first_index);
+    let leaf_bytes = record(3, leaf).0.len();
+    vec![
+        ("magic", 0, 0),
+        ("group in the header", 12, 0),
+        ("first index in the header", 24, 0),
+        ("the header's checksum", 77, 0),
+        ("length of a leaf", at, leaf),
+        ("length of a body", at + 4, leaf),
+        ("a record's checksum", at + 8, leaf),
+        ("a leaf", at + 12 + 30, leaf),
+        ("a body", at + 12 + leaf_bytes + 20, leaf),
+        ("an end mark", at + frame.length as usize - 20, next),
+        ("an end mark's checksum", at + frame.length as usize - 1, next),
+        ("the footer's begin", behind, 0),
+        ("the digest in the footer", behind + 20, 0),
+        ("a leaf hash in the footer", end - footer / 2, 0),
+        ("the footer's length", end - 16, 0),
+        ("the footer's checksum", end - 12, 0),
+        ("the last byte", end - 1, 256),
+    ]
+}
+
+#[test]
+fn a_flip_of_every_kind_of_byte_is_found_and_its_leaf_is_named() {
+    let log = group_log(3, &records(3, 600));
+    for (what, at, leaf) in kinds_of_bytes(&log.segments[0].1) {
+        let mut bad = log.clone();
+        bad.segments[0].1[at] ^= 1;
+        let report = verify(vec![bad]);
+        let found = report.first_bad.unwrap_or_else(|| panic!("{what} flipped, and nobody noticed"));
+        assert_eq!((found.leaf_index, found.segment.as_str()), (leaf, "3/0"), "{what}: {}", found.reason);
+        assert!(!report.ok && report.entries <= leaf.max(1), "{what}");
+    }
 }

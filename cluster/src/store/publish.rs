@@ -5,7 +5,7 @@ use std::io;
 use nethical_audit::publish::{Resource, bundle};
 use nethical_audit::tree::{Hash, TILE_LEAVES};
 
-use super::{AuditStore, Closed, damaged, dir_of, read_footer};
+use super::{AuditStore, damaged, dir_of, read_footer};
 
 impl AuditStore {
     /// The bytes of a tile or a bundle; `None` while the log is not that long. A checkpoint is not made here.
@@ -91,12 +91,15 @@ impl AuditStore {
                 let at = (first - open.writer.meta().first_index) as usize;
                 return Ok(open.writer.leaf_hashes().get(at..at.saturating_add(width)).map(<[Hash]>::to_vec));
             }
-            let holds = |segment: &&Closed| segment.first <= first && first < segment.next;
-            let Some(segment) = inner.closed.iter().find(holds) else { return Ok(None) };
-            (segment.name.clone(), segment.first)
+            let Some(segment) = inner.closed_with(first) else { return Ok(None) };
+            (segment.meta.file_name(), segment.first())
         };
         let path = format!("{}/{name}", dir_of(self.log));
-        let (_, footer, _) = read_footer(&*self.disk, &path).await?.ok_or_else(|| damaged(&name))?;
+        let footer = read_footer(&*self.disk, &path).await.ok().flatten();
+        let Some((_, footer, _)) = footer else {
+            self.note_unreadable(first, "the footer does not read");
+            return Err(damaged(&name, first));
+        };
         let at = (first - segment_first) as usize;
         Ok(footer.leaf_hashes.get(at..at + width).map(<[Hash]>::to_vec))
     }

@@ -13,10 +13,11 @@ use bytes::Bytes;
 
 use nethical_audit::checkpoint::Checkpoint;
 use nethical_audit::note::Signer;
-use nethical_audit::segment::SegmentWriter;
+use nethical_audit::segment::{SegmentIndex, SegmentWriter};
 use nethical_audit::tree::Hash;
 use nethical_protocol::{always, buggify, probe, sometimes};
 
+use super::open::MANIFEST;
 use super::{AuditStore, Closed, create, dir_of};
 use crate::message::{AskLeavesV1, KIND_LEAVES, LeavesV1};
 use crate::node::Core;
@@ -130,6 +131,7 @@ impl AuditStore {
                 file.sync().await?;
                 world::pass(clock, "seal.after").await;
                 sometimes!(true, "an audit segment was closed");
+                self.write_seal().await?;
                 let open = create(&*self.disk, &self.cluster, self.log, chunk.next).await?;
                 self.inner.lock().open = Some(open);
                 self.sealed.send_modify(|sealed| sealed.durable = chunk.next);
@@ -137,6 +139,19 @@ impl AuditStore {
             self.sealed.send_modify(|sealed| sealed.written = chunk.next);
             self.trail.release(chunk.next);
         }
+        Ok(())
+    }
+
+    /// Adds the seal of the segment that was closed last to the manifest, now that its file is durable.
+    async fn write_seal(&self) -> io::Result<()> {
+        let (at, seal) = {
+            let inner = self.inner.lock();
+            let seal = inner.closed.last().map(|segment| inner.seal_of(segment).encode());
+            (inner.manifest_bytes, seal.unwrap_or_default())
+        };
+        let file = self.disk.open(&format!("{}/{MANIFEST}", dir_of(self.log)), false).await?;
+        file.write_and_sync(at, Bytes::from(seal.clone())).await?;
+        self.inner.lock().manifest_bytes = at + seal.len() as u64;
         Ok(())
     }
 
@@ -246,13 +261,12 @@ fn sync_every() -> Duration {
 }
 
 fn close(writer: SegmentWriter, at: u64, bytes: &mut Vec<u8>) -> Closed {
-    let (first, next, name) = (writer.meta().first_index, writer.next_index(), writer.meta().file_name());
+    let (meta, next) = (*writer.meta(), writer.next_index());
     let (rest, footer) = writer.close();
     bytes.extend_from_slice(&rest);
     let footer_bytes = footer.encode().len() as u64;
-    let index =
-        nethical_audit::segment::SegmentIndex::from_footer(&footer, first, at + bytes.len() as u64, footer_bytes);
-    Closed { first, next, name, index }
+    let index = SegmentIndex::from_footer(&footer, meta.first_index, at + bytes.len() as u64, footer_bytes);
+    Closed { meta, next, digest: footer.content_digest, index: Some(Arc::new(index)) }
 }
 
 /// A checkpoint over stored leaves, signed with the zone's key under the log's origin.

@@ -1,4 +1,4 @@
-//! `nethical audit`: read the audit trail, prove one decision, verify everything.
+//! `nethical audit`: read the audit trail, prove one decision, verify everything, mend what disks have lost.
 //!
 //! Verification believes keys and hashes, never the node that serves them.
 
@@ -17,6 +17,7 @@ use crate::output::{self, Exit, Format, stop};
 
 pub mod compare;
 pub mod erase;
+pub mod fsck;
 pub mod key;
 pub mod offline;
 pub mod online;
@@ -30,6 +31,9 @@ pub enum AuditCommand {
         Examples:\n  nethical audit verify --data nethical-data            (offline, on the files of stopped or running nodes)\n  \
         nethical audit verify --endpoint http://127.0.0.1:8002  (over HTTP)")]
     Verify(VerifyArgs),
+    /// Read all closed segments again, and mend what disks have lost.
+    #[command(after_help = fsck::EXAMPLES)]
+    Fsck(fsck::FsckArgs),
     /// Fetch the proof of one decision and check it.
     #[command(
         after_help = "Examples:\n  nethical audit prove 3.1.42\n  nethical audit prove 3.1.42 --save decision.tlog-proof"
@@ -168,6 +172,7 @@ impl VerifyReport {
 pub async fn run(command: AuditCommand, format: Format) -> anyhow::Result<()> {
     match command {
         AuditCommand::Verify(args) => verify(args, format).await,
+        AuditCommand::Fsck(args) => fsck::run(args, format).await,
         AuditCommand::Prove(args) => prove::run(args, format).await,
         AuditCommand::Key(command) => key::run(command, format).await,
         AuditCommand::Erase(args) => erase::run(args, format).await,

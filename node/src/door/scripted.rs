@@ -220,6 +220,10 @@ impl Governor for Scripted {
         self.answer(format!("scores {query:?}"), ScoreReport::default())
     }
 
+    fn fsck(&self, begin: bool) -> Answer<'_, FsckList> {
+        self.answer(format!("fsck {begin}"), FsckList::default())
+    }
+
     fn drift(&self, query: DriftQuery) -> Answer<'_, DriftList> {
         self.answer(format!("drift {query:?}"), DriftList::default())
     }

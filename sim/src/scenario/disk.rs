@@ -1,6 +1,6 @@
 //! Disks that rot, lie, fill up, fail or crawl.
 
-use super::draft::Draft;
+use super::draft::{Draft, buggify};
 use super::{Bounds, Expected, LONG, Scenario, USUAL};
 use crate::fault::Fault;
 
@@ -12,7 +12,18 @@ fn misdirected(node: u64, file: &str) -> Fault {
     Fault::Misdirected { node, file: file.to_owned() }
 }
 
+fn vanished(node: u64, file: &str) -> Fault {
+    Fault::Vanished { node, file: file.to_owned() }
+}
+
+fn truncated(node: u64, file: &str) -> Fault {
+    Fault::Truncated { node, file: file.to_owned() }
+}
+
 const MANGLED: &str = "a durable file was mangled";
+const FOUND_BY_SCRUB: &str = "the scrubber found a damaged audit segment";
+const FOUND_AT_START: &str = "a start found a damaged audit segment";
+const REPAIRED: &str = "a damaged audit segment was repaired";
 
 /// In the order in which they are told.
 pub const SCENARIOS: &[Scenario] = &[
@@ -46,7 +57,60 @@ pub const SCENARIOS: &[Scenario] = &[
         expected: Expected::Good,
         seen: &[MANGLED],
         bounds: LONG,
-        build: |seed| Draft::three(seed).each(6, 9_000, 2_700, 600, |_| misdirected(3, "audit")).done(),
+        build: |seed| Draft::three(seed).each(11, 9_000, 1_700, 600, |_| misdirected(3, "audit")).done(),
+    },
+    Scenario {
+        name: "rot-in-a-closed-segment",
+        what: "A bit of a closed audit segment flips on one node, again and again, and is found, and put right from the others.",
+        expected: Expected::Good,
+        seen: &[MANGLED, FOUND_BY_SCRUB, REPAIRED],
+        bounds: LONG,
+        build: |seed| Draft::three(seed).each(6, 9_000, 2_700, 600, |_| rot(3, "segment")).done(),
+    },
+    Scenario {
+        name: "segments-vanish",
+        what: "Files of closed audit segments are gone from one node, which starts without them and gets them back.",
+        expected: Expected::Good,
+        seen: &[MANGLED, FOUND_AT_START, REPAIRED],
+        bounds: LONG,
+        build: |seed| Draft::three(seed).each(6, 9_000, 2_700, 600, |_| vanished(2, "segment")).done(),
+    },
+    Scenario {
+        name: "segments-end-early",
+        what: "Closed audit segments are cut short on one node after another, each by its own power loss.",
+        expected: Expected::Good,
+        seen: &[MANGLED, FOUND_AT_START, REPAIRED],
+        bounds: LONG,
+        build: |seed| Draft::three(seed).each(6, 9_000, 2_700, 600, |turn| truncated(turn % 3 + 1, "segment")).done(),
+    },
+    Scenario {
+        name: "audit-files-vanish",
+        what: "Any files of one node's audit trail are gone, the one that is written to and the manifest among them.",
+        expected: Expected::Good,
+        seen: &[MANGLED],
+        bounds: LONG,
+        build: |seed| Draft::three(seed).each(6, 9_000, 2_700, 600, |_| vanished(1, "audit")).done(),
+    },
+    Scenario {
+        name: "a-peer-mends-with-other-bytes",
+        what: "Closed audit segments rot and vanish on one node while most of what others send to mend them is changed.",
+        expected: Expected::Good,
+        seen: &[MANGLED, REPAIRED, "a repair refused another replica's leaves"],
+        bounds: LONG,
+        build: |seed| {
+            Draft::three(seed)
+                .at(8_000, 20_000, buggify("repair.other-bytes", 500))
+                .each(
+                    6,
+                    9_000,
+                    2_700,
+                    600,
+                    |turn| {
+                        if turn % 2 == 0 { vanished(3, "segment") } else { rot(3, "segment") }
+                    },
+                )
+                .done()
+        },
     },
     Scenario {
         name: "rot-in-a-snapshot",

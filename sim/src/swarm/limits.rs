@@ -56,6 +56,7 @@ pub fn draw_knobs(dice: &mut ChaCha12Rng) -> BTreeMap<String, u64> {
     turn("dedup.window-ms", 0.3, &[15_000, 30_000]);
     turn("seal.leaves", 0.5, &[256]);
     turn("seal.sync-ms", 0.5, &[500, 2_000]);
+    turn("scrub.every-ms", 0.5, &[1_000, 3_000, 10_000]);
     turn("control.revocation-ms", 0.6, &[1_500, 2_500, 5_000]);
     turn("seal.lag-bytes", 0.2, &[8 * 1024, 32 * 1024]);
     turn("propose.fill-commands", 0.3, &[1, 2, 256]);

@@ -31,9 +31,9 @@ pub fn unfinished(file: &Source) -> Vec<String> {
     found(&file.path, &file.text, &UNFINISHED, "is left unfinished or switched off")
 }
 
-/// Places. The lock file names its registry by nature.
+/// Places. A lock file names its registry by nature.
 pub fn places(path: &str, text: &str) -> Vec<String> {
-    if path == "Cargo.lock" {
+    if path == "Cargo.lock" || path.ends_with("/Cargo.lock") {
         return Vec::new();
     }
     found(path, text, &PLACES, "names a place that only one machine or one registry has")
@@ -64,7 +64,8 @@ fn unfinished_work_is_told() {
 fn places_are_told_and_the_lock_file_is_not() {
     for place in PLACES {
         assert_eq!(places("a.md", &format!("see\n{place}x\n")).len(), 1, "{place}");
-        assert!(places("Cargo.lock", place).is_empty());
+        assert!(places("Cargo.lock", place).is_empty() && places("a/Cargo.lock", place).is_empty());
+        assert_eq!(places("aCargo.lock", place).len(), 1, "{place}");
     }
     assert!(places("a.md", "/etc/nethical/node.toml, /var/lib/nethical, a framework/, 127.0.0.1\n").is_empty());
 }

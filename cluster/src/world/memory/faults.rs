@@ -50,6 +50,25 @@ impl MemoryDisk {
         from != to
     }
 
+    /// A file is gone. False where there is none.
+    pub fn vanish(&self, path: &str) -> bool {
+        let mut inner = self.inner.lock();
+        let store = &mut inner.store;
+        store.names.remove(path);
+        store.durable_names.remove(path).is_some()
+    }
+
+    /// A file ends somewhere before its end. False where it is empty.
+    pub fn shorten(&self, path: &str, dice: &mut impl Rng) -> bool {
+        let mut inner = self.inner.lock();
+        let store = &mut inner.store;
+        let inode = store.durable_names.get(path).and_then(|inode| store.inodes.get_mut(inode));
+        let Some(inode) = inode.filter(|inode| inode.durable.len() > 0) else { return false };
+        let length = dice.random_range(0..inode.durable.len());
+        inode.durable.set_len(length);
+        true
+    }
+
     /// The position of a durable byte that is not zero, which in a zero-filled file is one that was written.
     fn written_byte(&self, path: &str, dice: &mut impl Rng) -> Option<u64> {
         const TRIES: u32 = 64;

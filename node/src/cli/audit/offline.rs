@@ -21,7 +21,7 @@ use crate::dev::provision::parse_kek;
 use crate::output::{Exit, stop};
 
 /// Folders are searched this deep below the one named.
-const DEPTH_MAX: usize = 8;
+pub(super) const DEPTH_MAX: usize = 8;
 
 /// One replica's copy of one log.
 struct Copy {
@@ -59,7 +59,8 @@ pub fn verify(dir: &Path) -> anyhow::Result<VerifyReport> {
     Ok(report)
 }
 
-fn search(dir: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
+/// Folders with segments below `dir`, this deep.
+pub(super) fn search(dir: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
     let entries = std::fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
     for entry in entries {
         let entry = entry.with_context(|| format!("reading {}", dir.display()))?;

@@ -16,6 +16,7 @@ use nethical_protocol::status::ClusterStatus;
 
 use super::{LogReport, VerifyReport};
 use crate::cli::http::Admin;
+use crate::output::{Exit, exit_code};
 
 /// Leaves asked for at once; at most 1 KiB each beside their bodies.
 const PAGE_LEAVES: u64 = 1_000;
@@ -71,10 +72,22 @@ async fn verify_log(admin: &Admin, log: &mut Log, keys: &[VerifierKey]) -> anyho
         Some((group, era)) if group == log.group => log.era = era,
         _ => return Ok(log.bad(format!("the checkpoint is of {}", checkpoint.origin))),
     }
+    let mut most = PAGE_LEAVES;
     while log.entries < checkpoint.size {
-        let count = PAGE_LEAVES.min(checkpoint.size - log.entries);
+        let count = most.min(checkpoint.size - log.entries);
         let query = [("from", log.entries.to_string()), ("count", count.to_string())];
-        let page: RawLeaves = admin.get(&["v1", "audit", "raw", &name], &query).await?;
+        let page: RawLeaves = match admin.get(&["v1", "audit", "raw", &name], &query).await {
+            Ok(page) => page,
+            // Smaller pages come nearer to an entry that no replica can read any more.
+            Err(error) if exit_code(&error) == Exit::Unhealthy as u8 => match count {
+                1 => return Ok(log.bad(format!("no replica gives this entry: {error}"))),
+                _ => {
+                    most = count / 2;
+                    continue;
+                }
+            },
+            Err(error) => return Err(error),
+        };
         if page.from != log.entries || page.leaves.is_empty() || page.leaves.len() as u64 > count {
             let (leaves, from) = (page.leaves.len(), page.from);
             return Ok(log.bad(format!("asked for {count} leaves, got {leaves} from {from}")));

@@ -95,3 +95,13 @@ pub async fn raw_leaves(call: Call) -> Handled {
 pub async fn verifier_keys(call: Call) -> Handled {
     ok(call.door.governor.verifier_keys().await)
 }
+
+/// `GET /v1/audit/fsck`
+pub async fn fsck(call: Call) -> Handled {
+    ok(call.door.governor.fsck(false).await)
+}
+
+/// `POST /v1/audit/fsck`
+pub async fn begin_fsck(call: Call) -> Handled {
+    ok(call.door.governor.fsck(true).await)
+}

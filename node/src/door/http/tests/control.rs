@@ -106,6 +106,8 @@ async fn every_hold_and_every_word_makes_its_call() {
         ("GET", "/v1/alarms?tenant=t", Value::Null, "alarms AlarmQuery { tenant: Some(\"t\") }"),
         ("GET", "/v1/risk/shadow", Value::Null, "scores ScoreQuery { tenant: None }"),
         ("GET", "/v1/risk/shadow?tenant=t", Value::Null, "scores ScoreQuery { tenant: Some(\"t\") }"),
+        ("GET", "/v1/audit/fsck", Value::Null, "fsck false"),
+        ("POST", "/v1/audit/fsck", Value::Null, "fsck true"),
         ("GET", "/v1/drift", Value::Null, "drift DriftQuery { tenant: None, cohort: None }"),
         (
             "GET",

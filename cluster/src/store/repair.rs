@@ -1,0 +1,229 @@
+//! Makes a damaged segment's file again: from what of it still reads, and from other replicas' records for the rest.
+//!
+//! Nobody is believed. The leaves of each tile must have the root that this replica's own tree has, and the whole file the
+//! digest that the segment was sealed with, which pins the bodies too; both were in the manifest or in memory before
+//! anybody was asked. Since a file follows from its records, the new one is the old one to the byte. It takes the old
+//! one's place in one step, so a crash leaves either.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nethical_audit::segment::SegmentScan;
+use nethical_audit::tree::{leaf_hash, root_of};
+use nethical_protocol::ids::NodeId;
+use nethical_protocol::{always, probe, sometimes};
+
+use super::scrub::{Pace, Target};
+use super::*;
+use crate::message::{AskRecordsV1, KIND_RECORDS, LeavesV1};
+use crate::node::Core;
+use crate::world::{Lane, read_all};
+
+/// How long another replica may take for some records.
+const ASK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Leaf and body by index.
+type Records = BTreeMap<u64, (Vec<u8>, Vec<u8>)>;
+
+/// A new file on its way.
+struct Rebuilt {
+    index: SegmentIndex,
+    digest: Hash,
+    /// Records that came from others.
+    fetched: u64,
+}
+
+impl AuditStore {
+    /// Mends one damaged segment; gives how many of its records came from other replicas. Nothing happens to one that is
+    /// whole, or still open.
+    ///
+    /// # Errors
+    /// Why it stays damaged, in words; the note on it says so too.
+    pub async fn mend(&self, core: &Core, first: u64, pace: &Pace<'_>) -> Result<u64, String> {
+        let is_forged = self.inner.lock().damages.get(&first).map(|damage| damage.is_forged);
+        let (Some(is_forged), Some(target)) = (is_forged, self.target(first)) else { return Ok(0) };
+        let own = if is_forged { None } else { self.salvage(&target).await };
+        let mended = self.try_peers(core, &target, own.as_ref(), pace).await;
+        match &mended {
+            Ok(fetched) => {
+                sometimes!(true, "a damaged audit segment was repaired");
+                metrics::counter!(damage::REPAIRED_LEAVES_TOTAL).increment(*fetched);
+                let (group, segment) = (self.log.group, target.seal.meta.file_name());
+                tracing::warn!(%group, segment, fetched, "a damaged audit segment is whole again");
+                self.forget_damage(first);
+            }
+            Err(why) => self.note_tried(first, why),
+        }
+        mended
+    }
+
+    /// Each replica gets its turn to be asked first: a body that another one has changed shows only in the whole file.
+    async fn try_peers(
+        &self,
+        core: &Core,
+        target: &Target,
+        own: Option<&SegmentIndex>,
+        pace: &Pace<'_>,
+    ) -> Result<u64, String> {
+        let here = core.shared.options.node;
+        let peers: Vec<NodeId> = core.placed(self.log.group).into_iter().filter(|node| *node != here).collect();
+        let mut last = String::new();
+        // What is here first; then, where that does not make the file that was sealed, others' records alone.
+        for kept in [own, None] {
+            for turn in 0..peers.len().max(1) {
+                let turned: Vec<NodeId> = peers.iter().cycle().skip(turn).take(peers.len()).copied().collect();
+                let rebuilt = self.rebuild(core, target, kept, &turned, pace).await?;
+                let fits = rebuilt.digest == target.seal.content_digest;
+                if fits || probe::planted("repair-believes-peers") {
+                    always!(fits, "repaired-is-what-was-sealed", "{} of group {}", target.path, self.log.group);
+                    return self.put_in_place(target, &rebuilt).await.map_err(|error| error.to_string());
+                }
+                sometimes!(true, "a repair found that other bodies were sealed");
+                last = "no replica's bodies are those that were sealed".to_owned();
+            }
+            if peers.is_empty() {
+                break;
+            }
+        }
+        Err(last)
+    }
+
+    /// Where the records stand that the damaged file still has.
+    async fn salvage(&self, target: &Target) -> Option<SegmentIndex> {
+        if let Some(index) = &target.index {
+            return Some(SegmentIndex::clone(index));
+        }
+        let mut bytes = read_all(&*self.disk, &target.path).await.ok()?.to_vec();
+        let header = target.seal.meta.encode();
+        bytes.get_mut(..header.len())?.copy_from_slice(&header);
+        let scan = SegmentScan::new(&bytes).ok()?;
+        // A writer that would go on behind the last good record knows where they all are.
+        scan.into_writer().map(|writer| writer.index())
+    }
+
+    /// Writes the file anew beside the old one.
+    async fn rebuild(
+        &self,
+        core: &Core,
+        target: &Target,
+        own: Option<&SegmentIndex>,
+        peers: &[NodeId],
+        pace: &Pace<'_>,
+    ) -> Result<Rebuilt, String> {
+        let told = |error: io::Error| error.to_string();
+        let seal = &target.seal;
+        let (mut writer, header) = SegmentWriter::create(seal.meta);
+        let file = self.disk.open(&format!("{}.tmp", target.path), true).await.map_err(told)?;
+        file.set_len(0).await.map_err(told)?;
+        file.write_at(0, Bytes::copy_from_slice(&header)).await.map_err(told)?;
+        let mut fetched = 0;
+        for (tile, root) in seal.tile_hashes.iter().enumerate() {
+            let from = seal.meta.first_index + tile as u64 * TILE_LEAVES;
+            let (records, foreign) = self.tile_of(core, target, own, peers, (from, root)).await?;
+            fetched += foreign;
+            let (at, mut bytes) = (writer.bytes_given(), Vec::new());
+            for (leaf, body) in records.values() {
+                if writer.is_full() {
+                    return Err("the records do not fill the segment that was sealed".to_owned());
+                }
+                bytes.extend(writer.push(leaf, body).unwrap_or_default());
+            }
+            bytes.extend(writer.flush_frame().unwrap_or_default());
+            pace.spend(bytes.len()).await;
+            file.write_at(at, Bytes::from(bytes)).await.map_err(told)?;
+        }
+        if !writer.is_full() {
+            return Err("the records do not fill the segment that was sealed".to_owned());
+        }
+        let at = writer.bytes_given();
+        let (rest, footer) = writer.close();
+        let (length, footer_bytes) = (at + rest.len() as u64, footer.encode().len() as u64);
+        file.write_and_sync(at, Bytes::from(rest)).await.map_err(told)?;
+        let index = SegmentIndex::from_footer(&footer, seal.meta.first_index, length, footer_bytes);
+        Ok(Rebuilt { index, digest: footer.content_digest, fetched })
+    }
+
+    async fn put_in_place(&self, target: &Target, rebuilt: &Rebuilt) -> io::Result<u64> {
+        self.disk.rename(&format!("{}.tmp", target.path), &target.path).await?;
+        self.disk.sync_dir(&dir_of(self.log)).await?;
+        let mut inner = self.inner.lock();
+        let first = target.seal.meta.first_index;
+        if let Some(segment) = inner.closed.iter_mut().find(|segment| segment.first() == first) {
+            segment.index = Some(Arc::new(rebuilt.index.clone()));
+        }
+        Ok(rebuilt.fetched)
+    }
+
+    /// The records of one tile, and how many of them are others'. From here where they have the tile's root; else what is
+    /// missing from one replica after the other; else all of it.
+    async fn tile_of(
+        &self,
+        core: &Core,
+        target: &Target,
+        own: Option<&SegmentIndex>,
+        peers: &[NodeId],
+        (from, root): (u64, &Hash),
+    ) -> Result<(Records, u64), String> {
+        let mut here = Records::new();
+        if let Some(index) = own {
+            here = self.own_records(target, index, from).await;
+            if is_tile(&here, root) {
+                return Ok((here, 0));
+            }
+        }
+        for peer in peers {
+            for kept in [here.clone(), Records::new()] {
+                let before = kept.len() as u64;
+                let records = self.filled(core, *peer, kept, from).await;
+                let is_believed = probe::planted("repair-believes-peers") && records.len() as u64 == TILE_LEAVES;
+                if is_believed || is_tile(&records, root) {
+                    return Ok((records, TILE_LEAVES - before));
+                }
+                sometimes!(records.len() as u64 == TILE_LEAVES, "a repair refused another replica's leaves");
+            }
+        }
+        Err(format!("no replica has leaves {from} to {} whole", from + TILE_LEAVES - 1))
+    }
+
+    /// What the file still has of a tile.
+    async fn own_records(&self, target: &Target, index: &SegmentIndex, from: u64) -> Records {
+        let (mut found, end) = (Records::new(), from + TILE_LEAVES);
+        let Ok(file) = self.disk.open(&target.path, false).await else { return found };
+        for (span, _) in index.spans().filter(|(span, next)| span.first_index < end && *next > from) {
+            let frame = file.read_at(span.offset, span.length as usize).await.unwrap_or_default();
+            let records = span.records(&frame, span.first_index.max(from)).take_while(|record| record.leaf_index < end);
+            found.extend(records.map(|record| (record.leaf_index, (record.leaf.to_vec(), record.body.to_vec()))));
+        }
+        found
+    }
+
+    /// Asks one replica for what is missing of a tile, as far as it has it.
+    async fn filled(&self, core: &Core, peer: NodeId, mut records: Records, from: u64) -> Records {
+        let end = from + TILE_LEAVES;
+        while let Some(next) = (from..end).find(|index| !records.contains_key(index)) {
+            let until = (next..end).find(|index| records.contains_key(index)).unwrap_or(end);
+            let (group, era, count) = (self.log.group.0, self.log.era, until - next);
+            let ask = AskRecordsV1 { group, era, from: next, count }.to_bytes();
+            let call = core.shared.world.wire.call(peer, Lane::Bulk, KIND_RECORDS, ask, ASK_PATIENCE);
+            let answer = call.await.ok().and_then(|bytes| LeavesV1::from_bytes(&bytes).ok());
+            let Some(found) = answer.filter(|found| !found.records.is_empty()) else { return records };
+            records.extend((next..until).zip(found.records).filter(|(_, (leaf, body))| fits(leaf, body)));
+            if !records.contains_key(&next) {
+                return records;
+            }
+        }
+        records
+    }
+}
+
+/// What a record of a segment may hold; a writer takes nothing else.
+fn fits(leaf: &[u8], body: &[u8]) -> bool {
+    use nethical_audit::segment::BODY_BYTES_MAX;
+    use nethical_protocol::limits::LEAF_BYTES_MAX;
+    (1..=LEAF_BYTES_MAX).contains(&leaf.len()) && body.len() <= BODY_BYTES_MAX
+}
+
+fn is_tile(records: &Records, root: &Hash) -> bool {
+    let hashes: Vec<Hash> = records.values().map(|(leaf, _)| leaf_hash(leaf)).collect();
+    hashes.len() as u64 == TILE_LEAVES && root_of(&hashes) == *root
+}
