@@ -25,6 +25,8 @@ use sha2::{Digest, Sha256};
 
 pub mod pack;
 
+pub use pack::DICTIONARY;
+
 use crate::keys::{TAG_BYTES, TenantKeys, aead_key};
 
 /// Bytes of a command id.

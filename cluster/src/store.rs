@@ -1,6 +1,7 @@
 //! A group's audit segments on this node: where stored leaves are, and the tree over them.
 //!
-//! The [`sealer`] writes committed records here once, in leaf order; readers find them by index. Segments are an
+//! The [`sealer`] writes committed records here once, in leaf order; readers find them by index, or by what is in them
+//! ([`search`]). Segments are an
 //! append-only stream of bytes that is equal on all replicas, so what is on disk never has to be rewritten. This module
 //! decides nothing about what is committed.
 
@@ -25,8 +26,13 @@ use crate::publish::Announced;
 use crate::trail::Trail;
 use crate::world::{self, Disk, File};
 
+mod cache;
 mod publish;
 pub mod sealer;
+pub mod search;
+
+pub use cache::IndexCache;
+use search::Searchable;
 
 /// One group's segments, and the unsealed tail in front of them.
 pub struct AuditStore {
@@ -61,7 +67,7 @@ pub struct Sealed {
 }
 
 struct Inner {
-    closed: Vec<Closed>,
+    closed: Vec<Arc<Closed>>,
     open: Option<Open>,
     tree: TileTree,
 }
@@ -72,6 +78,9 @@ struct Closed {
     next: u64,
     name: String,
     index: SegmentIndex,
+    /// Where its footer starts.
+    footer_at: u64,
+    search: Searchable,
 }
 
 /// The segment that is being written.
@@ -199,9 +208,8 @@ impl AuditStore {
             let span = open.writer.frame_of(index).filter(|_| index < written)?;
             return Some((open.writer.meta().file_name(), span));
         }
-        let after = inner.closed.partition_point(|segment| segment.first <= index);
-        let segment = inner.closed.get(after.checked_sub(1)?)?;
-        (index < segment.next).then(|| segment.index.frame_of(index).map(|span| (segment.name.clone(), span)))?
+        let segment = inner.closed_at(index)?;
+        segment.index.frame_of(index).map(|span| (segment.name.clone(), span))
     }
 }
 
@@ -225,8 +233,8 @@ async fn create(disk: &dyn Disk, cluster: &str, log: LogId, first: u64) -> io::R
     Ok(Open { writer, file })
 }
 
-/// File length, footer and its bytes; `None` where the file does not end in a footer.
-async fn read_footer(disk: &dyn Disk, path: &str) -> io::Result<Option<(u64, SegmentFooter, u64)>> {
+/// Footer and where it starts; `None` where the file does not end in a footer.
+async fn read_footer(disk: &dyn Disk, path: &str) -> io::Result<Option<(u64, SegmentFooter)>> {
     let file = disk.open(path, false).await?;
     let length = file.len().await?;
     let Some(at) = length.checked_sub(END_BYTES as u64) else { return Ok(None) };
@@ -234,7 +242,7 @@ async fn read_footer(disk: &dyn Disk, path: &str) -> io::Result<Option<(u64, Seg
     let Some(bytes) = end.first_chunk::<END_BYTES>().and_then(footer_bytes) else { return Ok(None) };
     let Some(start) = length.checked_sub(bytes as u64) else { return Ok(None) };
     let footer = file.read_at(start, bytes).await?;
-    Ok(SegmentFooter::decode_end(&footer).ok().map(|footer| (length, footer, bytes as u64)))
+    Ok(SegmentFooter::decode_end(&footer).ok().map(|footer| (start, footer)))
 }
 
 /// True where every byte of a file is as a writer would have written it, footer included.
@@ -243,7 +251,20 @@ async fn is_whole(disk: &dyn Disk, path: &str) -> io::Result<bool> {
     Ok(SegmentScan::new(&bytes).is_ok_and(|mut scan| scan.finish() == ScanEnd::Closed))
 }
 
+impl Closed {
+    fn of(footer: &SegmentFooter, first: u64, name: String, footer_at: u64, search: Searchable) -> Self {
+        let next = first + footer.leaf_hashes.len() as u64;
+        Self { first, next, name, index: SegmentIndex::from_footer(footer, first), footer_at, search }
+    }
+}
+
 impl Inner {
+    /// The closed segment that holds a leaf.
+    fn closed_at(&self, index: u64) -> Option<&Arc<Closed>> {
+        let after = self.closed.partition_point(|segment| segment.first <= index);
+        self.closed.get(after.checked_sub(1)?).filter(|segment| index < segment.next)
+    }
+
     /// Adds one segment file that recovery found, in order of its first leaf.
     ///
     /// A segment that has a successor was synced before that one began, so its footer speaks for it. The last one may
@@ -256,11 +277,10 @@ impl Inner {
             true => read_footer(disk, &path).await?,
             false => None,
         };
-        if let Some((length, footer, footer_bytes)) = footer {
-            let index = SegmentIndex::from_footer(&footer, first, length, footer_bytes);
-            let next = first + footer.leaf_hashes.len() as u64;
+        if let Some((footer_at, footer)) = footer {
+            let search = Searchable::read(disk, &path, footer.index).await?;
+            self.closed.push(Arc::new(Closed::of(&footer, first, name, footer_at, search)));
             footer.leaf_hashes.iter().for_each(|hash| self.tree.append(*hash));
-            self.closed.push(Closed { first, next, name, index });
             return Ok(());
         }
         let bytes = world::read_all(disk, &path).await?;

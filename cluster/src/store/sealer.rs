@@ -17,6 +17,7 @@ use nethical_audit::segment::SegmentWriter;
 use nethical_audit::tree::Hash;
 use nethical_protocol::{always, buggify, probe, sometimes};
 
+use super::search::Searchable;
 use super::{AuditStore, Closed, create, dir_of};
 use crate::message::{AskLeavesV1, KIND_LEAVES, LeavesV1};
 use crate::node::Core;
@@ -162,7 +163,7 @@ impl AuditStore {
         let (next, ends) = (writer.next_index(), writer.is_full());
         if ends {
             let closed = close(writer.clone(), at, &mut bytes);
-            inner.closed.push(closed);
+            inner.closed.push(Arc::new(closed));
         }
         (Chunk { at, bytes, next, ends }, taken)
     }
@@ -246,13 +247,13 @@ fn sync_every() -> Duration {
 }
 
 fn close(writer: SegmentWriter, at: u64, bytes: &mut Vec<u8>) -> Closed {
-    let (first, next, name) = (writer.meta().first_index, writer.next_index(), writer.meta().file_name());
+    let (first, name) = (writer.meta().first_index, writer.meta().file_name());
     let (rest, footer) = writer.close();
     bytes.extend_from_slice(&rest);
-    let footer_bytes = footer.encode().len() as u64;
-    let index =
-        nethical_audit::segment::SegmentIndex::from_footer(&footer, first, at + bytes.len() as u64, footer_bytes);
-    Closed { first, next, name, index }
+    let footer_at = (at + bytes.len() as u64).saturating_sub(footer.encode().len() as u64);
+    let index = footer.index.offset.saturating_sub(at) as usize;
+    let search = Searchable::of(footer.index, bytes.get(index..).unwrap_or_default());
+    Closed::of(&footer, first, name, footer_at, search)
 }
 
 /// A checkpoint over stored leaves, signed with the zone's key under the log's origin.
