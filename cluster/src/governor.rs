@@ -27,7 +27,8 @@ use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
 use crate::{
-    administer, aggregate, alarms, approvals, bundles, drift, inspect, publish, replay, rules, scores, settle, sla,
+    administer, aggregate, alarms, approvals, bundles, drift, inspect, publish, query, replay, rules, scores, settle,
+    sla,
 };
 
 /// How long a question to another node may take.
@@ -382,7 +383,7 @@ impl Governor for NodeGovernor {
     }
 
     fn entries(&self, query: EntryQuery) -> Answer<'_, EntryPage> {
-        inspect::entries(self.core.clone(), query).boxed()
+        query::entries(self.core.clone(), query).boxed()
     }
 
     fn checkpoint(&self, group: GroupId) -> Answer<'_, String> {

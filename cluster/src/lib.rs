@@ -36,6 +36,7 @@ pub mod node;
 pub mod overshoot;
 pub mod prepared;
 pub mod publish;
+pub mod query;
 pub mod redact;
 pub mod repeats;
 pub mod replay;

@@ -29,6 +29,7 @@ pub mod replicas;
 pub mod reservation;
 pub mod retry;
 pub mod risk;
+pub mod search;
 pub mod sometimes;
 
 /// One entry of an audit log, as a reader of the interface sees it.
@@ -67,6 +68,8 @@ pub struct Findings<'a> {
     pub entries: Vec<Entry>,
     /// All replicas of all logs.
     pub logs: BTreeMap<(GroupId, NodeId), Log>,
+    /// What replicas found in their own logs.
+    pub searches: Vec<search::Searched>,
     /// Proofs that nodes gave, with the leaf hash that the client was told.
     pub proofs: Vec<proofs::Given>,
     /// The text of the key that checkpoints are verified with, by group.
@@ -92,7 +95,7 @@ pub struct Recorded<'a> {
 type Check = fn(&Findings<'_>) -> Vec<String>;
 
 /// All of them, in the order in which they run.
-pub const CHECKS: [(&str, Check); 16] = [
+pub const CHECKS: [(&str, Check); 17] = [
     ("replicas", replicas::check),
     ("once", once::check),
     ("acknowledged", acknowledged::check),
@@ -108,6 +111,7 @@ pub const CHECKS: [(&str, Check); 16] = [
     ("risk", risk::check),
     ("log-time", log_time::check),
     ("linearizable", linearizable::check),
+    ("search", search::check),
     ("proofs", proofs::check),
 ];
 

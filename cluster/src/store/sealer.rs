@@ -36,12 +36,12 @@ const FETCH_LEAVES: u64 = 1_024;
 /// How long one such question may take.
 const FETCH_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a file gets next: the bytes, where they go, and whether they end the segment.
+/// What a file gets next: records, where they go, and, where they are a segment's last, its index and footer.
 struct Chunk {
     at: u64,
-    bytes: Vec<u8>,
+    records: Vec<u8>,
+    ending: Option<Vec<u8>>,
     next: u64,
-    ends: bool,
 }
 
 impl AuditStore {
@@ -125,8 +125,11 @@ impl AuditStore {
             let (chunk, taken) = self.take(records);
             records = &records[taken..];
             let file = self.inner.lock().open.as_ref().expect("there is always an open segment").file.clone();
-            file.write_at(chunk.at, Bytes::from(chunk.bytes)).await?;
-            if chunk.ends {
+            let ending_at = chunk.at + chunk.records.len() as u64;
+            file.write_at(chunk.at, Bytes::from(chunk.records)).await?;
+            if let Some(ending) = chunk.ending {
+                world::pass(clock, "seal.ending").await;
+                file.write_at(ending_at, Bytes::from(ending)).await?;
                 world::pass(clock, "seal.before").await;
                 file.sync().await?;
                 world::pass(clock, "seal.after").await;
@@ -160,12 +163,13 @@ impl AuditStore {
         sometimes!(taken == 0, "a full segment got its footer after a crash");
         bytes.extend(writer.flush_frame().unwrap_or_default());
         writer.leaf_hashes()[before..].iter().for_each(|hash| inner.tree.append(*hash));
-        let (next, ends) = (writer.next_index(), writer.is_full());
-        if ends {
-            let closed = close(writer.clone(), at, &mut bytes);
+        let next = writer.next_index();
+        let ending = writer.is_full().then(|| {
+            let (closed, ending) = close(writer.clone());
             inner.closed.push(Arc::new(closed));
-        }
-        (Chunk { at, bytes, next, ends }, taken)
+            ending
+        });
+        (Chunk { at, records: bytes, ending, next }, taken)
     }
 
     /// Makes what is written durable and signs a checkpoint over it.
@@ -246,14 +250,13 @@ fn sync_every() -> Duration {
     Duration::from_millis(probe::knob("seal.sync-ms", SYNC_EVERY_MS))
 }
 
-fn close(writer: SegmentWriter, at: u64, bytes: &mut Vec<u8>) -> Closed {
-    let (first, name) = (writer.meta().first_index, writer.meta().file_name());
-    let (rest, footer) = writer.close();
-    bytes.extend_from_slice(&rest);
-    let footer_at = (at + bytes.len() as u64).saturating_sub(footer.encode().len() as u64);
-    let index = footer.index.offset.saturating_sub(at) as usize;
-    let search = Searchable::of(footer.index, bytes.get(index..).unwrap_or_default());
-    Closed::of(&footer, first, name, footer_at, search)
+/// What comes behind the records of a full segment, all of which were given out.
+fn close(writer: SegmentWriter) -> (Closed, Vec<u8>) {
+    let (first, name, at) = (writer.meta().first_index, writer.meta().file_name(), writer.bytes_given());
+    let (ending, footer) = writer.close();
+    let search = Searchable::of(footer.index, &ending);
+    let footer_at = at + u64::from(footer.index.length);
+    (Closed::of(&footer, first, name, footer_at, search), ending)
 }
 
 /// A checkpoint over stored leaves, signed with the zone's key under the log's origin.

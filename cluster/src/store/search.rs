@@ -17,7 +17,6 @@ use nethical_audit::segment::footer::IndexPlace;
 use nethical_audit::segment::search::{self, DamagedIndex, HEAD_BYTES_MAX, Part, SearchHead, Zone};
 use nethical_audit::segment::{Damage, FrameSpan, ScanEnd, SegmentIndex, SegmentScan};
 use nethical_protocol::limits::{SEARCH_BYTES_MAX, SEARCH_FRAMES_MAX, SEARCH_SEGMENTS_MAX};
-use nethical_protocol::sometimes;
 
 use super::cache::Loaded;
 use super::{AuditStore, Closed, IndexCache, damaged, dir_of};
@@ -46,6 +45,8 @@ pub struct Search {
     pub from: Option<u64>,
     /// Entries at most, at least one.
     pub limit: usize,
+    /// Bytes of leaves and bodies at most; one entry may be larger.
+    pub bytes_max: usize,
 }
 
 /// An entry that matches.
@@ -127,7 +128,11 @@ impl AuditStore {
     /// # Errors
     /// Where a segment cannot be read or is damaged, or leaves are on their way here: another replica may have them.
     pub async fn search(&self, cache: &IndexCache, search: &Search) -> io::Result<Found> {
-        let mut walk = Walk::begin(search, self.trail.end());
+        let size = self.trail.end();
+        if search.order == Order::Descending && search.from.is_some_and(|from| from > size) {
+            return Err(late());
+        }
+        let mut walk = Walk::begin(search, size);
         while !walk.is_over() {
             match self.stretch(&walk) {
                 Stretch::Tail(first, hits) => walk.take_tail(first, hits),
@@ -241,7 +246,6 @@ impl AuditStore {
     async fn rebuild(&self, cache: &IndexCache, segment: &Closed, parts: &[Part]) -> io::Result<Vec<Loaded>> {
         let name = &segment.name;
         tracing::error!(name, group = %self.log.group, "the search index of a segment is damaged and is made again");
-        sometimes!(true, "a damaged search index was made again");
         metrics::counter!(INDEXES_REBUILT).increment(1);
         let bytes = world::read_all(&*self.disk, &format!("{}/{name}", dir_of(self.log))).await?;
         let mut scan = SegmentScan::new(&bytes).map_err(|_| damaged(name))?;
@@ -300,6 +304,10 @@ impl AuditStore {
         }
         Ok(())
     }
+}
+
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "leaves are on their way here")
 }
 
 /// A leaf that was looked at: its place, its log time, and itself where it matches.
@@ -362,7 +370,7 @@ impl<'a> Walk<'a> {
     }
 
     fn is_full(&self) -> bool {
-        self.found.hits.len() >= self.search.limit || self.bytes >= SEARCH_BYTES_MAX
+        self.found.hits.len() >= self.search.limit || self.bytes >= self.search.bytes_max.min(SEARCH_BYTES_MAX)
     }
 
     /// Takes leaves that were looked at, ascending, with those among them that match.

@@ -86,7 +86,7 @@ impl Rig {
     async fn pages(&self, filter: Filter, order: Order, limit: usize) -> Vec<u64> {
         let (mut all, mut from) = (Vec::new(), None);
         loop {
-            let search = Search { filter, order, from, limit };
+            let search = Search { filter, order, from, limit, bytes_max: 1 << 20 };
             let found = self.store.search(&self.cache, &search).await.expect("it searches");
             assert!(found.hits.len() <= limit);
             for hit in &found.hits {
@@ -185,7 +185,7 @@ async fn a_log_that_grows_between_pages_neither_repeats_nor_skips() {
     let wanted = rig.naive(&filter, Order::Descending);
     let (mut all, mut from, mut next) = (Vec::new(), None, CLOSED + OPEN + TAIL);
     loop {
-        let search = Search { filter, order: Order::Descending, from, limit: 9 };
+        let search = Search { filter, order: Order::Descending, from, limit: 9, bytes_max: 1 << 20 };
         let found = rig.store.search(&rig.cache, &search).await.expect("it searches");
         all.extend(found.hits.iter().map(|hit| hit.leaf_index));
         if found.is_end {
@@ -208,6 +208,7 @@ async fn a_rotten_record_is_an_error_and_not_an_absence() {
     let name = format!("{}/{:020}.seg", dir_of(LOG), 0);
     let file = rig.disk.open(&name, false).await.expect("it opens");
     file.write_and_sync(5_000, Bytes::from(vec![0xaa; 9_000])).await.expect("it is damaged");
-    let search = Search { filter: Filter::default(), order: Order::Ascending, from: None, limit: 300 };
+    let search =
+        Search { filter: Filter::default(), order: Order::Ascending, from: None, limit: 300, bytes_max: 1 << 20 };
     assert!(rig.store.search(&rig.cache, &search).await.is_err());
 }
