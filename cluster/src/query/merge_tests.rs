@@ -50,7 +50,7 @@ proptest! {
         let (mut given, mut positions): (Vec<(u32, u64)>, BTreeMap<u32, u64>) = Default::default();
         for page in 0u64.. {
             prop_assert!(page < 5_000, "it comes to an end");
-            let answers = |group: &u32| silent == 0 || (u64::from(*group) + page) % (silent + 1) != 0;
+            let answers = |group: &u32| page >= 40 || silent == 0 || (u64::from(*group) + page) % (silent + 1) != 0;
             let asked = grown.iter().filter(|(group, _)| answers(group));
             let found = |(group, log): (&u32, &Vec<(u64, bool)>)| {
                 (*group, search(log, ascending, positions.get(group).copied(), limit, budget))

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use nethical_cluster::overshoot::OVERSHOOT_TOTAL;
+use nethical_cluster::store::search::INDEXES_REBUILT;
 use nethical_cluster::scores::{SCORERS, SCORES_TOTAL};
 use nethical_protocol::decision::{ItemAnswer, Verdict};
 use nethical_protocol::error::Code;
@@ -117,6 +118,7 @@ pub fn describe() {
         describe_gauge!(CPU_USAGE_PERCENT, "CPU used by the process since the last scrape; 100 is one core");
         describe_gauge!(RESIDENT_BYTES, Unit::Bytes, "Resident memory of the process");
         describe_counter!(OVERSHOOT_TOTAL, "Units let through beyond limits, added up from sealed leaves; must stay 0");
+        describe_counter!(INDEXES_REBUILT, "Damaged search indexes of audit segments that were made again in memory");
         describe_counter!(SCORES_TOTAL, "Scores held against the rules', by scorer and whether they agree within 100");
         touch();
     });
