@@ -36,11 +36,11 @@ const FETCH_LEAVES: u64 = 1_024;
 /// How long one such question may take.
 const FETCH_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a file gets next: records, where they go, and, where they are a segment's last, its index and footer.
+/// What a file gets next: records, where they go, and, where they are a segment's last, the writer that can close it.
 struct Chunk {
     at: u64,
     records: Vec<u8>,
-    ending: Option<Vec<u8>>,
+    full: Option<SegmentWriter>,
     next: u64,
 }
 
@@ -127,7 +127,9 @@ impl AuditStore {
             let file = self.inner.lock().open.as_ref().expect("there is always an open segment").file.clone();
             let ending_at = chunk.at + chunk.records.len() as u64;
             file.write_at(chunk.at, Bytes::from(chunk.records)).await?;
-            if let Some(ending) = chunk.ending {
+            if let Some(writer) = chunk.full {
+                // Takes a while for a full segment: nobody waits for it behind a lock.
+                let (closed, ending) = close(writer);
                 world::pass(clock, "seal.ending").await;
                 file.write_at(ending_at, Bytes::from(ending)).await?;
                 world::pass(clock, "seal.before").await;
@@ -135,7 +137,11 @@ impl AuditStore {
                 world::pass(clock, "seal.after").await;
                 sometimes!(true, "an audit segment was closed");
                 let open = create(&*self.disk, &self.cluster, self.log, chunk.next).await?;
-                self.inner.lock().open = Some(open);
+                {
+                    let mut inner = self.inner.lock();
+                    inner.closed.push(Arc::new(closed));
+                    inner.open = Some(open);
+                }
                 self.sealed.send_modify(|sealed| sealed.durable = chunk.next);
             }
             self.sealed.send_modify(|sealed| sealed.written = chunk.next);
@@ -164,12 +170,8 @@ impl AuditStore {
         bytes.extend(writer.flush_frame().unwrap_or_default());
         writer.leaf_hashes()[before..].iter().for_each(|hash| inner.tree.append(*hash));
         let next = writer.next_index();
-        let ending = writer.is_full().then(|| {
-            let (closed, ending) = close(writer.clone());
-            inner.closed.push(Arc::new(closed));
-            ending
-        });
-        (Chunk { at, records: bytes, ending, next }, taken)
+        let full = writer.is_full().then(|| writer.clone());
+        (Chunk { at, records: bytes, full, next }, taken)
     }
 
     /// Makes what is written durable and signs a checkpoint over it.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use nethical_cluster::overshoot::OVERSHOOT_TOTAL;
-use nethical_cluster::store::search::INDEXES_REBUILT;
 use nethical_cluster::scores::{SCORERS, SCORES_TOTAL};
+use nethical_cluster::store::search::INDEXES_REBUILT;
 use nethical_protocol::decision::{ItemAnswer, Verdict};
 use nethical_protocol::error::Code;
 
