@@ -29,6 +29,8 @@ use sha2::{Digest, Sha256};
 
 pub mod pack;
 
+pub use pack::DICTIONARY;
+
 use crate::keys::{BodyKeys, TAG_BYTES, aead_key};
 use crate::reader::Reader;
 

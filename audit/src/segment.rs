@@ -1,12 +1,12 @@
 //! Audit segments as bytes: the leaves of one log, in order, each with its stored body (ARCHITECTURE 5).
 //!
-//! A segment is an append-only byte stream: header, records, an end mark after every frame, a footer. What stands where
+//! A segment is an append-only byte stream: header, records, an end mark after every frame, a search index, a footer. What stands where
 //! is a function of the header and the records alone, so the file of a closed segment is byte-identical on all
 //! replicas. Flushing early only decides how many of these bytes are on disk already; it never changes them, and no
 //! byte is ever written twice. Every record carries its own checksum, so a torn tail costs no earlier record.
 //!
 //! No files in here: [`SegmentWriter`] gives bytes to append and sync, [`SegmentScan`] reads them back and resumes a
-//! writer after a crash, [`SegmentIndex`] finds one record with one read. The byte tables are in FORMATS.md.
+//! writer after a crash, [`SegmentIndex`] finds one record with one read, [`search`] those that match a filter. The byte tables are in FORMATS.md.
 
 use nethical_protocol::ids::LogId;
 use nethical_protocol::limits::{ENTRY_BYTES_MAX, LEAF_BYTES_MAX, SEGMENT_LEAVES_MAX, SEGMENT_RAW_BYTES_MAX};
@@ -21,6 +21,7 @@ pub mod footer;
 pub mod index;
 pub mod scan;
 pub mod seal;
+pub mod search;
 mod state;
 pub mod writer;
 
@@ -34,7 +35,7 @@ pub use writer::SegmentWriter;
 /// First bytes of a segment.
 pub const MAGIC: [u8; 8] = *b"NTHLSEG1";
 /// The layout written here.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 80;
 /// Bytes in front of each record's leaf: two lengths and a checksum.

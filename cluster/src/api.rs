@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use nethical_audit::publish::Resource;
 use nethical_protocol::action::Action;
 use nethical_protocol::control::{ControlAck, EraseSpec, HoldSpec, LimitSpec, TenantSpec};
-use nethical_protocol::decision::{ActionOutcome, AgentStatus, Decision, ItemAnswer, Settlement, Verdict};
+use nethical_protocol::decision::{ActionOutcome, AgentStatus, ItemAnswer, Settlement, Verdict};
 use nethical_protocol::error::Problem;
 use nethical_protocol::ids::{DecisionId, GroupId};
 use nethical_protocol::privacy::{AggregateAnswer, AggregateQuery};
@@ -20,6 +20,7 @@ use nethical_protocol::sla::{SlaList, SlaQuery};
 use nethical_protocol::status::{ClusterStatus, ReadyCheck};
 
 mod approval;
+mod entry;
 
 pub use crate::alarms::{AlarmList, AlarmQuery, AlarmView};
 pub use crate::drift::{CohortView, DriftList, DriftQuery, DriftView};
@@ -27,6 +28,7 @@ pub use crate::fsck::{FsckDamage, FsckGap, FsckList, FsckNode};
 pub use crate::scores::{BinView, CheckView, ConfusionView, PromotionView, ScoreQuery, ScoreReport, ScorerView};
 pub use crate::sla::Answered;
 pub use approval::{ApprovalList, ApprovalQuery, ApprovalView, ApprovalWord};
+pub use entry::{EntryPage, EntryQuery, EntryView};
 
 /// The answer of every call.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Problem>>;
@@ -99,7 +101,7 @@ pub trait Governor: Send + Sync + 'static {
     /// One agent's state.
     fn agent(&self, tenant: String, agent: String) -> Answer<'_, AgentView>;
 
-    /// Audit entries, newest last.
+    /// Audit entries over all groups, newest first unless asked otherwise.
     fn entries(&self, query: EntryQuery) -> Answer<'_, EntryPage>;
     /// The group's checkpoint as a signed note.
     fn checkpoint(&self, group: GroupId) -> Answer<'_, String>;
@@ -377,56 +379,6 @@ pub struct AgentView {
     pub denied: u64,
     /// Actions with violations.
     pub violations: u64,
-}
-
-/// Which entries.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct EntryQuery {
-    /// One group, or all.
-    pub group: Option<u32>,
-    /// One tenant.
-    pub tenant: Option<String>,
-    /// One agent of that tenant.
-    pub agent: Option<String>,
-    /// One verdict word.
-    pub verdict: Option<String>,
-    /// Entries after this decision id's position, group by group.
-    pub cursor: Option<String>,
-    /// At most this many, up to 1,000.
-    pub limit: Option<usize>,
-}
-
-/// Some entries.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EntryPage {
-    /// The entries.
-    pub entries: Vec<EntryView>,
-    /// Pass it as `cursor` for the next page.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cursor: Option<String>,
-}
-
-/// One audit entry, opened where this node holds the key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EntryView {
-    /// Where it stands.
-    pub decision_id: DecisionId,
-    /// `decision`, `control`, `hold-placed`, `hold-lifted`, `era-opened`, `reservation-ended`, `approval-decided`.
-    pub kind: String,
-    /// Log time, nanoseconds since 1970.
-    pub at_ns: u64,
-    /// RFC 6962 leaf hash, hex.
-    pub leaf_hash: String,
-    /// The decision as it was answered; absent for other kinds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decision: Option<Decision>,
-    /// The sealed body, opened: the action, or the reason of a hold.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub body: Option<serde_json::Value>,
-    /// Why a body is not shown: `erased`, or `unavailable` for now. Absent where it is shown, or there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub body_state: Option<String>,
 }
 
 /// How far an erasure is.

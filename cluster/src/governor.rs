@@ -27,8 +27,8 @@ use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
 use crate::{
-    administer, aggregate, alarms, approvals, bundles, drift, erase, fsck, inspect, publish, replay, rules, scores, settle,
-    sla,
+    administer, aggregate, alarms, approvals, bundles, drift, erase, fsck, inspect, publish, query, replay, rules, scores,
+    settle, sla,
 };
 
 /// How long a question to another node may take.
@@ -388,7 +388,7 @@ impl Governor for NodeGovernor {
     }
 
     fn entries(&self, query: EntryQuery) -> Answer<'_, EntryPage> {
-        inspect::entries(self.core.clone(), query).boxed()
+        query::entries(self.core.clone(), query).boxed()
     }
 
     fn erase(&self, spec: EraseSpec) -> Answer<'_, ErasureView> {

@@ -1,4 +1,4 @@
-//! Looking into the audit trail: entries, checkpoints, raw leaves, verifier keys. Reads only.
+//! Looking into the audit trail: one entry, checkpoints, raw leaves, verifier keys. Reads only.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use nethical_audit::leaf::{LeafEvent, LeafV1};
 use nethical_audit::note::Signer;
 use nethical_audit::tree::leaf_hash;
-use nethical_protocol::decision::{Decision, Verdict};
+use nethical_protocol::decision::Decision;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, GroupId, KeyedId, LogId};
 
@@ -26,148 +26,21 @@ use crate::world::timeout;
 
 /// How long a proof or checkpoint waits for the sealer.
 const SEAL_PATIENCE: Duration = Duration::from_secs(5);
-/// Entries in one page.
-const PAGE_MAX: usize = 1_000;
-/// Leaves looked at in one group for one page.
-const LOOKED_AT_MAX: u64 = 20_000;
-/// Leaves read at once.
-const READ_LEAVES: u64 = 512;
 /// Raw leaves in one answer.
 const RAW_MAX: u64 = 2_048;
 
-/// What entries must match.
-struct Filter {
-    tenant: Option<KeyedId>,
-    agent: Option<KeyedId>,
-    verdict: Option<Verdict>,
-}
-
-impl Filter {
-    fn of(core: &Core, view: &ControlView, query: &EntryQuery) -> Result<Self, Problem> {
-        let verdict = match &query.verdict {
-            None => None,
-            Some(word) => Some(Verdict::from_word(word).ok_or_else(|| {
-                Problem::new(Code::MalformedRequest, "verdict must be allow, restrict, escalate, block or terminate")
-            })?),
-        };
-        let unknown = |name: &String| core.shared.no_tenant(name);
-        let tenant = match &query.tenant {
-            None => None,
-            Some(name) => Some(view.tenant(name).ok_or_else(|| unknown(name))?),
-        };
-        let agent = match (&query.agent, tenant) {
-            (None, _) => None,
-            (Some(agent), Some(tenant)) => Some(tenant.keys.keyed_id("agent", agent)),
-            (Some(_), None) => {
-                return Err(Problem::new(Code::MalformedRequest, "an agent is named within its tenant: give both"));
-            }
-        };
-        Ok(Self { tenant: tenant.map(|tenant| tenant.id), agent, verdict })
-    }
-
-    fn matches(&self, leaf: &LeafV1) -> bool {
-        let (tenant, agent, verdict) = match &leaf.event {
-            LeafEvent::Decision(found) => (found.tenant, found.agent, Some(found.verdict)),
-            LeafEvent::HoldPlaced(hold) | LeafEvent::HoldLifted(hold) => (hold.tenant, hold.agent, None),
-            LeafEvent::ReservationEnded(ended) => (ended.tenant, ended.agent, None),
-            LeafEvent::DenialsRepeated(repeats) => (repeats.tenant, repeats.agent, None),
-            LeafEvent::ApprovalDecided(decided) => (decided.tenant, decided.agent, None),
-            _ => (KeyedId::NONE, KeyedId::NONE, None),
-        };
-        self.tenant.is_none_or(|wanted| wanted == tenant)
-            && self.agent.is_none_or(|wanted| wanted == agent)
-            && self.verdict.is_none_or(|wanted| verdict == Some(wanted as u8))
-    }
-}
-
-/// A page of entries: forward from a cursor, or the newest of every group.
-pub async fn entries(core: Arc<Core>, query: EntryQuery) -> Result<EntryPage, Problem> {
-    let view = core.shared.view();
-    let filter = Filter::of(&core, &view, &query)?;
-    let limit = query.limit.unwrap_or(50).clamp(1, PAGE_MAX);
-    let groups: Vec<GroupId> = match query.group {
-        Some(group) => vec![GroupId(group)],
-        None => core.groups().filter(|group| group.is_partition()).collect(),
-    };
-    match &query.cursor {
-        Some(cursor) => forward(&core, &view, &filter, &groups, cursor, limit).await,
-        None => newest(&core, &view, &filter, &groups, limit).await,
-    }
-}
-
-/// Goes on behind a cursor, group by group.
-async fn forward(
-    core: &Arc<Core>,
-    view: &ControlView,
-    filter: &Filter,
-    groups: &[GroupId],
-    cursor: &str,
-    limit: usize,
-) -> Result<EntryPage, Problem> {
-    let after: DecisionId =
-        cursor.parse().map_err(|error| Problem::new(Code::MalformedRequest, format!("cursor: {error}")))?;
-    let mut matching = Vec::new();
-    let mut reached = after;
-    'groups: for group in groups.iter().filter(|group| **group >= after.log.group) {
-        let start = if *group == after.log.group { after.leaf_index + 1 } else { 0 };
-        let mut at = start;
-        while at < start + LOOKED_AT_MAX {
-            let found = core.leaves(*group, at, READ_LEAVES).await?;
-            if found.records.is_empty() {
-                break;
-            }
-            for (bytes, sealed) in &found.records {
-                let Ok(leaf) = LeafV1::decode(bytes) else { break };
-                reached = id_of(&leaf);
-                if filter.matches(&leaf) {
-                    matching.push(Found { leaf, bytes: bytes.clone(), stored: sealed.clone() });
-                    if matching.len() == limit {
-                        break 'groups;
-                    }
-                }
-                at += 1;
-            }
-        }
-        if at >= start + LOOKED_AT_MAX {
-            // The rest of this group is for the next page, though this one may be short.
-            break;
-        }
-    }
-    let cursor = (reached != after).then(|| reached.to_string());
-    Ok(EntryPage { entries: entry_views(core, view, matching).await, cursor })
-}
-
-/// The newest matching entries of all groups, oldest first.
-async fn newest(
-    core: &Arc<Core>,
-    view: &ControlView,
-    filter: &Filter,
-    groups: &[GroupId],
-    limit: usize,
-) -> Result<EntryPage, Problem> {
-    let mut matching: Vec<Found> = Vec::new();
-    for group in groups {
-        let size = core.leaves(*group, u64::MAX - 1, 1).await?.size;
-        let mut found_here = 0;
-        let mut end = size;
-        while end > 0 && found_here < limit && size - end < LOOKED_AT_MAX {
-            let from = end.saturating_sub(READ_LEAVES);
-            let found = core.leaves(*group, from, end - from).await?;
-            for (bytes, sealed) in found.records.iter().rev() {
-                let Ok(leaf) = LeafV1::decode(bytes) else { continue };
-                if found_here < limit && filter.matches(&leaf) {
-                    matching.push(Found { leaf, bytes: bytes.clone(), stored: sealed.clone() });
-                    found_here += 1;
-                }
-            }
-            end = from;
-        }
-    }
-    matching.sort_by_key(|found| (found.leaf.now_ns, id_of(&found.leaf)));
-    let drop = matching.len().saturating_sub(limit);
-    matching.drain(..drop);
-    Ok(EntryPage { entries: entry_views(core, view, matching).await, cursor: None })
-}
+/// The words for kinds of entries, in the order of their kind bytes, from 1.
+pub const KINDS: [&str; 9] = [
+    "decision",
+    "control",
+    "hold-placed",
+    "hold-lifted",
+    "era-opened",
+    "reservation-ended",
+    "approval-decided",
+    "denials-repeated",
+    "subjects-erased",
+];
 
 fn id_of(leaf: &LeafV1) -> DecisionId {
     DecisionId { log: LogId { group: GroupId(leaf.group), era: leaf.era }, leaf_index: leaf.leaf_index }
@@ -185,15 +58,18 @@ pub async fn recorded(core: &Arc<Core>, id: DecisionId) -> Result<(Option<Decisi
     Ok((decision_in(core, &core.shared.view(), &leaf, &leaf_hash(&bytes), body.as_ref()), body))
 }
 
-/// A record that matches.
-struct Found {
-    leaf: LeafV1,
-    bytes: Vec<u8>,
-    stored: Vec<u8>,
+/// A record that is to be shown.
+pub struct Found {
+    /// Decoded.
+    pub leaf: LeafV1,
+    /// Canonical bytes.
+    pub bytes: Vec<u8>,
+    /// The stored body.
+    pub stored: Vec<u8>,
 }
 
-/// The records with their bodies, group by group opened by its leader.
-async fn entry_views(core: &Arc<Core>, view: &ControlView, found: Vec<Found>) -> Vec<EntryView> {
+/// The records as callers see them, in the same order; bodies are opened by the leaders of their groups.
+pub async fn entry_views(core: &Arc<Core>, view: &ControlView, found: Vec<Found>) -> Vec<EntryView> {
     let mut by_group: BTreeMap<GroupId, Vec<usize>> = BTreeMap::new();
     (0..found.len()).for_each(|at| by_group.entry(GroupId(found[at].leaf.group)).or_default().push(at));
     let mut views: BTreeMap<usize, EntryView> = BTreeMap::new();

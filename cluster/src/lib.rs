@@ -39,6 +39,7 @@ pub mod opening;
 pub mod overshoot;
 pub mod prepared;
 pub mod publish;
+pub mod query;
 pub mod redact;
 pub mod repeats;
 pub mod replay;

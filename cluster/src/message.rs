@@ -64,6 +64,8 @@ pub const KIND_VOUCH: u16 = 76;
 pub const KIND_SCORES: u16 = 69;
 /// Node → leader: count decisions ([`CountAskV1`] → [`CountAnswerV1`]).
 pub const KIND_COUNT: u16 = 72;
+/// Node → replica: what of this is in your log ([`SearchAskV1`] → [`SearchedV1`]).
+pub const KIND_SEARCH: u16 = 85;
 /// Node → node: where cohorts' risk scores stand (empty → [`crate::drift::DriftsV1`]).
 pub const KIND_DRIFT: u16 = 71;
 
@@ -105,12 +107,14 @@ mod erase;
 mod fsck;
 mod people;
 mod publish;
+mod search;
 
 pub use aggregate::*;
 pub use erase::*;
 pub use fsck::*;
 pub use people::*;
 pub use publish::*;
+pub use search::*;
 
 message! {
     /// Decide these, all of one group. Never forwarded again.

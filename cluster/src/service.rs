@@ -26,6 +26,7 @@ use crate::message::*;
 use crate::node::Core;
 use crate::opening;
 use crate::publish;
+use crate::query;
 use crate::replicate::codec;
 use crate::review;
 use crate::rules;
@@ -76,6 +77,7 @@ impl Service for NodeService {
             KIND_SLA => sla::on_sla(&core, &body).map(|found| async move { found }.boxed()),
             KIND_SCORES => scores::on_scores(&core, &body).map(|found| async move { found }.boxed()),
             KIND_LEAVES => AskLeavesV1::from_bytes(&body).ok().map(|ask| leaves(core, ask).boxed()),
+            KIND_SEARCH => SearchAskV1::from_bytes(&body).ok().map(|ask| query::on_search(core, ask).boxed()),
             KIND_PUBLISHED => AskPublishedV1::from_bytes(&body).ok().map(|ask| publish::on_ask(core, ask).boxed()),
             KIND_VOUCH => AskVouchV1::from_bytes(&body).ok().map(|ask| publish::on_vouch(core, ask).boxed()),
             KIND_RING => RingAskV1::from_bytes(&body).ok().map(|ask| erase::on_ring(core, from, ask).boxed()),

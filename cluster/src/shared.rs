@@ -11,6 +11,7 @@ use nethical_audit::keys::Keyring;
 use nethical_audit::note::cosign::Cosigner;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, NodeId};
+use nethical_protocol::limits::INDEX_CACHE_BYTES_MAX;
 use nethical_protocol::ring::RingNode;
 
 use crate::alarms::Correlation;
@@ -24,6 +25,7 @@ use crate::ringkeys::RingKeys;
 use crate::scores::ScoreCounts;
 use crate::shadow::ShadowCounts;
 use crate::sla::Monitor;
+use crate::store::IndexCache;
 use crate::timekeeper::Timekeeper;
 use crate::wal::OnFatal;
 use crate::world::World;
@@ -81,6 +83,8 @@ pub struct Shared {
     pub overshoot: Mutex<Overshoot>,
     /// Looks at what many agents do together.
     pub correlation: Mutex<Correlation>,
+    /// Search indexes of audit segments.
+    pub index_cache: IndexCache,
     /// What a canary decides.
     pub canary: CanaryCounts,
     /// What the doors answered each tenant.
@@ -114,6 +118,7 @@ impl Shared {
             scores: ScoreCounts::default(),
             overshoot: Mutex::default(),
             correlation: Mutex::default(),
+            index_cache: IndexCache::new(INDEX_CACHE_BYTES_MAX),
             canary: CanaryCounts::default(),
             sla: Monitor::default(),
             view: RwLock::new(Arc::new(ControlView::default())),

@@ -1,9 +1,9 @@
 //! A group's audit segments on this node: where stored leaves are, and the tree over them.
 //!
-//! The [`sealer`] writes committed records here once, in leaf order; readers find them by index. Segments are an
-//! append-only stream of bytes that is equal on all replicas, so what is on disk is rewritten only where a disk has lost
-//! it ([`repair`]). Where a start finds segments damaged or missing, the store comes up all the same: the manifest beside
-//! them has their part of the tree ([`open`]). This module decides nothing about what is committed.
+//! The [`sealer`] writes committed records here once, in leaf order; readers find them by index, or by what is in them
+//! ([`search`]). Segments are an append-only stream of bytes that is equal on all replicas, so what is on disk is rewritten
+//! only where a disk has lost it ([`repair`]). Where a start finds segments damaged or missing, the store comes up all the
+//! same: the manifest beside them has their part of the tree ([`open`]). This module decides nothing about what is committed.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,12 +25,17 @@ use crate::publish::Announced;
 use crate::trail::Trail;
 use crate::world::{Disk, File};
 
+mod cache;
 pub mod damage;
 mod open;
 mod publish;
 pub mod repair;
 pub mod scrub;
 pub mod sealer;
+pub mod search;
+
+pub use cache::IndexCache;
+use search::Searchable;
 
 use damage::Damages;
 
@@ -67,7 +72,7 @@ pub struct Sealed {
 }
 
 struct Inner {
-    closed: Vec<Closed>,
+    closed: Vec<Arc<Closed>>,
     open: Option<Open>,
     tree: TileTree,
     /// Bytes of the manifest: where the next seal goes.
@@ -81,8 +86,16 @@ struct Closed {
     next: u64,
     /// SHA-256 over its bytes before the footer, as it was when it was closed.
     digest: Hash,
-    /// Where its frames stand; none where its file is missing or its footer does not read.
-    index: Option<Arc<SegmentIndex>>,
+    /// Where things stand in it; none where its file is missing or its footer does not read.
+    places: Option<Arc<Places>>,
+}
+
+/// What a closed segment's footer says of where things stand in its file.
+struct Places {
+    index: SegmentIndex,
+    /// Where its footer starts.
+    footer_at: u64,
+    search: Searchable,
 }
 
 /// The segment that is being written.
@@ -99,7 +112,7 @@ impl Closed {
 
 impl Inner {
     /// The closed segment that holds a leaf.
-    fn closed_with(&self, index: u64) -> Option<&Closed> {
+    fn closed_with(&self, index: u64) -> Option<&Arc<Closed>> {
         let after = self.closed.partition_point(|segment| segment.first() <= index);
         self.closed.get(after.checked_sub(1)?).filter(|segment| index < segment.next)
     }
@@ -236,7 +249,7 @@ impl AuditStore {
         }
         let Some(segment) = inner.closed_with(index) else { return Ok(None) };
         let name = segment.meta.file_name();
-        let span = segment.index.as_ref().and_then(|places| places.frame_of(index));
+        let span = segment.places.as_ref().and_then(|places| places.index.frame_of(index));
         span.map(|span| Some((name.clone(), span))).ok_or_else(|| damaged(&name, index))
     }
 }
@@ -261,8 +274,8 @@ async fn create(disk: &dyn Disk, cluster: &str, log: LogId, first: u64) -> io::R
     Ok(Open { writer, file })
 }
 
-/// File length, footer and its bytes; `None` where the file does not end in a footer.
-async fn read_footer(disk: &dyn Disk, path: &str) -> io::Result<Option<(u64, SegmentFooter, u64)>> {
+/// Footer and where it starts; `None` where the file does not end in a footer.
+async fn read_footer(disk: &dyn Disk, path: &str) -> io::Result<Option<(u64, SegmentFooter)>> {
     let file = disk.open(path, false).await?;
     let length = file.len().await?;
     let Some(at) = length.checked_sub(END_BYTES as u64) else { return Ok(None) };
@@ -270,7 +283,7 @@ async fn read_footer(disk: &dyn Disk, path: &str) -> io::Result<Option<(u64, Seg
     let Some(bytes) = end.first_chunk::<END_BYTES>().and_then(footer_bytes) else { return Ok(None) };
     let Some(start) = length.checked_sub(bytes as u64) else { return Ok(None) };
     let footer = file.read_at(start, bytes).await?;
-    Ok(SegmentFooter::decode_end(&footer).ok().map(|footer| (length, footer, bytes as u64)))
+    Ok(SegmentFooter::decode_end(&footer).ok().map(|footer| (start, footer)))
 }
 
 #[cfg(test)]

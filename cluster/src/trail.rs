@@ -4,6 +4,7 @@
 //! bounded by shedding at the door ([`Trail::is_lagging`]), never by losing a record.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -92,6 +93,27 @@ impl Trail {
         let inner = self.inner.lock();
         let at = index.checked_sub(inner.first)?;
         inner.records.get(at as usize).cloned()
+    }
+
+    /// The records of a stretch of indexes that match, at most `limit`, in the order asked; and the stretch that was looked
+    /// at, from the first record kept. Looked at under the lock: it is short, since the sealer empties the tail.
+    pub fn matching(
+        &self,
+        stretch: Range<u64>,
+        ascending: bool,
+        limit: usize,
+        matches: impl Fn(&LeafV1) -> bool,
+    ) -> (u64, Vec<Arc<Record>>) {
+        let inner = self.inner.lock();
+        let last = inner.records.len();
+        let place = |index: u64| (index.saturating_sub(inner.first) as usize).min(last);
+        let records = inner.records.range(place(stretch.start)..place(stretch.end).max(place(stretch.start)));
+        let fits = |record: &&Arc<Record>| matches(&record.leaf);
+        let found = match ascending {
+            true => records.filter(fits).take(limit).cloned().collect(),
+            false => records.rev().filter(fits).take(limit).cloned().collect(),
+        };
+        (inner.first, found)
     }
 
     /// Drops records before `index`: they are in their segment.

@@ -176,6 +176,17 @@ pub const SNAPSHOT_BYTES_MAX: usize = 1024 * 1024 * 1024;
 pub const SEGMENT_LEAVES_MAX: u64 = 65_536;
 /// Raw bytes after which an audit segment is closed (at the next multiple of 256 leaves).
 pub const SEGMENT_RAW_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Search indexes of audit segments that a node keeps in memory; what was used longest ago makes room. A hundred segments
+/// take about 40 MB.
+pub const INDEX_CACHE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Entries in one page of an answer about the audit trail.
+pub const SEARCH_PAGE_MAX: usize = 1_000;
+/// Bytes of leaves and bodies in one replica's part of a page; one entry may still be larger.
+pub const SEARCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Frames that one replica reads for one page (64 KiB each, so 16 MiB) …
+pub const SEARCH_FRAMES_MAX: usize = 256;
+/// … and segments whose indexes it looks into; then the page ends, and the next one goes on.
+pub const SEARCH_SEGMENTS_MAX: usize = 1_024;
 /// Bytes applied but not yet written to audit segments, per group; past it the door sheds.
 pub const SEAL_LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Agents and persons of one group whose bodies are sealed under keys of their own; some 120 B each in state and snapshot.
@@ -205,6 +216,7 @@ const _: () = {
     assert!(AGGREGATE_CLOSED_AFTER_MS > 2 * CLOCK_ERROR_MS_MAX + DEADLINE_DEFAULT_MS);
     assert!(SLA_PAGE_MAX * 13 * 1024 < FRAME_BYTES_MAX);
     assert!(SEGMENT_LEAVES_MAX.is_power_of_two());
+    assert!(SEARCH_BYTES_MAX + ENTRY_BYTES_MAX + SEARCH_PAGE_MAX * 64 < FRAME_BYTES_MAX);
     assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
     assert!(SLOTS.is_power_of_two());
 };

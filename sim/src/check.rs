@@ -31,6 +31,7 @@ pub mod reservation;
 pub mod retry;
 pub mod risk;
 pub mod segments;
+pub mod search;
 pub mod sometimes;
 
 /// One entry of an audit log, as a reader of the interface sees it.
@@ -73,6 +74,8 @@ pub struct Findings<'a> {
     pub logs: BTreeMap<(GroupId, NodeId), Log>,
     /// SHA-256 of each closed audit segment's file, by log, first leaf and node; or why it does not read.
     pub segments: BTreeMap<(GroupId, u64), BTreeMap<NodeId, Result<[u8; 32], String>>>,
+    /// What replicas found in their own logs.
+    pub searches: Vec<search::Searched>,
     /// Proofs that nodes gave, with the leaf hash that the client was told.
     pub proofs: Vec<proofs::Given>,
     /// The text of the key that checkpoints are verified with, by group.
@@ -100,7 +103,7 @@ pub struct Recorded<'a> {
 type Check = fn(&Findings<'_>) -> Vec<String>;
 
 /// All of them, in the order in which they run.
-pub const CHECKS: [(&str, Check); 17] = [
+pub const CHECKS: [(&str, Check); 19] = [
     ("replicas", replicas::check),
     ("segments-equal", segments::check),
     ("once", once::check),
@@ -117,6 +120,7 @@ pub const CHECKS: [(&str, Check); 17] = [
     ("risk", risk::check),
     ("log-time", log_time::check),
     ("linearizable", linearizable::check),
+    ("search", search::check),
     ("proofs", proofs::check),
     ("erasure", erasure::check),
 ];

@@ -25,6 +25,8 @@ use crate::trace::Field;
 use crate::workload::Stage;
 use crate::world::{Fleet, Living};
 
+mod searches;
+
 /// Entries read at once.
 const PAGE: usize = 1_000;
 /// How long an erasure may take once everything has healed, seconds.
@@ -72,10 +74,11 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
         proofs.extend(ask_proof(fleet, told).await);
     }
     let cosigners = fleet.living().iter().filter_map(|(_, living)| publish::vkey(living.governor.core())).collect();
+    let searches = searches::gather(fleet, &logs).await;
     let unfinished = unfinished(fleet).await;
     name_erased(&mut entries, &operations);
     let (segments, history) = (read_segments(fleet).await, stage.history.clone());
-    Findings { plan, history, operations, entries, logs, segments, proofs, keys, cosigners, unfinished }
+    Findings { plan, history, operations, entries, logs, segments, searches, proofs, keys, cosigners, unfinished }
 }
 
 /// Nodes whose audit log of a group has a gap: a snapshot took them past leaves that they have still to fetch.
@@ -150,22 +153,21 @@ async fn read_log(core: &Core, group: GroupId) -> Result<Option<Log>, String> {
 
 /// All entries of a group as a reader of one node's interface sees them.
 async fn read_entries(governor: &dyn Governor, group: GroupId) -> Vec<Entry> {
-    let before_all = DecisionId { log: LogId { group, era: 1 }, leaf_index: 0 };
-    let (mut entries, mut after) = (Vec::new(), before_all);
+    let (mut entries, mut cursor) = (Vec::new(), None);
     loop {
         let query = EntryQuery {
             group: Some(group.0),
-            cursor: Some(after.to_string()),
+            order: Some("asc".to_owned()),
             limit: Some(PAGE),
+            cursor,
             ..EntryQuery::default()
         };
         let Ok(page) = governor.entries(query).await else { return entries };
-        let next: Option<DecisionId> = page.cursor.and_then(|cursor| cursor.parse().ok());
         entries.extend(page.entries.into_iter().map(entry_of));
-        match next {
-            Some(next) if next > after => after = next,
-            _ => return entries,
+        if !page.more || !page.incomplete.is_empty() {
+            return entries;
         }
+        cursor = Some(page.cursor);
     }
 }
 

@@ -25,7 +25,7 @@ const FAULTS_PER_10_S: (u64, u64) = (18, 32);
 const REGIONS: [&str; 5] = ["us-east-1", "eu-west-1", "ap-south-1", "sa-east-1", "af-south-1"];
 
 /// Places of the code where a machine may be held up or lose its power.
-pub const PLACES: [&str; 21] = [
+pub const PLACES: [&str; 22] = [
     "wal.sync.before",
     "wal.sync.after",
     "vote.before",
@@ -42,6 +42,7 @@ pub const PLACES: [&str; 21] = [
     "snapshot.written",
     "snapshot.install",
     "seal.before",
+    "seal.ending",
     "seal.after",
     "ring.made",
     "ring.held",

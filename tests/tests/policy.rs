@@ -71,7 +71,7 @@ async fn a_bundle_is_refused_kept_put_in_force_shadowed_replayed_and_taken_back(
     let agreement = &list["agreement"];
     assert_eq!((&agreement["decisions"], &agreement["agreed"]), (&json!(2), &json!(1)), "{list}");
     assert_eq!(agreement["pairs"][1], json!({ "enforced": "allow", "shadow": "block", "count": 1 }));
-    let entries = ok(&cluster, &["audit", "entries", "--tenant", "t"]);
+    let entries = ok(&cluster, &["audit", "query", "--tenant", "t"]);
     let entries = entries["entries"].as_array().expect("entries");
     let entry = entries.iter().find(|entry| entry["decision_id"] == shadowed["decision_id"]).expect("the entry");
     assert_eq!(entry["body"]["shadow"]["verdict"], "block", "{entry}");

@@ -20,6 +20,8 @@ pub const UNPACKED_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
 /// zstd's own default: a few microseconds for a body of a kilobyte.
 const LEVEL: i32 = 3;
 
+/// The newest dictionary that a body may be packed with in this release.
+pub const DICTIONARY: u32 = 1;
 /// Dictionary 1.
 pub const DICTIONARY_1: &[u8] = include_bytes!("dictionary-1.zdict");
 

@@ -6,8 +6,7 @@
 
 use std::fmt;
 
-use super::footer::END_BYTES;
-use super::{Damage, FrameSpan, HEADER_BYTES, SegmentFooter, SegmentIndex, SegmentSeal, SegmentWriter, footer_bytes};
+use super::{Damage, FrameSpan, HEADER_BYTES, SegmentFooter, SegmentIndex, SegmentSeal, SegmentWriter};
 use crate::tree::{Hash, TILE_LEAVES, leaf_hash, root_of};
 
 /// What is wrong with a segment's file.
@@ -85,18 +84,18 @@ impl<'a> SegmentCheck<'a> {
         }
     }
 
-    /// Takes the bytes behind the last frame, and says what is wrong with the whole.
+    /// Takes the bytes behind the last frame, search index and footer, and says what is wrong with the whole.
     ///
     /// # Errors
     /// The leaves concerned and the first flaw.
-    pub fn finish(mut self, footer: &[u8]) -> Result<(), Fault> {
+    pub fn finish(mut self, behind: &[u8]) -> Result<(), Fault> {
         let (first, last) = (self.seal.meta.first_index, self.seal.next_index() - 1);
         self.check_leaves();
         let Some(writer) = self.writer.take().filter(|writer| writer.is_full()) else {
             return Err(self.fault.unwrap_or(Fault { first, last, flaw: Flaw::Bytes(Damage::Footer) }));
         };
-        let wanted: SegmentFooter = writer.close().1;
-        if wanted.encode() != footer {
+        let (ending, wanted) = writer.close();
+        if ending != behind {
             self.note(first, last, Flaw::Bytes(Damage::Footer));
         }
         // Only where nothing else explains it: any other flaw leaves the records as they were.
@@ -131,10 +130,8 @@ impl<'a> SegmentCheck<'a> {
 pub fn check_file(seal: &SegmentSeal, bytes: &[u8]) -> Result<(), Fault> {
     let first = seal.meta.first_index;
     let all = |flaw| Fault { first, last: seal.next_index() - 1, flaw };
-    let end: Option<&[u8; END_BYTES]> = bytes.last_chunk();
     let footer = SegmentFooter::decode_end(bytes).map_err(|_| all(Flaw::Bytes(Damage::Footer)))?;
-    let footer_bytes = end.and_then(footer_bytes).unwrap_or_default() as u64;
-    let index = SegmentIndex::from_footer(&footer, first, bytes.len() as u64, footer_bytes);
+    let index = SegmentIndex::from_footer(&footer, first);
     let part = |from: u64, length: u64| {
         let from = (from as usize).min(bytes.len());
         &bytes[from..from.saturating_add(length as usize).min(bytes.len())]

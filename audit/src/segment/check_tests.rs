@@ -19,7 +19,7 @@ fn closed(body: u8) -> (Vec<u8>, SegmentSeal, SegmentIndex) {
     }
     let (rest, footer) = writer.close();
     file.extend(rest);
-    let index = SegmentIndex::from_footer(&footer, FIRST, file.len() as u64, footer.encode().len() as u64);
+    let index = SegmentIndex::from_footer(&footer, FIRST);
     (file, SegmentSeal::of(meta, &footer).expect("full tiles"), index)
 }
 

@@ -1,4 +1,5 @@
-//! The footer of a closed segment: where frames start, every leaf hash, the roots of its complete tiles, a digest.
+//! The footer of a closed segment: where frames and the search index start, every leaf hash, the roots of its complete tiles,
+//! a digest.
 //!
 //! It is a function of the bytes before it, so it can be made again and compared; nothing in it is believed unchecked.
 
@@ -12,7 +13,9 @@ const MAGIC: [u8; 4] = *b"FOOT";
 const END_MAGIC: [u8; 8] = *b"NTHLSEND";
 /// Length, checksum and magic at the end.
 pub const END_BYTES: usize = 16;
-const FIXED_BYTES: usize = 48 + END_BYTES;
+/// Magic, three counts, digest, place of the search index.
+const HEAD_BYTES: usize = 64;
+const FIXED_BYTES: usize = HEAD_BYTES + END_BYTES;
 const FRAME_BYTES: usize = 16;
 const HASH_BYTES: usize = 32;
 
@@ -25,11 +28,24 @@ pub struct FrameStart {
     pub first_index: u64,
 }
 
+/// Where the search index stands, and what bodies are packed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexPlace {
+    /// From the start of the file.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u32,
+    /// Number of the newest dictionary that bodies of this segment may be packed with.
+    pub dictionary: u32,
+}
+
 /// A footer's contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentFooter {
     /// SHA-256 over all bytes before the footer. Two replicas' segments are equal where this is.
     pub content_digest: Hash,
+    /// The search index.
+    pub index: IndexPlace,
     /// In order.
     pub frames: Vec<FrameStart>,
     /// One for each leaf, in order.
@@ -45,8 +61,15 @@ pub fn footer_bytes(end: &[u8; END_BYTES]) -> Option<usize> {
     (magic == END_MAGIC && length as usize >= FIXED_BYTES).then_some(length as usize)
 }
 
+/// Where the hashes of a tile stand in a file, `tile` counted from the segment's start. So a tile is read without the footer
+/// around it; whoever does holds it against the tile's root.
+pub fn tile_offset(footer_offset: u64, frames: usize, tile: u64) -> u64 {
+    let hashes = footer_offset.saturating_add((HEAD_BYTES + frames * FRAME_BYTES) as u64);
+    hashes.saturating_add(tile.saturating_mul(TILE_LEAVES * HASH_BYTES as u64))
+}
+
 impl SegmentFooter {
-    /// The bytes after the last frame's end mark.
+    /// The bytes after the search index.
     pub fn encode(&self) -> Vec<u8> {
         let length = FIXED_BYTES
             + self.frames.len() * FRAME_BYTES
@@ -57,6 +80,9 @@ impl SegmentFooter {
             out.extend_from_slice(&(count as u32).to_le_bytes());
         }
         out.extend_from_slice(&self.content_digest);
+        out.extend_from_slice(&self.index.offset.to_le_bytes());
+        out.extend_from_slice(&self.index.length.to_le_bytes());
+        out.extend_from_slice(&self.index.dictionary.to_le_bytes());
         for frame in &self.frames {
             out.extend_from_slice(&frame.offset.to_le_bytes());
             out.extend_from_slice(&frame.first_index.to_le_bytes());
@@ -94,10 +120,12 @@ impl SegmentFooter {
             return None;
         }
         let content_digest = reader.array()?;
+        let (offset, length, dictionary) = (reader.u64()?, reader.u32()?, reader.u32()?);
+        let index = IndexPlace { offset, length, dictionary };
         let frame = |reader: &mut Reader<'_>| Some(FrameStart { offset: reader.u64()?, first_index: reader.u64()? });
         let frames = (0..frames).map(|_| frame(&mut reader)).collect::<Option<Vec<_>>>()?;
         let leaf_hashes = (0..leaves).map(|_| reader.array()).collect::<Option<Vec<_>>>()?;
         let tile_hashes = (0..tiles).map(|_| reader.array()).collect::<Option<Vec<_>>>()?;
-        Some(Self { content_digest, frames, leaf_hashes, tile_hashes })
+        Some(Self { content_digest, index, frames, leaf_hashes, tile_hashes })
     }
 }

@@ -23,15 +23,14 @@ pub struct FrameSpan {
 }
 
 impl SegmentIndex {
-    /// Of a closed segment of `file_bytes` bytes whose footer takes `footer_bytes` of them. `first_index` is the
-    /// header's.
-    pub fn from_footer(footer: &SegmentFooter, first_index: u64, file_bytes: u64, footer_bytes: u64) -> Self {
+    /// Of a closed segment. `first_index` is the header's.
+    pub fn from_footer(footer: &SegmentFooter, first_index: u64) -> Self {
         let next_index = first_index.saturating_add(footer.leaf_hashes.len() as u64);
-        Self::from_starts(footer.frames.iter().copied(), file_bytes.saturating_sub(footer_bytes), next_index)
+        Self { frames: footer.frames.clone(), frames_end: footer.index.offset, next_index }
     }
 
-    pub(super) fn from_starts(frames: impl Iterator<Item = FrameStart>, frames_end: u64, next_index: u64) -> Self {
-        Self { frames: frames.collect(), frames_end, next_index }
+    pub(super) fn of(frames: Vec<FrameStart>, frames_end: u64, next_index: u64) -> Self {
+        Self { frames, frames_end, next_index }
     }
 
     /// All frames in order, each with the index of the leaf behind it.
@@ -43,7 +42,7 @@ impl SegmentIndex {
         })
     }
 
-    /// Where the last frame ends, and a closed segment's footer begins.
+    /// Where the last frame ends, and a closed segment's search index begins.
     pub fn frames_end(&self) -> u64 {
         self.frames_end
     }
@@ -55,15 +54,35 @@ impl SegmentIndex {
 
     /// The frame that holds a leaf.
     pub fn frame_of(&self, leaf_index: u64) -> Option<FrameSpan> {
-        if leaf_index >= self.next_index {
-            return None;
-        }
-        let after = self.frames.partition_point(|frame| frame.first_index <= leaf_index);
-        let frame = self.frames.get(after.checked_sub(1)?)?;
-        let end = self.frames.get(after).map_or(self.frames_end, |next| next.offset);
-        let length = end.checked_sub(frame.offset)?;
-        Some(FrameSpan { offset: frame.offset, length, first_index: frame.first_index })
+        frame_among(&self.frames, self.frames_end, self.next_index, leaf_index)
     }
+
+    /// The frame that holds a leaf, counted from 0.
+    pub fn frame_number_of(&self, leaf_index: u64) -> Option<usize> {
+        self.frames.partition_point(|frame| frame.first_index <= leaf_index).checked_sub(1)
+    }
+
+    /// Where frames start, in order.
+    pub fn frames(&self) -> &[FrameStart] {
+        &self.frames
+    }
+}
+
+/// The frame that holds a leaf, among frames that end at `frames_end` and with the leaf before `next_index`.
+pub(super) fn frame_among(
+    frames: &[FrameStart],
+    frames_end: u64,
+    next_index: u64,
+    leaf_index: u64,
+) -> Option<FrameSpan> {
+    if leaf_index >= next_index {
+        return None;
+    }
+    let after = frames.partition_point(|frame| frame.first_index <= leaf_index);
+    let frame = frames.get(after.checked_sub(1)?)?;
+    let end = frames.get(after).map_or(frames_end, |next| next.offset);
+    let length = end.checked_sub(frame.offset)?;
+    Some(FrameSpan { offset: frame.offset, length, first_index: frame.first_index })
 }
 
 impl FrameSpan {

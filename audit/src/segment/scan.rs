@@ -3,6 +3,7 @@
 //! Recovery: scan, cut the file to [`SegmentScan::valid_bytes`], go on with [`SegmentScan::into_writer`]. The scanner
 //! cannot tell a torn tail from rot; the caller knows up to which leaf it had synced.
 
+use super::search;
 use super::state::State;
 use super::{HEADER_BYTES, MARK_BYTES, Record, RecordFault, SegmentError, SegmentMeta, SegmentWriter, read_record};
 use crate::tree;
@@ -36,7 +37,7 @@ pub enum ScanEnd {
 /// What is wrong with bytes in a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    /// The bytes end inside a record, an end mark or the footer.
+    /// The bytes end inside a record, an end mark, the index or the footer.
     #[error("the bytes are cut short")]
     Truncated,
     /// A record's lengths are out of bounds.
@@ -48,6 +49,9 @@ pub enum Damage {
     /// A frame's end mark is not the one that its records ask for.
     #[error("the frame's end mark does not match its records")]
     Mark,
+    /// The search index is not the one that the records ask for. The records themselves are whole.
+    #[error("the search index does not match the records")]
+    Index,
     /// The footer is not the one that the records ask for.
     #[error("the footer does not match the records")]
     Footer,
@@ -85,6 +89,11 @@ impl<'a> SegmentScan<'a> {
             Some(ScanEnd::Closed) => self.bytes.len() as u64,
             _ => self.state.bytes,
         }
+    }
+
+    /// What the leaves so far are found by: a damaged index is made again from it.
+    pub fn search_index(&self) -> Vec<u8> {
+        search::encode(&self.state.rows, self.state.meta.first_index, &self.state.frames)
     }
 
     /// Index of the leaf after the last valid one.
@@ -127,17 +136,21 @@ impl<'a> SegmentScan<'a> {
         false
     }
 
-    /// Compares the bytes after the last end mark of a full segment with the footer that has to stand there.
-    fn take_footer(&mut self) {
-        let (wanted, rest) = (self.state.footer().encode(), self.rest());
-        if rest == wanted {
+    /// Compares the bytes after the last end mark of a full segment with the index and the footer that have to stand there.
+    fn take_ending(&mut self) {
+        let ((index, footer), rest) = (self.state.ending(), self.rest());
+        let footer = footer.encode();
+        if rest.is_empty() {
+            return self.stop(ScanEnd::Open);
+        }
+        let (own_index, own_footer) = rest.split_at(rest.len().min(index.len()));
+        let is_index = own_index == index;
+        if is_index && own_footer == footer {
             self.stop(ScanEnd::Closed);
-        } else if rest.is_empty() {
-            self.stop(ScanEnd::Open);
-        } else if rest.len() < wanted.len() {
+        } else if rest.len() < index.len() + footer.len() {
             self.stop_damaged(Damage::Truncated);
         } else {
-            self.stop_damaged(Damage::Footer);
+            self.stop_damaged(if is_index { Damage::Footer } else { Damage::Index });
         }
     }
 }
@@ -150,7 +163,7 @@ impl<'a> Iterator for SegmentScan<'a> {
             return None;
         }
         if self.state.is_full() {
-            self.take_footer();
+            self.take_ending();
             return None;
         }
         let rest = self.rest();
@@ -161,7 +174,7 @@ impl<'a> Iterator for SegmentScan<'a> {
         match read_record(rest) {
             Ok((leaf, body, length)) => {
                 let leaf_index = self.state.next_index();
-                self.state.take_record(&rest[..length], tree::leaf_hash(leaf));
+                self.state.take_record(&rest[..length], leaf, tree::leaf_hash(leaf));
                 Some(Record { leaf_index, leaf, body })
             }
             Err(fault) => {

@@ -3,6 +3,7 @@
 use nethical_protocol::ids::GroupId;
 use proptest::prelude::*;
 
+use super::footer::IndexPlace;
 use super::*;
 use crate::tree;
 
@@ -52,7 +53,7 @@ fn read(file: &[u8]) -> (Vec<Read>, ScanEnd) {
 fn the_bytes_of_header_record_and_mark_are_pinned() {
     let (mut writer, header) = SegmentWriter::create(meta(256, SMALL));
     let hash = hex::encode(Sha256::digest("demo"));
-    let fields = "4e54484c534547310100000002000000".to_owned()
+    let fields = "4e54484c534547310200000002000000".to_owned()
         + "01000000d0070000000100000000000060ea00000000000000020000"
         + &hash;
     assert_eq!(hex::encode(&header[..76]), fields);
@@ -99,7 +100,11 @@ fn a_closed_segment_gives_its_hashes_and_any_record_by_one_read() {
     let at = file.len() - footer_bytes;
     assert_eq!(footer.content_digest, <[u8; 32]>::from(Sha256::digest(&file[..at])));
     assert_eq!(SegmentFooter::decode_end(&file[at..]), Ok(footer.clone()));
-    let index = SegmentIndex::from_footer(&footer, 512, file.len() as u64, footer_bytes as u64);
+    let index = SegmentIndex::from_footer(&footer, 512);
+    for (tile, hashes) in (0..).zip(hashes.chunks_exact(256)) {
+        let place = footer::tile_offset(at as u64, footer.frames.len(), tile) as usize;
+        assert!(file[place..].starts_with(&hashes.concat()), "tile {tile}");
+    }
     for (leaf_index, leaf, body) in &records {
         let span = index.frame_of(*leaf_index).expect("in the segment");
         let frame = &file[span.offset as usize..(span.offset + span.length) as usize];
@@ -129,7 +134,8 @@ fn a_crash_at_any_byte_and_going_on_gives_the_same_closed_file() {
     let (whole, _) = write(meta(512, SMALL), 5_000, |_| false);
     let ends = SegmentFooter::decode_end(&whole).expect("closed").frames.iter().map(|f| f.offset as usize).collect();
     let near_ends: Vec<usize> = Vec::into_iter(ends).flat_map(|end: usize| end - 30..end + 30).collect();
-    let late = whole.len() - 200..=whole.len();
+    let index = SegmentFooter::decode_end(&whole).expect("closed").index.offset as usize;
+    let late = (whole.len() - 200..=whole.len()).chain(index - 30..index + 400);
     for cut in (HEADER_BYTES..whole.len()).step_by(997).chain(near_ends).chain(late) {
         let cut = cut.clamp(HEADER_BYTES, whole.len());
         let mut file = whole[..cut].to_vec();
@@ -158,6 +164,7 @@ fn every_changed_byte_is_found_and_no_earlier_record_is_lost() {
     for (file, whole_end) in [(closed, ScanEnd::Closed), (open, ScanEnd::Open)] {
         let (all, end) = read(&file);
         assert_eq!(end, whole_end);
+        let place = SegmentFooter::decode_end(&file).ok().map(|footer| footer.index);
         for at in (0..file.len()).step_by(3) {
             let mut bad = file.clone();
             bad[at] ^= 0x40;
@@ -166,7 +173,11 @@ fn every_changed_byte_is_found_and_no_earlier_record_is_lost() {
                 continue;
             }
             let (records, end) = read(&bad);
-            assert!(matches!(end, ScanEnd::Damaged { .. }), "byte {at}: {end:?}");
+            let ScanEnd::Damaged { damage, .. } = end else { panic!("byte {at}: {end:?}") };
+            if let Some(IndexPlace { offset, length, .. }) = place {
+                let in_index = (offset..offset + u64::from(length)).contains(&(at as u64));
+                assert_eq!(in_index, damage == Damage::Index, "byte {at}: {damage:?}");
+            }
             assert_eq!(records, all[..records.len()]);
         }
     }

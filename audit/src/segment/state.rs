@@ -4,14 +4,16 @@
 
 use sha2::{Digest, Sha256};
 
-use super::footer::{FrameStart, SegmentFooter};
+use super::footer::{FrameStart, IndexPlace, SegmentFooter};
+use super::search::{self, Rows};
 use super::{HEADER_BYTES, MARK_BYTES, SegmentMeta};
+use crate::body::DICTIONARY;
 use crate::tree::{Hash, TILE_LEAVES, root_of};
 
 /// First bytes of a frame's end mark; as a leaf length it would be out of bounds, so no record starts with it.
 const MARK_MAGIC: [u8; 4] = *b"FREN";
 
-/// A segment as far as it goes. Holds 32 B a leaf, so at most 2 MiB for an open segment.
+/// A segment as far as it goes. Holds 32 B a leaf, so at most 2 MiB for an open segment, and its rows ([`Rows`]).
 #[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) meta: SegmentMeta,
@@ -19,6 +21,7 @@ pub(super) struct State {
     pub(super) bytes: u64,
     pub(super) leaf_hashes: Vec<Hash>,
     pub(super) frames: Vec<FrameStart>,
+    pub(super) rows: Rows,
     content: Sha256,
     raw_bytes: u64,
     frame: OpenFrame,
@@ -39,6 +42,7 @@ impl State {
             bytes: HEADER_BYTES as u64,
             leaf_hashes: Vec::new(),
             frames: Vec::new(),
+            rows: Rows::default(),
             content: Sha256::new_with_prefix(meta.encode()),
             raw_bytes: 0,
             frame: OpenFrame::default(),
@@ -51,7 +55,7 @@ impl State {
     }
 
     /// Takes a record in.
-    pub(super) fn take_record(&mut self, record: &[u8], leaf_hash: Hash) {
+    pub(super) fn take_record(&mut self, record: &[u8], leaf: &[u8], leaf_hash: Hash) {
         if self.frame.count == 0 {
             self.frames.push(FrameStart { offset: self.bytes, first_index: self.next_index() });
         }
@@ -60,6 +64,7 @@ impl State {
         self.frame.checksum = crc32c::crc32c_append(self.frame.checksum, record);
         self.raw_bytes += record.len() as u64;
         self.leaf_hashes.push(leaf_hash);
+        self.rows.push(leaf);
         self.take_bytes(record);
     }
 
@@ -84,14 +89,17 @@ impl State {
         self.take_bytes(mark);
     }
 
-    /// The footer of a full segment.
-    pub(super) fn footer(&self) -> SegmentFooter {
-        SegmentFooter {
-            content_digest: self.content.clone().finalize().into(),
+    /// What comes behind the last end mark of a full segment: its search index, and its footer.
+    pub(super) fn ending(&self) -> (Vec<u8>, SegmentFooter) {
+        let index = search::encode(&self.rows, self.meta.first_index, &self.frames);
+        let footer = SegmentFooter {
+            content_digest: self.content.clone().chain_update(&index).finalize().into(),
+            index: IndexPlace { offset: self.bytes, length: index.len() as u32, dictionary: DICTIONARY },
             frames: self.frames.clone(),
             leaf_hashes: self.leaf_hashes.clone(),
             tile_hashes: self.leaf_hashes.chunks_exact(TILE_LEAVES as usize).map(root_of).collect(),
-        }
+        };
+        (index, footer)
     }
 
     fn mark(&self) -> [u8; MARK_BYTES] {

@@ -1,5 +1,7 @@
 //! Writes a segment: records in, bytes to append out. The caller appends them in order, syncs, and owns the file.
 
+use super::index::frame_among;
+use super::search::Rows;
 use super::state::State;
 use super::{FrameSpan, HEADER_BYTES, SegmentFooter, SegmentIndex, SegmentMeta, put_record};
 use crate::tree::{self, Hash, TILE_LEAVES};
@@ -34,7 +36,7 @@ impl SegmentWriter {
         assert!(!self.is_full(), "a full segment is closed before the next leaf");
         let start = self.pending.len();
         put_record(&mut self.pending, leaf, body);
-        self.state.take_record(&self.pending[start..], tree::leaf_hash(leaf));
+        self.state.take_record(&self.pending[start..], leaf, tree::leaf_hash(leaf));
         if self.end_frame_where_due() { Some(std::mem::take(&mut self.pending)) } else { None }
     }
 
@@ -49,11 +51,12 @@ impl SegmentWriter {
         self.state.is_full()
     }
 
-    /// The last bytes of a full segment (what was pending, then the footer), and the footer's contents. The next
+    /// The last bytes of a full segment (what was pending, then search index and footer), and the footer's contents. The next
     /// segment starts at [`SegmentWriter::next_index`].
     pub fn close(mut self) -> (Vec<u8>, SegmentFooter) {
         assert!(self.is_full(), "where a segment ends is not the caller's choice");
-        let footer = self.state.footer();
+        let (index, footer) = self.state.ending();
+        self.pending.extend_from_slice(&index);
         self.pending.extend_from_slice(&footer.encode());
         (self.pending, footer)
     }
@@ -83,22 +86,30 @@ impl SegmentWriter {
         &self.state.leaf_hashes
     }
 
+    /// What leaves of this segment are found by.
+    pub fn rows(&self) -> &Rows {
+        &self.state.rows
+    }
+
     /// The leaf hashes of a complete tile (counted from the log's start), where this segment holds it.
     pub fn tile(&self, tile: u64) -> Option<Vec<Hash>> {
         let inside = tile.checked_sub(self.meta().first_index / TILE_LEAVES)? as usize;
         self.leaf_hashes().chunks_exact(TILE_LEAVES as usize).nth(inside).map(<[Hash]>::to_vec)
     }
 
-    /// Where the records given out so far stand. Records still pending are not in it.
+    /// Where the records given out so far stand.
     pub fn index(&self) -> SegmentIndex {
         let given = self.bytes_given();
-        let spans = self.state.frames.iter().filter(|frame| frame.offset < given);
-        SegmentIndex::from_starts(spans.copied(), given, self.next_index())
+        let out = self.state.frames.partition_point(|frame| frame.offset < given);
+        SegmentIndex::of(self.state.frames[..out].to_vec(), given, self.next_index())
     }
 
     /// The frame that holds a leaf already given out.
     pub fn frame_of(&self, leaf_index: u64) -> Option<FrameSpan> {
-        self.index().frame_of(leaf_index)
+        let given = self.bytes_given();
+        let frames = &self.state.frames;
+        let out = frames.partition_point(|frame| frame.offset < given);
+        frame_among(&frames[..out], given, self.next_index(), leaf_index)
     }
 
     fn end_frame_where_due(&mut self) -> bool {

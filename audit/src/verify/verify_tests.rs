@@ -319,7 +319,7 @@ fn kinds_of_bytes(file: &[u8]) -> Vec<(&'static str, usize, u64)> {
     let footer = crate::segment::footer_bytes(file.last_chunk().expect("long enough")).expect("closed");
     let (behind, end) = (file.len() - footer, file.len());
     let index = SegmentFooter::decode_end(file).expect("closed");
-    let index = SegmentIndex::from_footer(&index, 0, end as u64, footer as u64);
+    let index = SegmentIndex::from_footer(&index, 0);
     let (frame, next) = index.spans().nth(1).expect("a second frame");
     let (at, leaf) = (frame.offset as usize, frame.first_index);
     let leaf_bytes = record(3, leaf).0.len();

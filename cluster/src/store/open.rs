@@ -89,8 +89,8 @@ impl Start<'_> {
             };
             match (self.seals.remove(&first), read) {
                 (None, None) => return Ok(()),
-                (None, Some((seal, index))) => self.push(&seal, Some(index)),
-                (Some(seal), Some((read, index))) if read == seal => self.push(&seal, Some(index)),
+                (None, Some((seal, places))) => self.push(&seal, Some(places)),
+                (Some(seal), Some((read, places))) if read == seal => self.push(&seal, Some(places)),
                 (Some(seal), read) => {
                     // Where both read and differ, the scrubber says which leaves the file has lost.
                     let fault = Fault { first, last: seal.next_index() - 1, flaw: Flaw::Bytes(Bad::Footer) };
@@ -98,17 +98,17 @@ impl Start<'_> {
                         true => fault.flaw.to_string(),
                         false => "the file is missing".to_owned(),
                     };
-                    self.push(&seal, read.map(|(_, index)| index));
+                    self.push(&seal, read.map(|(_, places)| places));
                     self.note(fault, why);
                 }
             }
         }
     }
 
-    fn push(&mut self, seal: &SegmentSeal, index: Option<SegmentIndex>) {
+    fn push(&mut self, seal: &SegmentSeal, places: Option<Places>) {
         seal.tile_hashes.iter().for_each(|tile| self.inner.tree.append_tile(*tile));
         let (meta, digest, next) = (seal.meta, seal.content_digest, seal.next_index());
-        self.inner.closed.push(Closed { meta, next, digest, index: index.map(Arc::new) });
+        self.inner.closed.push(Arc::new(Closed { meta, next, digest, places: places.map(Arc::new) }));
     }
 
     fn note(&mut self, fault: Fault, why: String) {
@@ -124,7 +124,7 @@ impl Start<'_> {
     ///
     /// A segment that has a successor or a seal was synced before those were written, so its footer speaks for it. The last
     /// one may have been written and not synced: its footer can be there and some of its frames not.
-    async fn read_closed(&self, first: u64, successor: Option<u64>) -> io::Result<Option<(SegmentSeal, SegmentIndex)>> {
+    async fn read_closed(&self, first: u64, successor: Option<u64>) -> io::Result<Option<(SegmentSeal, Places)>> {
         let path = self.path(first);
         let file = self.disk.open(&path, false).await?;
         file.settle().await?;
@@ -137,11 +137,12 @@ impl Start<'_> {
         if !is_synced && !is_whole(self.disk, &path).await? {
             return Ok(None);
         }
-        let Some((length, footer, footer_bytes)) = read_footer(self.disk, &path).await? else { return Ok(None) };
-        let index = SegmentIndex::from_footer(&footer, first, length, footer_bytes);
+        let Some((footer_at, footer)) = read_footer(self.disk, &path).await? else { return Ok(None) };
+        let search = Searchable::read(self.disk, &path, footer.index).await?;
+        let places = Places { index: SegmentIndex::from_footer(&footer, first), footer_at, search };
         let seal = SegmentSeal::of(meta, &footer);
         let seal = seal.filter(|seal| successor.is_none_or(|successor| seal.next_index() <= successor));
-        Ok(seal.map(|seal| (seal, index)))
+        Ok(seal.map(|seal| (seal, places)))
     }
 
     /// Goes on in the segment that was written to, or begins one. What stands behind it is of no use.

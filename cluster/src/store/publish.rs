@@ -3,9 +3,10 @@
 use std::io;
 
 use nethical_audit::publish::{Resource, bundle};
-use nethical_audit::tree::{Hash, TILE_LEAVES};
+use nethical_audit::segment::footer::tile_offset;
+use nethical_audit::tree::{Hash, TILE_LEAVES, root_of};
 
-use super::{AuditStore, damaged, dir_of, read_footer};
+use super::{AuditStore, damaged, dir_of};
 
 impl AuditStore {
     /// The bytes of a tile or a bundle; `None` while the log is not that long. A checkpoint is not made here.
@@ -82,25 +83,33 @@ impl AuditStore {
         self.leaf_hashes(tile, TILE_LEAVES as usize).await
     }
 
-    /// The first `width` leaf hashes of a tile; `None` while it has not as many. A tile never spans two segments.
+    /// The first `width` leaf hashes of a tile; `None` while it has not as many. A tile never spans two segments. Of a
+    /// closed segment only the tile itself is read, and held against its root, which the tree has.
     async fn leaf_hashes(&self, tile: u64, width: usize) -> io::Result<Option<Vec<Hash>>> {
         let Some(first) = tile.checked_mul(TILE_LEAVES) else { return Ok(None) };
-        let (name, segment_first) = {
+        let (name, at, root) = {
             let inner = self.inner.lock();
             if let Some(open) = inner.open.as_ref().filter(|open| open.writer.meta().first_index <= first) {
                 let at = (first - open.writer.meta().first_index) as usize;
                 return Ok(open.writer.leaf_hashes().get(at..at.saturating_add(width)).map(<[Hash]>::to_vec));
             }
             let Some(segment) = inner.closed_with(first) else { return Ok(None) };
-            (segment.meta.file_name(), segment.first())
+            let Some([root]) = inner.tree.level(1, tile, 1) else { return Ok(None) };
+            let inside = (first - segment.first()) / TILE_LEAVES;
+            let place = segment.places.as_ref();
+            let place = place.map(|places| tile_offset(places.footer_at, places.index.frames().len(), inside));
+            (segment.meta.file_name(), place, *root)
         };
-        let path = format!("{}/{name}", dir_of(self.log));
-        let footer = read_footer(&*self.disk, &path).await.ok().flatten();
-        let Some((_, footer, _)) = footer else {
+        let Some(at) = at else { return Err(damaged(&name, first)) };
+        let file = self.disk.open(&format!("{}/{name}", dir_of(self.log)), false).await?;
+        let bytes = file.read_at(at, TILE_LEAVES as usize * size_of::<Hash>()).await?;
+        let mut hashes: Vec<Hash> =
+            bytes.chunks_exact(size_of::<Hash>()).filter_map(|hash| hash.try_into().ok()).collect();
+        if hashes.len() as u64 != TILE_LEAVES || root_of(&hashes) != root {
             self.note_unreadable(first, "the footer does not read");
             return Err(damaged(&name, first));
-        };
-        let at = (first - segment_first) as usize;
-        Ok(footer.leaf_hashes.get(at..at + width).map(<[Hash]>::to_vec))
+        }
+        hashes.truncate(width);
+        Ok(Some(hashes))
     }
 }

@@ -27,7 +27,7 @@ type Records = BTreeMap<u64, (Vec<u8>, Vec<u8>)>;
 
 /// A new file on its way.
 struct Rebuilt {
-    index: SegmentIndex,
+    places: Places,
     digest: Hash,
     /// Records that came from others.
     fetched: u64,
@@ -76,7 +76,7 @@ impl AuditStore {
                 let fits = rebuilt.digest == target.seal.content_digest;
                 if fits || probe::planted("repair-believes-peers") {
                     always!(fits, "repaired-is-what-was-sealed", "{} of group {}", target.path, self.log.group);
-                    return self.put_in_place(target, &rebuilt).await.map_err(|error| error.to_string());
+                    return self.put_in_place(target, rebuilt).await.map_err(|error| error.to_string());
                 }
                 sometimes!(true, "a repair found that other bodies were sealed");
                 last = "no replica's bodies are those that were sealed".to_owned();
@@ -90,8 +90,8 @@ impl AuditStore {
 
     /// Where the records stand that the damaged file still has.
     async fn salvage(&self, target: &Target) -> Option<SegmentIndex> {
-        if let Some(index) = &target.index {
-            return Some(SegmentIndex::clone(index));
+        if let Some(places) = &target.places {
+            return Some(places.index.clone());
         }
         let mut bytes = read_all(&*self.disk, &target.path).await.ok()?.to_vec();
         let header = target.seal.meta.encode();
@@ -136,20 +136,22 @@ impl AuditStore {
             return Err("the records do not fill the segment that was sealed".to_owned());
         }
         let at = writer.bytes_given();
-        let (rest, footer) = writer.close();
-        let (length, footer_bytes) = (at + rest.len() as u64, footer.encode().len() as u64);
-        file.write_and_sync(at, Bytes::from(rest)).await.map_err(told)?;
-        let index = SegmentIndex::from_footer(&footer, seal.meta.first_index, length, footer_bytes);
-        Ok(Rebuilt { index, digest: footer.content_digest, fetched })
+        let (ending, footer) = writer.close();
+        let search = Searchable::of(footer.index, &ending);
+        let footer_at = at + u64::from(footer.index.length);
+        file.write_and_sync(at, Bytes::from(ending)).await.map_err(told)?;
+        let places = Places { index: SegmentIndex::from_footer(&footer, seal.meta.first_index), footer_at, search };
+        Ok(Rebuilt { places, digest: footer.content_digest, fetched })
     }
 
-    async fn put_in_place(&self, target: &Target, rebuilt: &Rebuilt) -> io::Result<u64> {
+    async fn put_in_place(&self, target: &Target, rebuilt: Rebuilt) -> io::Result<u64> {
         self.disk.rename(&format!("{}.tmp", target.path), &target.path).await?;
         self.disk.sync_dir(&dir_of(self.log)).await?;
         let mut inner = self.inner.lock();
         let first = target.seal.meta.first_index;
         if let Some(segment) = inner.closed.iter_mut().find(|segment| segment.first() == first) {
-            segment.index = Some(Arc::new(rebuilt.index.clone()));
+            let Closed { meta, next, digest, .. } = **segment;
+            *segment = Arc::new(Closed { meta, next, digest, places: Some(Arc::new(rebuilt.places)) });
         }
         Ok(rebuilt.fetched)
     }

@@ -31,7 +31,7 @@ impl Pace<'_> {
 /// A closed segment as it has to be.
 pub(super) struct Target {
     pub(super) seal: SegmentSeal,
-    pub(super) index: Option<Arc<SegmentIndex>>,
+    pub(super) places: Option<Arc<Places>>,
     pub(super) path: String,
 }
 
@@ -40,7 +40,7 @@ impl AuditStore {
     pub fn closed_segments(&self) -> Vec<u64> {
         let durable = self.sealed.borrow().durable;
         let inner = self.inner.lock();
-        inner.closed.iter().filter(|segment| segment.next <= durable).map(Closed::first).collect()
+        inner.closed.iter().filter(|segment| segment.next <= durable).map(|segment| segment.first()).collect()
     }
 
     /// Reads one closed segment again, and notes it where it is damaged. Gives the bytes read and whether it is whole;
@@ -65,7 +65,7 @@ impl AuditStore {
         let inner = self.inner.lock();
         let segment = inner.closed_with(first).filter(|segment| segment.first() == first && segment.next <= durable)?;
         let path = format!("{}/{}", dir_of(self.log), segment.meta.file_name());
-        Some(Target { seal: inner.seal_of(segment), index: segment.index.clone(), path })
+        Some(Target { seal: inner.seal_of(segment), places: segment.places.clone(), path })
     }
 
     /// Bytes that do not read, for whatever reason, are damage: a disk that answers a read with an error has lost them.
@@ -76,7 +76,7 @@ impl AuditStore {
             Ok(file) => file,
             Err(error) => return all(Flaw::Header, format!("the file does not open: {error}")),
         };
-        let Some(index) = &target.index else {
+        let Some(index) = target.places.as_ref().map(|places| &places.index) else {
             return all(Flaw::Bytes(Bad::Footer), Bad::Footer.to_string());
         };
         let header = file.read_at(0, HEADER_BYTES).await.unwrap_or_default();

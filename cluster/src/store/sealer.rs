@@ -18,7 +18,8 @@ use nethical_audit::tree::Hash;
 use nethical_protocol::{always, buggify, probe, sometimes};
 
 use super::open::MANIFEST;
-use super::{AuditStore, Closed, create, dir_of};
+use super::search::Searchable;
+use super::{AuditStore, Closed, Places, create, dir_of};
 use crate::message::{AskLeavesV1, KIND_LEAVES, LeavesV1};
 use crate::node::Core;
 use crate::overshoot::OVERSHOOT_TOTAL;
@@ -36,12 +37,12 @@ const FETCH_LEAVES: u64 = 1_024;
 /// How long one such question may take.
 const FETCH_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a file gets next: the bytes, where they go, and whether they end the segment.
+/// What a file gets next: records, where they go, and, where they are a segment's last, the writer that can close it.
 struct Chunk {
     at: u64,
-    bytes: Vec<u8>,
+    records: Vec<u8>,
+    full: Option<SegmentWriter>,
     next: u64,
-    ends: bool,
 }
 
 impl AuditStore {
@@ -125,15 +126,24 @@ impl AuditStore {
             let (chunk, taken) = self.take(records);
             records = &records[taken..];
             let file = self.inner.lock().open.as_ref().expect("there is always an open segment").file.clone();
-            file.write_at(chunk.at, Bytes::from(chunk.bytes)).await?;
-            if chunk.ends {
+            let ending_at = chunk.at + chunk.records.len() as u64;
+            file.write_at(chunk.at, Bytes::from(chunk.records)).await?;
+            if let Some(writer) = chunk.full {
+                // Takes a while for a full segment: nobody waits for it behind a lock.
+                let (closed, ending) = close(writer);
+                world::pass(clock, "seal.ending").await;
+                file.write_at(ending_at, Bytes::from(ending)).await?;
                 world::pass(clock, "seal.before").await;
                 file.sync().await?;
                 world::pass(clock, "seal.after").await;
                 sometimes!(true, "an audit segment was closed");
-                self.write_seal().await?;
+                self.write_seal(&closed).await?;
                 let open = create(&*self.disk, &self.cluster, self.log, chunk.next).await?;
-                self.inner.lock().open = Some(open);
+                {
+                    let mut inner = self.inner.lock();
+                    inner.closed.push(Arc::new(closed));
+                    inner.open = Some(open);
+                }
                 self.sealed.send_modify(|sealed| sealed.durable = chunk.next);
             }
             self.sealed.send_modify(|sealed| sealed.written = chunk.next);
@@ -142,12 +152,11 @@ impl AuditStore {
         Ok(())
     }
 
-    /// Adds the seal of the segment that was closed last to the manifest, now that its file is durable.
-    async fn write_seal(&self) -> io::Result<()> {
+    /// Adds the seal of a segment that is full to the manifest, now that its file is durable.
+    async fn write_seal(&self, closed: &Closed) -> io::Result<()> {
         let (at, seal) = {
             let inner = self.inner.lock();
-            let seal = inner.closed.last().map(|segment| inner.seal_of(segment).encode());
-            (inner.manifest_bytes, seal.unwrap_or_default())
+            (inner.manifest_bytes, inner.seal_of(closed).encode())
         };
         let file = self.disk.open(&format!("{}/{MANIFEST}", dir_of(self.log)), false).await?;
         file.write_and_sync(at, Bytes::from(seal.clone())).await?;
@@ -174,12 +183,9 @@ impl AuditStore {
         sometimes!(taken == 0, "a full segment got its footer after a crash");
         bytes.extend(writer.flush_frame().unwrap_or_default());
         writer.leaf_hashes()[before..].iter().for_each(|hash| inner.tree.append(*hash));
-        let (next, ends) = (writer.next_index(), writer.is_full());
-        if ends {
-            let closed = close(writer.clone(), at, &mut bytes);
-            inner.closed.push(closed);
-        }
-        (Chunk { at, bytes, next, ends }, taken)
+        let next = writer.next_index();
+        let full = writer.is_full().then(|| writer.clone());
+        (Chunk { at, records: bytes, full, next }, taken)
     }
 
     /// Makes what is written durable and signs a checkpoint over it.
@@ -260,13 +266,14 @@ fn sync_every() -> Duration {
     Duration::from_millis(probe::knob("seal.sync-ms", SYNC_EVERY_MS))
 }
 
-fn close(writer: SegmentWriter, at: u64, bytes: &mut Vec<u8>) -> Closed {
-    let (meta, next) = (*writer.meta(), writer.next_index());
-    let (rest, footer) = writer.close();
-    bytes.extend_from_slice(&rest);
-    let footer_bytes = footer.encode().len() as u64;
-    let index = SegmentIndex::from_footer(&footer, meta.first_index, at + bytes.len() as u64, footer_bytes);
-    Closed { meta, next, digest: footer.content_digest, index: Some(Arc::new(index)) }
+/// What comes behind the records of a full segment, all of which were given out.
+fn close(writer: SegmentWriter) -> (Closed, Vec<u8>) {
+    let (meta, next, at) = (*writer.meta(), writer.next_index(), writer.bytes_given());
+    let (ending, footer) = writer.close();
+    let search = Searchable::of(footer.index, &ending);
+    let footer_at = at + u64::from(footer.index.length);
+    let places = Places { index: SegmentIndex::from_footer(&footer, meta.first_index), footer_at, search };
+    (Closed { meta, next, digest: footer.content_digest, places: Some(Arc::new(places)) }, ending)
 }
 
 /// A checkpoint over stored leaves, signed with the zone's key under the log's origin.

@@ -10,18 +10,19 @@ use serde::Serialize;
 
 use nethical_audit::note::VerifierKey;
 use nethical_audit::verify::BadEntry;
-use nethical_cluster::api::EntryPage;
 
 use super::EndpointArgs;
 use crate::output::{self, Exit, Format, stop};
 
 pub mod compare;
 pub mod erase;
+pub mod export;
 pub mod fsck;
 pub mod key;
 pub mod offline;
 pub mod online;
 pub mod prove;
+pub mod query;
 
 /// Read, prove and verify the audit trail.
 #[derive(Debug, Subcommand)]
@@ -54,12 +55,22 @@ pub enum AuditCommand {
     /// How far erasures are.
     #[command(after_help = "Examples:\n  nethical audit erasures\n  nethical audit erasures 17 -o json")]
     Erasures(erase::ErasuresArgs),
-    /// List entries.
+    /// Find entries in all groups.
     #[command(
-        after_help = "Examples:\n  nethical audit entries --tenant airline --agent gpt-4o-airline-00 --limit 20\n  \
-        nethical audit entries --verdict block -o json"
+        after_help = "Newest first. A page says where it ends; the cursor goes on there and never skips or repeats an entry.\n\
+        Exits 10 where a group did not answer: it is named, and its entries are missing.\n\n\
+        Examples:\n  nethical audit query --tenant airline --agent gpt-4o-airline-00 --limit 20\n  \
+        nethical audit query --verdict block --from 2026-01-31T09:00:00Z -o json\n  \
+        nethical audit query --tenant airline --tool refund --risk-min 700 --all"
     )]
-    Entries(EntriesArgs),
+    Query(query::QueryArgs),
+    /// Write entries to a file or standard output, a line each.
+    #[command(
+        after_help = "Oldest first. Run again with the same file it goes on where it ended; FILE.place keeps the place.\n\n\
+        Examples:\n  nethical audit export --out trail.ndjson\n  \
+        nethical audit export --tenant airline --lines cloudevents | jq .type"
+    )]
+    Export(export::ExportArgs),
     /// Compare a client's journal (`nethical load --journal`) with the audit trail.
     #[command(
         after_help = "Exits 1 where a decision that the client was told is not recorded as told, or a request was executed twice.\n\n\
@@ -91,30 +102,6 @@ pub struct VerifyArgs {
     /// Bearer token.
     #[arg(long, env = "NETHICAL_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct EntriesArgs {
-    /// Only this group.
-    #[arg(long)]
-    pub group: Option<u32>,
-    /// Only this tenant.
-    #[arg(long)]
-    pub tenant: Option<String>,
-    /// Only this agent of the tenant.
-    #[arg(long, requires = "tenant")]
-    pub agent: Option<String>,
-    /// Only this verdict: allow, restrict, escalate, block or terminate.
-    #[arg(long)]
-    pub verdict: Option<String>,
-    /// Where an earlier page ended.
-    #[arg(long)]
-    pub cursor: Option<String>,
-    /// At most this many.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000))]
-    pub limit: u64,
-    #[command(flatten)]
-    pub endpoint: EndpointArgs,
 }
 
 /// What `audit verify -o json` prints.
@@ -177,7 +164,8 @@ pub async fn run(command: AuditCommand, format: Format) -> anyhow::Result<()> {
         AuditCommand::Key(command) => key::run(command, format).await,
         AuditCommand::Erase(args) => erase::run(args, format).await,
         AuditCommand::Erasures(args) => erase::list(args, format).await,
-        AuditCommand::Entries(args) => entries(args, format).await,
+        AuditCommand::Query(args) => query::run(args, format).await,
+        AuditCommand::Export(args) => export::run(args, format).await,
         AuditCommand::Compare(args) => compare::run(args, format).await,
     }
 }
@@ -225,40 +213,6 @@ fn print(report: &VerifyReport) -> anyhow::Result<()> {
 pub fn keys_of(vkeys: &[String]) -> anyhow::Result<Vec<VerifierKey>> {
     let parsed = vkeys.iter().map(|vkey| VerifierKey::parse(vkey)).collect::<Result<Vec<_>, _>>();
     parsed.context("the node serves a malformed verifier key")
-}
-
-async fn entries(args: EntriesArgs, format: Format) -> anyhow::Result<()> {
-    let mut query = vec![("limit", args.limit.to_string())];
-    let named = [
-        ("group", args.group.map(|group| group.to_string())),
-        ("tenant", args.tenant),
-        ("agent", args.agent),
-        ("verdict", args.verdict),
-        ("cursor", args.cursor),
-    ];
-    query.extend(named.into_iter().filter_map(|(name, value)| Some((name, value?))));
-    let page: EntryPage = args.endpoint.connect()?.get(&["v1", "audit", "entries"], &query).await?;
-    if format == Format::Json {
-        return output::print_json(&page);
-    }
-    let mut table = output::table(&["DECISION", "TIME", "KIND", "VERDICT", "RISK", "REQUEST", "LEAF HASH"]);
-    for entry in &page.entries {
-        let decision = entry.decision.as_ref();
-        table.add_row([
-            entry.decision_id.to_string(),
-            time(entry.at_ns),
-            entry.kind.clone(),
-            decision.map_or("-".to_owned(), |decision| decision.verdict.as_str().to_owned()),
-            decision.map_or("-".to_owned(), |decision| decision.risk.score.to_string()),
-            decision.map_or("-".to_owned(), |decision| decision.request_id.clone()),
-            entry.leaf_hash.chars().take(16).collect(),
-        ]);
-    }
-    output::print_table(&table, "no entries")?;
-    if let Some(cursor) = page.cursor {
-        output::remark(&format!("more: --cursor {cursor}"));
-    }
-    Ok(())
 }
 
 fn time(at_ns: u64) -> String {

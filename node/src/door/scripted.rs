@@ -351,7 +351,7 @@ impl Governor for Scripted {
     }
 
     fn entries(&self, query: EntryQuery) -> Answer<'_, EntryPage> {
-        self.answer(format!("entries {query:?}"), EntryPage { entries: vec![], cursor: None })
+        self.answer(format!("entries {query:?}"), EntryPage::default())
     }
 
     fn checkpoint(&self, group: GroupId) -> Answer<'_, String> {

@@ -11,6 +11,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use nethical_cluster::overshoot::OVERSHOOT_TOTAL;
 use nethical_cluster::scores::{SCORERS, SCORES_TOTAL};
 use nethical_cluster::store::damage::{DAMAGED_LEAVES, REPAIRED_LEAVES_TOTAL, SCRUBBED_BYTES_TOTAL};
+use nethical_cluster::store::search::INDEXES_REBUILT;
 use nethical_protocol::decision::{ItemAnswer, Verdict};
 use nethical_protocol::error::Code;
 
@@ -127,6 +128,7 @@ pub fn describe() {
         describe_gauge!(DAMAGED_LEAVES, "Audit entries whose copy on this node is damaged; must go back to 0");
         describe_counter!(REPAIRED_LEAVES_TOTAL, "Audit entries put back into damaged segments");
         describe_counter!(SCRUBBED_BYTES_TOTAL, Unit::Bytes, "Closed audit segments read again");
+        describe_counter!(INDEXES_REBUILT, "Damaged search indexes of audit segments that were made again in memory");
         describe_counter!(SCORES_TOTAL, "Scores held against the rules', by scorer and whether they agree within 100");
         touch();
     });

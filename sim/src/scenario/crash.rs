@@ -135,4 +135,17 @@ pub const SCENARIOS: &[Scenario] = &[
                 .done()
         },
     },
+    Scenario {
+        name: "crash-between-records-and-index",
+        what: "A node loses power when a segment's records are written and its search index and footer are not, or half.",
+        expected: Expected::Good,
+        seen: &["seal.ending", "an audit segment was closed"],
+        bounds: USUAL,
+        build: |seed| {
+            Draft::three(seed)
+                .each(3, 8_000, 6_000, 4_500, |turn| stop(turn % 3 + 1, "seal.ending", 1, 400))
+                .each(2, 12_600, 6_000, 1_300, |turn| stop(turn % 3 + 1, "seal.before", 1, 400))
+                .done()
+        },
+    },
 ];

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha12Rng;
 
-use nethical_cluster::api::{EntryQuery, ErasureView, Governor};
+use nethical_cluster::api::{EntryQuery, EntryView, ErasureView, Governor};
 use nethical_cluster::ringkeys::RingKeys;
 use nethical_cluster::world::Clock;
 use nethical_protocol::control::EraseSpec;
@@ -19,7 +19,7 @@ use crate::trace::Field;
 /// Between two looks at an erasure.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Decisions looked at again on every node, once their agent is erased.
-const LOOKED_AT: usize = 2;
+const LOOKED_AT: usize = 100;
 
 impl Stage {
     /// Erases an agent, and follows the erasure until it is complete or the run ends.
@@ -36,9 +36,7 @@ impl Stage {
         self.fleet.event(None, "erase", &[("what", Field::Text(&words))]);
         let Ok(view) = asked else { return };
         let fresh = self.history.erased(&told);
-        for id in told.iter().rev().take(LOOKED_AT) {
-            self.look_at(*id).await;
-        }
+        self.look_at(&agent, &told).await;
         while !self.is_erased(view.id, dice).await {
             self.fleet.clock().sleep(LOOK_EVERY).await;
         }
@@ -66,17 +64,18 @@ impl Stage {
         found
     }
 
-    /// Every node is asked for a decision whose agent is erased. None may show what it was about.
-    async fn look_at(&self, id: DecisionId) {
+    /// Every node is asked for the agent's decisions. None may show what those were about that were told before.
+    async fn look_at(&self, agent: &str, told: &[DecisionId]) {
         for (node, living) in self.fleet.living() {
-            let before = id.leaf_index.checked_sub(1).map(|leaf_index| DecisionId { leaf_index, ..id }.to_string());
-            let query =
-                EntryQuery { group: Some(id.log.group.0), cursor: before, limit: Some(1), ..EntryQuery::default() };
+            let (tenant, agent) = (Some(SPREAD.to_owned()), Some(agent.to_owned()));
+            let query = EntryQuery { tenant, agent, limit: Some(LOOKED_AT), ..EntryQuery::default() };
             let governor = living.governor.clone();
             let asked = living.scope.spawn(async move { governor.entries(query).await });
             let Ok(Ok(page)) = asked.await else { continue };
-            if page.entries.iter().any(|entry| entry.decision_id == id && entry.body.is_some()) {
-                self.fleet.watch().violated("erasure", format!("node {node} shows {id}, whose agent was erased"));
+            let is_shown = |entry: &&EntryView| entry.body.is_some() && told.contains(&entry.decision_id);
+            if let Some(shown) = page.entries.iter().find(is_shown) {
+                let what = format!("node {node} shows {}, whose agent was erased", shown.decision_id);
+                self.fleet.watch().violated("erasure", what);
             }
         }
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use nethical_cluster::api::EntryPage;
 
 use super::CompareArgs;
+use super::query::complete;
 use crate::cli::http::Admin;
 use crate::cli::journal::{self, Record};
 use crate::demo::check::{self, Recorded, Told};
@@ -14,9 +15,6 @@ use crate::output::{self, Exit, Format, stop};
 
 /// Pages of 1,000 entries that are read at most: ten million decisions, about 2 GB of memory.
 const PAGES_MAX: usize = 10_000;
-
-/// A cursor before the first leaf of the first group; without any cursor the newest entries come.
-const BEFORE_ALL: &str = "0.0.0";
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -72,11 +70,12 @@ fn split(records: &[Record]) -> (BTreeSet<&str>, Vec<Told>) {
 
 /// All decisions that the audit trail holds, read page by page through one node.
 pub async fn recorded(admin: &Admin) -> anyhow::Result<Vec<Recorded>> {
-    let mut records = Vec::new();
-    let mut cursor = BEFORE_ALL.to_owned();
+    let (mut records, mut cursor) = (Vec::new(), None);
     for _ in 0..PAGES_MAX {
-        let query = [("limit", "1000".to_owned()), ("cursor", cursor)];
+        let mut query = vec![("limit", "1000".to_owned()), ("order", "asc".to_owned())];
+        query.extend(cursor.map(|cursor| ("cursor", cursor)));
         let page: EntryPage = admin.get(&["v1", "audit", "entries"], &query).await?;
+        complete(&page)?;
         records.extend(page.entries.into_iter().filter_map(|entry| {
             let decision = entry.decision?;
             Some(Recorded {
@@ -86,10 +85,10 @@ pub async fn recorded(admin: &Admin) -> anyhow::Result<Vec<Recorded>> {
                 leaf_hash: entry.leaf_hash,
             })
         }));
-        match page.cursor {
-            Some(next) => cursor = next,
-            None => return Ok(records),
+        if !page.more {
+            return Ok(records);
         }
+        cursor = Some(page.cursor);
     }
     anyhow::bail!("the audit trail has more than {PAGES_MAX} pages of 1,000 entries; compare a shorter run")
 }

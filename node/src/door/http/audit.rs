@@ -11,8 +11,6 @@ use nethical_protocol::ids::DecisionId;
 use super::call::{Call, Handled, Reply};
 use super::routes::ok;
 
-/// Entries of one page.
-const ENTRIES_MAX: usize = 1_000;
 /// A note is renewed every second at most.
 const CHECKPOINT_CACHE: &str = "public, max-age=1";
 /// What has a width in its name never changes.
@@ -28,14 +26,68 @@ struct RawQuery {
     count: Option<u64>,
 }
 
+/// [`EntryQuery`] as it is written in a query: times are for people.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct EntriesQuery {
+    group: Option<u32>,
+    tenant: Option<String>,
+    agent: Option<String>,
+    session: Option<String>,
+    tool: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
+    verdict: Option<String>,
+    risk_min: Option<u16>,
+    risk_max: Option<u16>,
+    rule: Option<String>,
+    kind: Option<String>,
+    order: Option<String>,
+    cursor: Option<String>,
+    limit: Option<usize>,
+}
+
 /// `GET /v1/audit/entries`
 pub async fn entries(call: Call) -> Handled {
-    let query: EntryQuery = call.query()?;
-    if query.agent.is_some() && query.tenant.is_none() {
-        return Err(Problem::new(Code::MalformedRequest, "agent needs its tenant beside it"));
+    let asked: EntriesQuery = call.query()?;
+    let (from_ns, to_ns) = (time_of("from", asked.from)?, time_of("to", asked.to)?);
+    let EntriesQuery { group, tenant, agent, session, tool, verdict, risk_min, risk_max, rule, kind, .. } = asked;
+    if tenant.is_none() && (agent.is_some() || session.is_some() || tool.is_some()) {
+        return Err(Problem::new(Code::MalformedRequest, "agent, session and tool need their tenant beside them"));
     }
-    let limit = query.limit.map(|limit| limit.clamp(1, ENTRIES_MAX));
-    ok(call.door.governor.entries(EntryQuery { limit, ..query }).await)
+    let EntriesQuery { order, cursor, limit, .. } = asked;
+    let query = EntryQuery {
+        group,
+        tenant,
+        agent,
+        session,
+        tool,
+        from_ns,
+        to_ns,
+        verdict,
+        risk_min,
+        risk_max,
+        rule,
+        kind,
+        order,
+        cursor,
+        limit,
+    };
+    ok(call.door.governor.entries(query).await)
+}
+
+/// RFC 3339, or nanoseconds since 1970.
+fn time_of(name: &str, text: Option<String>) -> Result<Option<u64>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let refuse = || {
+        let hint = "RFC 3339, such as 2026-01-31T09:00:00Z, or nanoseconds since 1970";
+        Problem::new(Code::MalformedRequest, format!("{name} must be {hint}"))
+    };
+    if let Ok(at_ns) = text.parse() {
+        return Ok(Some(at_ns));
+    }
+    let time: jiff::Timestamp = text.parse().map_err(|_| refuse())?;
+    u64::try_from(time.as_nanosecond()).map(Some).map_err(|_| refuse())
 }
 
 /// `POST /v1/audit/erasures`

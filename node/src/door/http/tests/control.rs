@@ -51,9 +51,9 @@ async fn every_control_route_makes_its_call() {
         ),
         (
             "GET",
-            "/v1/audit/entries?tenant=t&agent=a&limit=9999",
+            "/v1/audit/entries?tenant=t&agent=a&from=1970-01-01T00:00:01Z&to=2000000000&risk_min=7&order=asc&limit=9",
             Value::Null,
-            "entries EntryQuery { group: None, tenant: Some(\"t\"), agent: Some(\"a\"), verdict: None, cursor: None, limit: Some(1000) }",
+            "entries EntryQuery { group: None, tenant: Some(\"t\"), agent: Some(\"a\"), session: None, tool: None, from_ns: Some(1000000000), to_ns: Some(2000000000), verdict: None, risk_min: Some(7), risk_max: None, rule: None, kind: None, order: Some(\"asc\"), cursor: None, limit: Some(9) }",
         ),
         ("GET", "/v1/audit/receipts/2.1.42", Value::Null, "receipt 2.1.42"),
         ("GET", "/v1/audit/checkpoint/2", Value::Null, "checkpoint 2"),
@@ -244,6 +244,10 @@ async fn malformed_control_requests_are_refused_before_the_governor() {
         ("GET", "/v1/audit/raw/2?from=x".into(), Value::Null, 400),
         ("GET", "/v1/audit/entries?agent=a".into(), Value::Null, 400),
         ("GET", "/v1/audit/entries?limit=-5".into(), Value::Null, 400),
+        ("GET", "/v1/audit/entries?session=s".into(), Value::Null, 400),
+        ("GET", "/v1/audit/entries?from=yesterday".into(), Value::Null, 400),
+        ("GET", "/v1/audit/entries?to=1969-12-31T23:59:59Z".into(), Value::Null, 400),
+        ("GET", "/v1/audit/entries?colour=blue".into(), Value::Null, 400),
         ("GET", "/v1/agents/t/%FF".into(), Value::Null, 400),
     ];
     for (method, path, body, status) in cases {

@@ -1,0 +1,454 @@
+//! Finds the entries of a group that match a filter: in the unsealed tail, in the open segment, in closed ones.
+//!
+//! Indexes name candidates, and whole segments are passed over by what memory knows of them; every entry that is given was
+//! judged on its decoded leaf. An index that does not read is made again from the leaves it is about, which takes longer and
+//! finds the same. One search is bounded in frames, segments and bytes: it says how far it came, and the next one goes on.
+
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use roaring::RoaringBitmap;
+
+use nethical_audit::filter::Filter;
+use nethical_audit::leaf::LeafV1;
+use nethical_audit::segment::footer::IndexPlace;
+use nethical_audit::segment::search::{self, DamagedIndex, HEAD_BYTES_MAX, Part, SearchHead, Zone};
+use nethical_audit::segment::{Damage, FrameSpan, ScanEnd, SegmentIndex, SegmentScan};
+use nethical_protocol::limits::{SEARCH_BYTES_MAX, SEARCH_FRAMES_MAX, SEARCH_SEGMENTS_MAX};
+
+use super::cache::Loaded;
+use super::{AuditStore, Closed, IndexCache, damaged, dir_of};
+use crate::world::{self, Disk, File};
+
+/// Indexes that were damaged and made again.
+pub const INDEXES_REBUILT: &str = "nethical_audit_indexes_rebuilt_total";
+
+/// Which way to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// From the newest back.
+    Descending,
+    /// From the oldest on.
+    Ascending,
+}
+
+/// What one search is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Search {
+    /// What entries must match.
+    pub filter: Filter,
+    /// Which way.
+    pub order: Order,
+    /// Ascending: the first leaf to look at. Descending: the one before which to look. None: from the end that comes first.
+    pub from: Option<u64>,
+    /// Entries at most, at least one.
+    pub limit: usize,
+    /// Bytes of leaves and bodies at most; one entry may be larger.
+    pub bytes_max: usize,
+}
+
+/// An entry that matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    /// Its place in the log.
+    pub leaf_index: u64,
+    /// Its log time.
+    pub at_ns: u64,
+    /// Canonical leaf.
+    pub leaf: Vec<u8>,
+    /// Stored body.
+    pub body: Vec<u8>,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// In the order asked.
+    pub hits: Vec<Hit>,
+    /// Where to go on: the next [`Search::from`].
+    pub reached: u64,
+    /// Log time at `reached`: no entry that was not looked at yet comes before it in the order asked.
+    pub reached_ns: u64,
+    /// True where the log's end was reached.
+    pub is_end: bool,
+}
+
+/// What is known of a closed segment's index without reading it.
+pub(super) struct Searchable {
+    place: IndexPlace,
+    /// Empty where it did not read.
+    head: OnceLock<SearchHead>,
+}
+
+impl Searchable {
+    /// Of an index whose bytes are at hand.
+    pub(super) fn of(place: IndexPlace, bytes: &[u8]) -> Self {
+        let head = OnceLock::new();
+        if let Ok(found) = SearchHead::decode(bytes) {
+            let _ = head.set(found);
+        }
+        Self { place, head }
+    }
+
+    /// Reads an index's head from a file.
+    pub(super) async fn read(disk: &dyn Disk, path: &str, place: IndexPlace) -> io::Result<Self> {
+        let bytes = (place.length as usize).min(HEAD_BYTES_MAX);
+        let head = disk.open(path, false).await?.read_at(place.offset, bytes).await?;
+        Ok(Self::of(place, &head))
+    }
+}
+
+/// Where the next leaf to look at stands.
+enum Stretch {
+    /// In the tail, with those that match.
+    Tail(u64, Vec<Hit>),
+    /// In a segment, with the places that may match, ascending.
+    Open(String, SegmentIndex, Vec<u64>, u64),
+    /// In a closed segment.
+    Closed(Arc<Closed>),
+    /// Leaves are on their way here.
+    Missing,
+}
+
+/// A search under way.
+struct Walk<'a> {
+    search: &'a Search,
+    found: Found,
+    size: u64,
+    frames: usize,
+    segments: usize,
+    bytes: usize,
+}
+
+impl AuditStore {
+    /// Searches this replica's log.
+    ///
+    /// # Errors
+    /// Where a segment cannot be read or is damaged, or leaves are on their way here: another replica may have them.
+    pub async fn search(&self, cache: &IndexCache, search: &Search) -> io::Result<Found> {
+        let size = self.trail.end();
+        if search.order == Order::Descending && search.from.is_some_and(|from| from > size) {
+            return Err(late());
+        }
+        let mut walk = Walk::begin(search, size);
+        while !walk.is_over() {
+            match self.stretch(&walk) {
+                Stretch::Tail(first, hits) => walk.take_tail(first, hits),
+                Stretch::Open(name, index, places, first) => {
+                    self.look(&mut walk, &name, &index, &places, &[]).await?;
+                    walk.pass(first, None);
+                }
+                Stretch::Closed(segment) => {
+                    let name = segment.meta.file_name();
+                    // A segment whose footer is lost is searched where another replica has it.
+                    let at = segment.places.clone().ok_or_else(|| damaged(&name, segment.first()))?;
+                    let (places, zones) = self.candidates(cache, &mut walk, &segment, &at.search).await?;
+                    self.look(&mut walk, &name, &at.index, &places, &zones).await?;
+                    let zone = at.search.head.get().map(|head| head.zone);
+                    walk.pass(if walk.is_ascending() { segment.next } else { segment.first() }, zone);
+                }
+                Stretch::Missing => {
+                    return Err(io::Error::new(io::ErrorKind::NotFound, "leaves are on their way here"));
+                }
+            }
+        }
+        Ok(walk.found)
+    }
+
+    fn stretch(&self, walk: &Walk<'_>) -> Stretch {
+        let (index, filter) = (walk.next_index(), &walk.search.filter);
+        if index >= self.trail.first() {
+            let limit = walk.search.limit - walk.found.hits.len();
+            let (first, records) =
+                self.trail.matching(walk.left(), walk.is_ascending(), limit, |leaf| filter.matches(leaf));
+            // The sealer may have emptied the tail since.
+            if index >= first {
+                let hit = |record: &Arc<crate::trail::Record>| Hit {
+                    leaf_index: record.leaf.leaf_index,
+                    at_ns: record.leaf.now_ns,
+                    leaf: record.bytes.to_vec(),
+                    body: record.body.to_vec(),
+                };
+                return Stretch::Tail(first, records.iter().map(hit).collect());
+            }
+        }
+        let inner = self.inner.lock();
+        if let Some(open) = inner.open.as_ref().filter(|open| open.writer.meta().first_index <= index) {
+            let (first, written) = (open.writer.meta().first_index, self.sealed.borrow().written);
+            if index >= written {
+                return Stretch::Missing;
+            }
+            let Range { start, end } = walk.left();
+            let stretch = start.max(first)..end.min(written);
+            let places = (stretch.start - first) as usize..(stretch.end - first) as usize;
+            let found = open.writer.rows().find(filter, places).into_iter().map(|place| first + u64::from(place));
+            let end = if walk.is_ascending() { written } else { first };
+            return Stretch::Open(open.writer.meta().file_name(), open.writer.index(), found.collect(), end);
+        }
+        inner.closed_with(index).map_or(Stretch::Missing, |segment| Stretch::Closed(segment.clone()))
+    }
+
+    /// The leaves of a closed segment that may match and were not looked at yet, ascending, and its frames' zones.
+    async fn candidates(
+        &self,
+        cache: &IndexCache,
+        walk: &mut Walk<'_>,
+        segment: &Closed,
+        searchable: &Searchable,
+    ) -> io::Result<(Vec<u64>, Arc<Vec<Zone>>)> {
+        let filter = &walk.search.filter;
+        if searchable.head.get().is_some_and(|head| !head.admits(filter)) {
+            return Ok(Default::default());
+        }
+        walk.segments += 1;
+        let wanted = search::wanted(filter);
+        let parts = wanted.iter().map(|(dimension, _)| Part::Postings(*dimension)).chain([Part::Zones]);
+        let loaded = self.load(cache, segment, searchable, parts.collect()).await?;
+        let leaves = (segment.next - segment.first()) as u32;
+        let left = walk.left();
+        let mut places = RoaringBitmap::new();
+        places.insert_range(left.start.max(segment.first()).saturating_sub(segment.first()) as u32..leaves);
+        places.remove_range((left.end.min(segment.next) - segment.first()) as u32..);
+        let mut zones = Arc::default();
+        for (part, keys) in loaded.into_iter().zip(wanted.iter().map(|(_, keys)| Some(keys)).chain([None])) {
+            match (part, keys) {
+                (Loaded::Postings(postings), Some(keys)) => {
+                    places &= search::places_of(&postings, keys).map_err(|_| damaged(&segment.meta.file_name(), segment.first()))?;
+                }
+                (Loaded::Zones(found), _) => zones = found,
+                (Loaded::Postings(_), None) => {}
+            }
+        }
+        Ok((places.iter().map(|place| segment.first() + u64::from(place)).collect(), zones))
+    }
+
+    /// Parts of a segment's index, from memory or from its file.
+    async fn load(
+        &self,
+        cache: &IndexCache,
+        segment: &Closed,
+        searchable: &Searchable,
+        parts: Vec<Part>,
+    ) -> io::Result<Vec<Loaded>> {
+        let key = |part: Part| (self.log, segment.first(), part);
+        let held: Option<Vec<Loaded>> = parts.iter().map(|part| cache.get(key(*part))).collect();
+        if let Some(held) = held {
+            return Ok(held);
+        }
+        let path = format!("{}/{}", dir_of(self.log), segment.meta.file_name());
+        let file = self.disk.open(&path, false).await?;
+        let mut loaded = Vec::with_capacity(parts.len());
+        for part in &parts {
+            let found = match cache.get(key(*part)) {
+                Some(found) => Ok(found),
+                None => read_part(&*file, searchable, *part).await?,
+            };
+            let Ok(found) = found else { return self.remake(cache, segment, searchable, &parts).await };
+            cache.put(key(*part), found.clone());
+            loaded.push(found);
+        }
+        Ok(loaded)
+    }
+
+    /// Makes a damaged index again from the segment's leaves, in memory. The file is the scrubber's to mend.
+    async fn remake(
+        &self,
+        cache: &IndexCache,
+        segment: &Closed,
+        searchable: &Searchable,
+        parts: &[Part],
+    ) -> io::Result<Vec<Loaded>> {
+        let name = &segment.meta.file_name();
+        tracing::error!(name, group = %self.log.group, "the search index of a segment is damaged and is made again");
+        metrics::counter!(INDEXES_REBUILT).increment(1);
+        let bytes = world::read_all(&*self.disk, &format!("{}/{name}", dir_of(self.log))).await?;
+        let mut scan = SegmentScan::new(&bytes).map_err(|_| damaged(name, segment.first()))?;
+        match scan.finish() {
+            ScanEnd::Closed | ScanEnd::Damaged { damage: Damage::Index | Damage::Footer, .. } => {}
+            _ => return Err(damaged(name, segment.first())),
+        }
+        let index = scan.search_index();
+        let head = SearchHead::decode(&index).map_err(|_| damaged(name, segment.first()))?;
+        let _ = searchable.head.set(head.clone());
+        let mut loaded = Vec::with_capacity(parts.len());
+        for part in parts {
+            let span = head.span(*part);
+            let bytes = index.get(span.offset as usize..).and_then(|rest| rest.get(..span.length as usize));
+            let part_bytes = Bytes::copy_from_slice(bytes.ok_or_else(|| damaged(name, segment.first()))?);
+            let found = decode_part(&head, *part, part_bytes).map_err(|_| damaged(name, segment.first()))?;
+            cache.put((self.log, segment.first(), *part), found.clone());
+            loaded.push(found);
+        }
+        Ok(loaded)
+    }
+
+    /// Reads candidates, frame by frame in the order asked, and keeps those that match. Frames whose zone says that none
+    /// does are passed over.
+    async fn look(
+        &self,
+        walk: &mut Walk<'_>,
+        name: &str,
+        index: &SegmentIndex,
+        places: &[u64],
+        zones: &[Zone],
+    ) -> io::Result<()> {
+        let (mut rest, mut file) = (places, None);
+        while let Some(pivot) = if walk.is_ascending() { rest.first() } else { rest.last() } {
+            if walk.is_over() {
+                break;
+            }
+            let number = index.frame_number_of(*pivot).ok_or_else(|| damaged(name, *pivot))?;
+            let start = |number: usize| index.frames().get(number).map_or(u64::MAX, |frame| frame.first_index);
+            let from = rest.partition_point(|place| *place < start(number));
+            let to = rest.partition_point(|place| *place < start(number + 1));
+            let wanted = &rest[from..to];
+            rest = if walk.is_ascending() { &rest[to..] } else { &rest[..from] };
+            if zones.get(number).is_some_and(|zone| !zone.admits(&walk.search.filter)) {
+                continue;
+            }
+            if file.is_none() {
+                file = Some(self.disk.open(&format!("{}/{name}", dir_of(self.log)), false).await?);
+            }
+            let Some(file) = file.as_deref() else { break };
+            let span = index.frame_of(*pivot).ok_or_else(|| damaged(name, *pivot))?;
+            let frame = file.read_at(span.offset, span.length as usize).await?;
+            let judged = judge(&walk.search.filter, &span, &frame, wanted).ok_or_else(|| damaged(name, *pivot))?;
+            walk.frames += 1;
+            walk.take(judged);
+        }
+        Ok(())
+    }
+}
+
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "leaves are on their way here")
+}
+
+/// A leaf that was looked at: its place, its log time, and itself where it matches.
+type Judged = (u64, u64, Option<Hit>);
+
+/// Judges leaves of one frame. `None` where one of them does not read.
+fn judge(filter: &Filter, span: &FrameSpan, frame: &[u8], wanted: &[u64]) -> Option<Vec<Judged>> {
+    let (first, last) = (*wanted.first()?, *wanted.last()?);
+    let mut judged = Vec::with_capacity(wanted.len());
+    for record in span.records(frame, first).take_while(|record| record.leaf_index <= last) {
+        if wanted.binary_search(&record.leaf_index).is_err() {
+            continue;
+        }
+        let leaf = LeafV1::decode(record.leaf).ok()?;
+        let hit = filter.matches(&leaf).then(|| Hit {
+            leaf_index: record.leaf_index,
+            at_ns: leaf.now_ns,
+            leaf: record.leaf.to_vec(),
+            body: record.body.to_vec(),
+        });
+        judged.push((record.leaf_index, leaf.now_ns, hit));
+    }
+    (judged.len() == wanted.len()).then_some(judged)
+}
+
+impl<'a> Walk<'a> {
+    fn begin(search: &'a Search, size: u64) -> Self {
+        let reached = match search.order {
+            Order::Ascending => search.from.unwrap_or(0),
+            Order::Descending => search.from.unwrap_or(size).min(size),
+        };
+        let reached_ns = if search.order == Order::Ascending { 0 } else { u64::MAX };
+        let found = Found { reached, reached_ns, ..Found::default() };
+        let mut walk = Self { search, found, size, frames: 0, segments: 0, bytes: 0 };
+        walk.note_end();
+        walk
+    }
+
+    fn is_ascending(&self) -> bool {
+        self.search.order == Order::Ascending
+    }
+
+    /// Leaves not looked at yet.
+    fn left(&self) -> Range<u64> {
+        if self.is_ascending() { self.found.reached..self.size } else { 0..self.found.reached }
+    }
+
+    /// The next leaf to look at; there is one while the walk is not over.
+    fn next_index(&self) -> u64 {
+        if self.is_ascending() { self.found.reached } else { self.found.reached.saturating_sub(1) }
+    }
+
+    fn note_end(&mut self) {
+        self.found.is_end = self.left().is_empty();
+    }
+
+    fn is_over(&self) -> bool {
+        let spent = self.frames >= SEARCH_FRAMES_MAX || self.segments >= SEARCH_SEGMENTS_MAX;
+        self.found.is_end || self.is_full() || spent
+    }
+
+    fn is_full(&self) -> bool {
+        self.found.hits.len() >= self.search.limit || self.bytes >= self.search.bytes_max.min(SEARCH_BYTES_MAX)
+    }
+
+    /// Takes leaves that were looked at, ascending, with those among them that match.
+    fn take(&mut self, mut looked_at: Vec<Judged>) {
+        if !self.is_ascending() {
+            looked_at.reverse();
+        }
+        for (index, at_ns, hit) in looked_at {
+            if self.is_full() {
+                return;
+            }
+            self.found.reached = if self.is_ascending() { index + 1 } else { index };
+            self.found.reached_ns = at_ns;
+            if let Some(hit) = hit {
+                self.bytes += hit.leaf.len() + hit.body.len();
+                self.found.hits.push(hit);
+            }
+        }
+        self.note_end();
+    }
+
+    /// Takes what the tail has, in the order asked; the tail begins at `first`.
+    fn take_tail(&mut self, first: u64, hits: Vec<Hit>) {
+        for hit in hits {
+            if self.is_full() {
+                break;
+            }
+            self.found.reached = if self.is_ascending() { hit.leaf_index + 1 } else { hit.leaf_index };
+            self.found.reached_ns = hit.at_ns;
+            self.bytes += hit.leaf.len() + hit.body.len();
+            self.found.hits.push(hit);
+        }
+        self.pass(if self.is_ascending() { self.size } else { first }, None);
+    }
+
+    /// Nothing more up to there, unless the walk has ended on the way. Log time never falls within a log.
+    fn pass(&mut self, reached: u64, zone: Option<Zone>) {
+        if !self.is_over() {
+            self.found.reached = reached;
+            let at_ns = zone.map(|zone| if self.is_ascending() { zone.last_ns } else { zone.first_ns });
+            self.found.reached_ns = at_ns.unwrap_or(self.found.reached_ns);
+        }
+        self.note_end();
+    }
+}
+
+async fn read_part(file: &dyn File, searchable: &Searchable, part: Part) -> io::Result<Result<Loaded, DamagedIndex>> {
+    let Some(head) = searchable.head.get() else { return Ok(Err(DamagedIndex)) };
+    let span = head.span(part);
+    let at = searchable.place.offset.saturating_add(span.offset);
+    let bytes = file.read_at(at, span.length as usize).await?;
+    Ok(decode_part(head, part, bytes))
+}
+
+fn decode_part(head: &SearchHead, part: Part, bytes: Bytes) -> Result<Loaded, DamagedIndex> {
+    let span = head.span(part);
+    Ok(match part {
+        Part::Zones => Loaded::Zones(Arc::new(span.zones(&bytes)?)),
+        Part::Postings(_) => Loaded::Postings(Arc::new(span.postings(bytes.into())?)),
+    })
+}
+
+#[cfg(test)]
+#[path = "search/tests.rs"]
+mod tests;
