@@ -87,12 +87,5 @@ impl Filter {
 
 /// Tenant and agent of an event, or none.
 pub fn owner_of(event: &LeafEvent) -> (KeyedId, KeyedId) {
-    match event {
-        LeafEvent::Decision(found) => (found.tenant, found.agent),
-        LeafEvent::HoldPlaced(hold) | LeafEvent::HoldLifted(hold) => (hold.tenant, hold.agent),
-        LeafEvent::ReservationEnded(ended) => (ended.tenant, ended.agent),
-        LeafEvent::DenialsRepeated(repeats) => (repeats.tenant, repeats.agent),
-        LeafEvent::ApprovalDecided(decided) => (decided.tenant, decided.agent),
-        LeafEvent::Control { .. } | LeafEvent::EraOpened { .. } => (KeyedId::NONE, KeyedId::NONE),
-    }
+    event.agent().map_or((KeyedId::NONE, KeyedId::NONE), |(_, tenant, agent)| (tenant, agent))
 }

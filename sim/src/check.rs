@@ -60,6 +60,11 @@ pub struct Log {
     pub ledger: ((u64, u64), [u8; 32]),
 }
 
+/// What nodes have of one segment: SHA-256 of its file, or why it does not read.
+pub type Copies = BTreeMap<NodeId, Result<[u8; 32], String>>;
+/// Closed segments by log and first leaf.
+pub type Segments = BTreeMap<(GroupId, u64), Copies>;
+
 /// Everything that was found after the run.
 pub struct Findings<'a> {
     /// The run.
@@ -73,7 +78,7 @@ pub struct Findings<'a> {
     /// All replicas of all logs.
     pub logs: BTreeMap<(GroupId, NodeId), Log>,
     /// SHA-256 of each closed audit segment's file, by log, first leaf and node; or why it does not read.
-    pub segments: BTreeMap<(GroupId, u64), BTreeMap<NodeId, Result<[u8; 32], String>>>,
+    pub segments: Segments,
     /// What replicas found in their own logs.
     pub searches: Vec<search::Searched>,
     /// Proofs that nodes gave, with the leaf hash that the client was told.

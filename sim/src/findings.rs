@@ -18,7 +18,7 @@ use nethical_cluster::world::{Clock, read_all};
 use nethical_protocol::ids::{DecisionId, GroupId, LogId, NodeId};
 
 use crate::check::proofs::Given;
-use crate::check::{Entry, Findings, Log};
+use crate::check::{Entry, Findings, Log, Segments};
 use crate::history::{Operation, Told};
 use crate::plan::Plan;
 use crate::trace::Field;
@@ -110,8 +110,8 @@ async fn ask_proof(fleet: &Fleet, told: Told) -> Option<Given> {
 }
 
 /// SHA-256 of each closed segment's file, by log and first leaf, of every node; or why it does not read.
-async fn read_segments(fleet: &Fleet) -> BTreeMap<(GroupId, u64), BTreeMap<NodeId, Result<[u8; 32], String>>> {
-    let mut found: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+async fn read_segments(fleet: &Fleet) -> Segments {
+    let mut found = Segments::new();
     for (node, living) in fleet.living() {
         for replica in living.governor.core().partitions() {
             let log = replica.store.log();
