@@ -12,7 +12,7 @@ use nethical_audit::note::Signer;
 use nethical_audit::tree::leaf_hash;
 use nethical_protocol::decision::Decision;
 use nethical_protocol::error::{Code, Problem};
-use nethical_protocol::ids::{DecisionId, GroupId, KeyedId, LogId};
+use nethical_protocol::ids::{DecisionId, GroupId, LogId};
 
 use crate::answer::{Wish, Words, decision_of};
 use crate::api::*;

@@ -304,4 +304,4 @@ fn the_digest_of_a_known_history_is_pinned() {
     assert_eq!(hex::encode(bench.ledger.digest()), PINNED_DIGEST);
 }
 
-const PINNED_DIGEST: &str = "693de3ec07ed5621a89b7597c3434d66ae4066b23920a398c14a715791b1b461";
+const PINNED_DIGEST: &str = "32fbbc2b45fd8624daad27439cb1a72bcdd91e0594f6e98742741ea5d589a3d1";
