@@ -27,8 +27,8 @@ use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
 use crate::{
-    administer, aggregate, alarms, approvals, bundles, drift, erase, fsck, inspect, publish, query, replay, rules, scores,
-    settle, sla,
+    administer, aggregate, alarms, approvals, bundles, drift, erase, fsck, inspect, publish, query, replay, rules,
+    scores, settle, sla,
 };
 
 /// How long a question to another node may take.

@@ -30,8 +30,8 @@ pub mod replicas;
 pub mod reservation;
 pub mod retry;
 pub mod risk;
-pub mod segments;
 pub mod search;
+pub mod segments;
 pub mod sometimes;
 
 /// One entry of an audit log, as a reader of the interface sees it.

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use futures::future::join_all;
 use roaring::RoaringBitmap;
 
 use nethical_audit::filter::Filter;
@@ -24,6 +25,9 @@ use crate::world::{self, Disk, File};
 
 /// Indexes that were damaged and made again.
 pub const INDEXES_REBUILT: &str = "nethical_audit_indexes_rebuilt_total";
+
+/// Frames read at the same time (64 KiB each).
+const FRAMES_AT_ONCE: usize = 16;
 
 /// Which way to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,7 +219,8 @@ impl AuditStore {
         for (part, keys) in loaded.into_iter().zip(wanted.iter().map(|(_, keys)| Some(keys)).chain([None])) {
             match (part, keys) {
                 (Loaded::Postings(postings), Some(keys)) => {
-                    places &= search::places_of(&postings, keys).map_err(|_| damaged(&segment.meta.file_name(), segment.first()))?;
+                    places &= search::places_of(&postings, keys)
+                        .map_err(|_| damaged(&segment.meta.file_name(), segment.first()))?;
                 }
                 (Loaded::Zones(found), _) => zones = found,
                 (Loaded::Postings(_), None) => {}
@@ -294,31 +299,63 @@ impl AuditStore {
         places: &[u64],
         zones: &[Zone],
     ) -> io::Result<()> {
-        let (mut rest, mut file) = (places, None);
-        while let Some(pivot) = if walk.is_ascending() { rest.first() } else { rest.last() } {
-            if walk.is_over() {
+        let mut frames =
+            Frames { index, zones, filter: &walk.search.filter, ascending: walk.is_ascending(), rest: places };
+        let mut file = None;
+        while !walk.is_over() {
+            // Every frame has a candidate, so hardly more are read than are needed; a cold disk reads many as fast as one.
+            let at_once = FRAMES_AT_ONCE.min(walk.search.limit - walk.found.hits.len());
+            let batch =
+                frames.take(at_once).ok_or_else(|| damaged(name, places.first().copied().unwrap_or_default()))?;
+            if batch.is_empty() {
                 break;
             }
-            let number = index.frame_number_of(*pivot).ok_or_else(|| damaged(name, *pivot))?;
-            let start = |number: usize| index.frames().get(number).map_or(u64::MAX, |frame| frame.first_index);
-            let from = rest.partition_point(|place| *place < start(number));
-            let to = rest.partition_point(|place| *place < start(number + 1));
-            let wanted = &rest[from..to];
-            rest = if walk.is_ascending() { &rest[to..] } else { &rest[..from] };
-            if zones.get(number).is_some_and(|zone| !zone.admits(&walk.search.filter)) {
-                continue;
+            let opened = match file.take() {
+                Some(opened) => opened,
+                None => self.disk.open(&format!("{}/{name}", dir_of(self.log)), false).await?,
+            };
+            let reads = batch.iter().map(|(span, _)| opened.read_at(span.offset, span.length as usize));
+            for (read, (span, wanted)) in join_all(reads).await.into_iter().zip(batch) {
+                if walk.is_over() {
+                    break;
+                }
+                let judged = judge(&walk.search.filter, &span, &read?, wanted);
+                let judged = judged.ok_or_else(|| damaged(name, span.first_index))?;
+                walk.frames += 1;
+                walk.take(judged);
             }
-            if file.is_none() {
-                file = Some(self.disk.open(&format!("{}/{name}", dir_of(self.log)), false).await?);
-            }
-            let Some(file) = file.as_deref() else { break };
-            let span = index.frame_of(*pivot).ok_or_else(|| damaged(name, *pivot))?;
-            let frame = file.read_at(span.offset, span.length as usize).await?;
-            let judged = judge(&walk.search.filter, &span, &frame, wanted).ok_or_else(|| damaged(name, *pivot))?;
-            walk.frames += 1;
-            walk.take(judged);
+            file = Some(opened);
         }
         Ok(())
+    }
+}
+
+/// The frames that hold candidates, in the order asked; those whose zone says that none matches are passed over.
+struct Frames<'a> {
+    index: &'a SegmentIndex,
+    zones: &'a [Zone],
+    filter: &'a Filter,
+    ascending: bool,
+    rest: &'a [u64],
+}
+
+impl<'a> Frames<'a> {
+    /// The next frames, at most so many, with their candidates. `None` where a candidate is in no frame.
+    fn take(&mut self, count: usize) -> Option<Vec<(FrameSpan, &'a [u64])>> {
+        let mut taken = Vec::with_capacity(count);
+        while taken.len() < count {
+            let Some(pivot) = (if self.ascending { self.rest.first() } else { self.rest.last() }) else { break };
+            let number = self.index.frame_number_of(*pivot)?;
+            let start = |number: usize| self.index.frames().get(number).map_or(u64::MAX, |frame| frame.first_index);
+            let from = self.rest.partition_point(|place| *place < start(number));
+            let to = self.rest.partition_point(|place| *place < start(number + 1));
+            let (span, wanted) = (self.index.frame_of(*pivot)?, &self.rest[from..to]);
+            self.rest = if self.ascending { &self.rest[to..] } else { &self.rest[..from] };
+            if self.zones.get(number).is_none_or(|zone| zone.admits(self.filter)) {
+                taken.push((span, wanted));
+            }
+        }
+        Some(taken)
     }
 }
 

@@ -219,6 +219,7 @@ mod tests {
             leaf_hash: "00".into(),
             decision: None,
             body: None,
+            body_state: None,
         }
     }
 
