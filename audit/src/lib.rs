@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod checkpoint;
+pub mod cluster;
 pub mod keys;
 pub mod leaf;
 pub mod note;

@@ -10,15 +10,17 @@
 
 use std::collections::BTreeMap;
 
-use nethical_protocol::ids::LogId;
+use nethical_protocol::ids::{GroupId, LogId};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
 use crate::keys::TenantKeys;
 use crate::note::VerifierKey;
 
+pub mod cluster;
 mod group;
 
+use cluster::Claims;
 use group::GroupCheck;
 
 /// Gives the tenant key of a number, where the verifier may open bodies.
@@ -39,7 +41,8 @@ pub struct GroupLog<S> {
 pub struct Verifier<'a> {
     /// The cluster's name, first part of every origin.
     pub cluster: &'a str,
-    /// The logs' keys, each named after its origin. Empty: checkpoints' roots are compared, signatures are not.
+    /// The logs' keys, each named after its origin. Empty: checkpoints' roots are compared, signatures are not. For the
+    /// cluster log, those of the logs that its leaves speak of are wanted, too.
     pub keys: &'a [VerifierKey],
     /// Opens bodies and compares their commitments where it is given.
     pub tenant_keys: Option<KeySource<'a>>,
@@ -60,6 +63,9 @@ pub struct Report {
     pub bodies_opened: u64,
     /// Sealed bodies for which there was no key, and entries without a body.
     pub bodies_closed: u64,
+    /// What the cluster log says of the others, where it is among them; not held against them yet.
+    #[serde(skip)]
+    pub claims: Claims,
     /// The first entry that does not fit, of the first log that has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_bad: Option<BadEntry>,
@@ -89,7 +95,8 @@ impl Verifier<'_> {
     {
         let mut report = Report::default();
         for log in logs {
-            let mut check = GroupCheck::new(self, log.log);
+            let log_id = log.log;
+            let mut check = GroupCheck::new(self, log_id);
             let bad = self.verify_log(&mut check, log).err();
             report.groups += 1;
             report.entries += check.entries();
@@ -97,6 +104,9 @@ impl Verifier<'_> {
             report.bodies_opened += check.bodies_opened;
             report.bodies_closed += check.bodies_closed;
             report.first_bad = report.first_bad.or(bad);
+            if log_id.group == GroupId::CONTROL {
+                report.claims = check.claims;
+            }
         }
         report.ok = report.first_bad.is_none();
         report

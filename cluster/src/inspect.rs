@@ -85,6 +85,9 @@ pub async fn entries(core: Arc<Core>, query: EntryQuery) -> Result<EntryPage, Pr
     let filter = Filter::of(&core, &view, &query)?;
     let limit = query.limit.unwrap_or(50).clamp(1, PAGE_MAX);
     let groups: Vec<GroupId> = match query.group {
+        Some(group) if !GroupId(group).is_partition() => {
+            return Err(Problem::new(Code::NotFound, format!("group {group} decides nothing")));
+        }
         Some(group) => vec![GroupId(group)],
         None => core.groups().filter(|group| group.is_partition()).collect(),
     };
@@ -270,7 +273,7 @@ pub async fn raw_leaves(core: Arc<Core>, group: GroupId, from: u64, count: u64) 
     Ok(RawLeaves { from, leaves, bodies })
 }
 
-/// Verifier keys of all partition logs.
+/// Verifier keys of all partition logs and of the cluster log.
 pub fn verifier_keys(core: &Core) -> Result<VerifierKeys, Problem> {
     let cluster = core.shared.options.cluster.clone();
     let seed = core.shared.keyring.signing_seed.as_ref();
@@ -281,5 +284,6 @@ pub fn verifier_keys(core: &Core) -> Result<VerifierKeys, Problem> {
         Signer::from_seed(&origin, seed).map(|signer| signer.verifier_key().to_string()).map_err(broken)
     };
     let vkeys = partitions.map(vkey).collect::<Result<_, _>>()?;
-    Ok(VerifierKeys { cluster, vkeys, cosigners: Vec::new() })
+    let cluster_log = vkey(GroupId::CONTROL)?;
+    Ok(VerifierKeys { cluster: cluster.clone(), vkeys, cluster_log, cosigners: Vec::new() })
 }

@@ -24,6 +24,7 @@ pub mod approvals;
 pub mod body;
 pub mod bundles;
 pub mod canary;
+pub mod cluster_log;
 pub mod contact;
 pub mod control;
 pub mod drift;

@@ -16,6 +16,7 @@ use nethical_protocol::{buggify, probe, sometimes};
 use crate::administer;
 use crate::aggregate::count;
 use crate::alarms;
+use crate::cluster_log;
 use crate::decide::{Attempt, Decider, observe_forwarded};
 use crate::drift;
 use crate::lease;
@@ -74,6 +75,7 @@ impl Service for NodeService {
             KIND_SCORES => scores::on_scores(&core, &body).map(|found| async move { found }.boxed()),
             KIND_LEAVES => AskLeavesV1::from_bytes(&body).ok().map(|ask| leaves(core, ask).boxed()),
             KIND_PUBLISHED => AskPublishedV1::from_bytes(&body).ok().map(|ask| publish::on_ask(core, ask).boxed()),
+            KIND_COVER => AskCoverV1::from_bytes(&body).ok().map(|ask| cluster_log::on_cover(core, ask).boxed()),
             KIND_VOUCH => AskVouchV1::from_bytes(&body).ok().map(|ask| publish::on_vouch(core, ask).boxed()),
             KIND_FOUNDING => {
                 let record = core.founding().map(|record| record.to_bytes()).unwrap_or_default();

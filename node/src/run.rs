@@ -236,7 +236,7 @@ async fn wait_for_signal() -> anyhow::Result<()> {
 
 /// Writes what is applied to audit segments, so that a stopped node's data verifies offline as a whole.
 async fn finish(governor: &NodeGovernor) {
-    let stores: Vec<_> = governor.core().partitions().iter().map(|replica| replica.store.clone()).collect();
+    let stores = governor.core().audits();
     let sealing = futures::future::join_all(stores.iter().map(|store| store.finish()));
     if tokio::time::timeout(SEAL_WAIT, sealing).await.is_err() {
         tracing::warn!("not everything was sealed in time; the next start seals it from the log");

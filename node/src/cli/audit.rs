@@ -15,6 +15,7 @@ use nethical_cluster::api::EntryPage;
 use super::EndpointArgs;
 use crate::output::{self, Exit, Format, stop};
 
+pub mod cluster_log;
 pub mod compare;
 pub mod key;
 pub mod offline;
@@ -113,6 +114,10 @@ pub struct VerifyReport {
     pub copies: u64,
     /// Checkpoints whose root and signature fit.
     pub checkpoints: u64,
+    /// Checkpoints in the cluster log whose root is that of their log here.
+    pub covered: u64,
+    /// Checkpoints in the cluster log that cover more leaves than the one copy that is here (offline).
+    pub beyond: u64,
     /// Each log.
     pub logs: Vec<LogReport>,
     /// The first thing that does not verify.
@@ -197,6 +202,13 @@ fn print(report: &VerifyReport) -> anyhow::Result<()> {
     }
     output::print_table(&table, "no logs found")?;
     let verdict = if report.ok { "all verify" } else { "NOT ALL VERIFY" };
+    if report.covered + report.beyond > 0 {
+        let beyond = match report.beyond {
+            0 => String::new(),
+            beyond => format!("; {beyond} cover more than the one copy that is here"),
+        };
+        output::print_line(&format!("{} checkpoints in the cluster log fit their logs{beyond}", report.covered))?;
+    }
     let copies = if report.copies > 0 { format!(" ({} copies)", report.copies) } else { String::new() };
     output::print_line(&format!("{} entries in {} logs{copies}: {verdict}", report.entries, report.groups))
 }
