@@ -15,3 +15,4 @@ mod reader;
 pub mod segment;
 pub mod tree;
 pub mod verify;
+pub mod witness;

@@ -463,6 +463,9 @@ pub struct VerifierKeys {
     pub vkeys: Vec<String>,
     /// The cluster log's verifier key.
     pub cluster_log: String,
+    /// Verifier keys of the witnesses that this node is told of.
+    #[serde(default)]
+    pub witnesses: Vec<String>,
     /// Verifier keys of the nodes that vouch for checkpoints, as far as they answered.
     #[serde(default)]
     pub cosigners: Vec<String>,

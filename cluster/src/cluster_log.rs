@@ -221,7 +221,7 @@ async fn cover_here(core: &Arc<Core>, ask: &AskCoverV1) -> Result<Option<Cover>,
     let note = core.gathered.note(log, size).filter(|note| is_vouched(core, log.group, note));
     let Some(note) = note else { return Ok(None) };
     let broken = |error: std::io::Error| Problem::new(Code::Internal, error.to_string());
-    let checkpoint = publish::announced(core, &store, index + 1).await?;
+    let checkpoint = publish::shown(core, &store, index + 1).await?;
     let leaf = store.read(index, 1).await.map_err(broken)?.into_iter().next();
     let hashes = store.prove_at(index, checkpoint.size).await.map_err(broken)?;
     let (Some((leaf, _)), Some(hashes)) = (leaf, hashes) else { return Ok(None) };

@@ -285,5 +285,6 @@ pub fn verifier_keys(core: &Core) -> Result<VerifierKeys, Problem> {
     };
     let vkeys = partitions.map(vkey).collect::<Result<_, _>>()?;
     let cluster_log = vkey(GroupId::CONTROL)?;
-    Ok(VerifierKeys { cluster: cluster.clone(), vkeys, cluster_log, cosigners: Vec::new() })
+    let witnesses = core.shared.options.witnesses.iter().map(|witness| witness.key.to_string()).collect();
+    Ok(VerifierKeys { cluster: cluster.clone(), vkeys, cluster_log, witnesses, cosigners: Vec::new() })
 }

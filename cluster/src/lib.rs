@@ -55,4 +55,5 @@ pub mod supervise;
 pub mod timekeeper;
 pub mod trail;
 pub mod wal;
+pub mod witness;
 pub mod world;

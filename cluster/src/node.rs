@@ -67,6 +67,8 @@ pub struct Core {
     pub heard: crate::rules::Heard,
     /// What this node has gathered for the cluster log, for when it leads the control group.
     pub gathered: crate::cluster_log::Gathered,
+    /// What witnesses have signed for this node as control leader.
+    pub witnessed: crate::witness::Witnessed,
     /// Told when a tenant was asked for.
     pub tenants_wanted: Notify,
     /// Told when the control group has something new.
@@ -102,6 +104,7 @@ impl Core {
             asked_tenants: Mutex::default(),
             heard: Default::default(),
             gathered: Default::default(),
+            witnessed: Default::default(),
             tenants_wanted: Notify::new(),
             nudged: Notify::new(),
             control_hint: Mutex::default(),

@@ -25,6 +25,7 @@ use crate::api::{ClusterProofView, ReceiptView};
 use crate::cluster_log;
 use crate::message::{AskPublishedV1, AskVouchV1, KIND_PUBLISHED, KIND_VOUCH, PublishedV1, VouchV1};
 use crate::node::Core;
+use crate::rules::control_leader;
 use crate::store::{AuditStore, sealer};
 use crate::world::{Lane, timeout};
 
@@ -38,6 +39,8 @@ const SYNC_PATIENCE: Duration = Duration::from_millis(1_000);
 const TURN_PATIENCE: Duration = Duration::from_secs(3);
 /// How long another node may take for a resource.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the control leader may take for a checkpoint with witnesses' lines, before one without is shown.
+const LEADER_PATIENCE: Duration = Duration::from_secs(2);
 const NANOS: u64 = 1_000_000_000;
 
 /// The checkpoint that was published last.
@@ -53,16 +56,44 @@ pub struct Announced {
     is_whole: bool,
 }
 
+impl Announced {
+    /// A note that somebody else made.
+    #[cfg(test)]
+    pub(crate) fn of_note(size: u64, note: String) -> Self {
+        Self { size, note, at: Duration::ZERO, is_whole: false }
+    }
+}
+
 /// What a group's log publishes under `resource`, from here or from a replica elsewhere.
 ///
 /// # Errors
 /// `not-found` where there is no such log or it is not that long; `no-quorum` where no replica answered.
 pub async fn published(core: Arc<Core>, group: GroupId, resource: Resource) -> Result<Bytes, Problem> {
     let ask = AskPublishedV1::Resource { group: group.0, path: resource.path() };
+    if group == GroupId::CONTROL
+        && resource == Resource::Checkpoint
+        && let Some(note) = witnessed(&core, &ask).await
+    {
+        return Ok(note);
+    }
     match anywhere(&core, group, ask).await? {
         PublishedV1::Found(bytes) => Ok(Bytes::from(bytes)),
         PublishedV1::Problem(problem) => Err(problem),
         _ => Err(Problem::new(Code::NotFound, format!("the log of group {group} has no {}", resource.path()))),
+    }
+}
+
+/// The cluster log's checkpoint from the control group's leader: it has the witnesses' lines. None where there are no
+/// witnesses, it is this node, or it does not answer: any replica has the checkpoint itself.
+async fn witnessed(core: &Core, ask: &AskPublishedV1) -> Option<Bytes> {
+    let leader = control_leader(core).filter(|leader| *leader != core.shared.options.node)?;
+    if core.shared.options.witnesses.is_empty() {
+        return None;
+    }
+    let call = core.shared.world.wire.call(leader, Lane::Bulk, KIND_PUBLISHED, ask.to_bytes(), LEADER_PATIENCE);
+    match PublishedV1::from_bytes(&call.await.ok()?) {
+        Ok(PublishedV1::Found(bytes)) => Some(Bytes::from(bytes)),
+        _ => None,
     }
 }
 
@@ -136,7 +167,7 @@ async fn resource_here(core: &Arc<Core>, store: &Arc<AuditStore>, resource: Reso
         return Ok(PublishedV1::Absent);
     }
     if resource == Resource::Checkpoint {
-        let announced = announced(core, store, 0).await?;
+        let announced = shown(core, store, 0).await?;
         return Ok(PublishedV1::Found(announced.note.into_bytes()));
     }
     let found = store.resource(resource).await.map_err(broken)?;
@@ -180,6 +211,21 @@ async fn fitting(core: &Core, store: &AuditStore, note: &str) -> Result<Option<u
         return Err(Problem::new(Code::Internal, format!("the cluster log holds another root of {size} leaves")));
     }
     Ok(Some(size))
+}
+
+/// What is shown as a log's checkpoint of at least `size` leaves: of the cluster log with its witnesses' lines, where this
+/// node has any.
+///
+/// # Errors
+/// As [`announced`].
+pub async fn shown(core: &Arc<Core>, store: &Arc<AuditStore>, size: u64) -> Result<Announced, Problem> {
+    let is_witnessed = store.log().group == GroupId::CONTROL;
+    let (now, end) = (core.shared.world.clock.now(), store.trail.end());
+    let best = if is_witnessed { core.witnessed.best(size, end, now) } else { None };
+    match best {
+        Some(best) => Ok(best),
+        None => announced(core, store, size).await,
+    }
 }
 
 /// The replica's published checkpoint of at least `size` leaves, made anew where it is too old or too short.

@@ -36,7 +36,7 @@ use crate::shared::{Options, Shared};
 use crate::store::AuditStore;
 use crate::wal::{OnFatal, Recovered, Wal, WalOptions};
 use crate::world::{Lane, World};
-use crate::{cluster_log, rules, supervise};
+use crate::{cluster_log, rules, supervise, witness};
 
 /// Between two rounds of asking peers.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -81,6 +81,9 @@ pub async fn start(world: World, options: Options, keyring: Keyring, on_fatal: O
     scope.spawn(rules::pump(core.clone()));
     scope.spawn(rules::attend(core.clone()));
     scope.spawn(cluster_log::gather(core.clone()));
+    for seat in core.shared.options.witnesses.clone() {
+        scope.spawn(witness::attend(core.clone(), seat));
+    }
     scope.spawn(supervise::probe_clocks(core.clone()));
     scope.spawn(supervise::learn_founding(core.clone()));
     scope.spawn(supervise::supervise(core.clone(), starter));

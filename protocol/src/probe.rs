@@ -35,6 +35,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("requests-not-in-snapshot", "A ledger's snapshot leaves out which requests were executed."),
     ("approval-used-twice", "An approval that was used lifts the escalation of another action again."),
     ("approval-digest-ignored", "An approval counts for any action of its agent, not for the one it was given for."),
+    ("witness-shown-another-tree", "A control leader shows witnesses a tree that nobody else is shown."),
 ];
 
 /// What production code reports as it claims it to be, bugs or none: the name, its facts in order. The node is the
@@ -134,6 +135,10 @@ pub const SOMETIMES: &[&str] = &[
     "a start found rot in the log",
     "a start missed the log's end",
     "a verdict was withheld because contact to the control group was lost",
+    "a witness did not answer",
+    "a witness had seen another history",
+    "a witness signed the cluster log's checkpoint",
+    "a witness told the size that it had signed",
     "an action was counted ahead of a grant",
     "an agent asked for too many approvals",
     "an agent was quarantined by a rule",

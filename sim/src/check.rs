@@ -16,6 +16,7 @@ pub mod acknowledged;
 pub mod admission;
 pub mod approval;
 pub mod automatic;
+pub mod cluster_log;
 pub mod evaluation;
 pub mod hold;
 pub mod linearizable;
@@ -73,6 +74,10 @@ pub struct Findings<'a> {
     pub keys: BTreeMap<GroupId, String>,
     /// Those by which nodes vouch for checkpoints.
     pub cosigners: Vec<String>,
+    /// The leaves of the cluster log as each node that keeps it has stored them.
+    pub cluster: BTreeMap<NodeId, Vec<Vec<u8>>>,
+    /// Size and root of each tree of it that the witness signed.
+    pub witnessed: Vec<(u64, [u8; 32])>,
 }
 
 /// A decision in a log.
@@ -92,7 +97,7 @@ pub struct Recorded<'a> {
 type Check = fn(&Findings<'_>) -> Vec<String>;
 
 /// All of them, in the order in which they run.
-pub const CHECKS: [(&str, Check); 16] = [
+pub const CHECKS: [(&str, Check); 17] = [
     ("replicas", replicas::check),
     ("once", once::check),
     ("acknowledged", acknowledged::check),
@@ -109,6 +114,7 @@ pub const CHECKS: [(&str, Check); 16] = [
     ("log-time", log_time::check),
     ("linearizable", linearizable::check),
     ("proofs", proofs::check),
+    ("cluster-log", cluster_log::check),
 ];
 
 impl<'a> Findings<'a> {

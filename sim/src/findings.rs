@@ -68,7 +68,9 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
         proofs.extend(ask_proof(plan, fleet, told).await);
     }
     let cosigners = fleet.living().iter().filter_map(|(_, living)| publish::vkey(living.governor.core())).collect();
-    Findings { plan, history: stage.history.clone(), operations, entries, logs, proofs, keys, cosigners }
+    let cluster = read_cluster_logs(plan, fleet).await;
+    let (history, witnessed) = (stage.history.clone(), fleet.witness().signed());
+    Findings { plan, history, operations, entries, logs, proofs, keys, cosigners, cluster, witnessed }
 }
 
 /// Nodes whose audit log of a group has a gap: a snapshot took them past leaves that they have still to fetch.
@@ -132,6 +134,22 @@ async fn read_log(core: &Core, group: GroupId) -> Result<Option<Log>, String> {
         }
     }
     Ok(Some(Log { leaves, hashes, root, recomputed: frontier.root(), ledger }))
+}
+
+/// The cluster log as each node that keeps it has stored it.
+async fn read_cluster_logs(plan: &Plan, fleet: &Fleet) -> BTreeMap<NodeId, Vec<Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for (node, living) in fleet.living() {
+        let Some(store) = living.governor.core().audit(GroupId::CONTROL) else { continue };
+        match store.read(0, store.trail.end()).await {
+            Ok(records) => drop(found.insert(node, records.into_iter().map(|(leaf, _)| leaf).collect())),
+            Err(why) if !plan.mangles(node, "audit") => {
+                fleet.watch().violated("audit-reads", format!("the cluster log on node {node}: {why}"));
+            }
+            Err(_) => {}
+        }
+    }
+    found
 }
 
 /// All entries of a group as a reader of one node's interface sees them.

@@ -23,6 +23,7 @@ mod lease;
 mod load;
 mod network;
 mod power;
+mod witness;
 
 /// A named situation.
 #[derive(Clone, Copy)]
@@ -158,6 +159,7 @@ pub fn all() -> &'static [Scenario] {
             disk::SCENARIOS,
             clock::SCENARIOS,
             control::SCENARIOS,
+            witness::SCENARIOS,
             load::SCENARIOS,
             lease::SCENARIOS,
             complaint::SCENARIOS,

@@ -6,10 +6,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use nethical_tests::cluster::Cluster;
+use nethical_tests::cluster::{Cluster, pause};
 use serde_json::{Value, json};
 
+/// How long the cluster log may take to have a leaf for each log, on a busy machine.
+const GATHER_WAIT: Duration = Duration::from_secs(60);
 /// Where Debian keeps Go's packages.
 const GOPATH: &str = "/usr/share/gocode";
 
@@ -86,6 +89,25 @@ fn the_go_implementation_believes_every_log_on_every_node_and_nothing_that_was_c
         assert!(verified(&verifier, &prefix(1), other, &[]).is_err(), "another log's key opens it");
     }
     assert!(leaves >= decided, "{leaves} leaves of {decided} decisions");
+
+    // The log of their checkpoints, too, once it holds one of each.
+    let (_, above) = cluster.cli(3, &["audit", "key", "vkey", "--cluster"]).expect("it runs");
+    let above = strings(&above);
+    let size_of = |node| {
+        let note = cluster.get(node, "/log/cluster/checkpoint").ok()?;
+        note.as_str()?.lines().nth(1)?.parse::<usize>().ok()
+    };
+    let begun = std::time::Instant::now();
+    while size_of(1).is_none_or(|size| size < logs.len()) {
+        assert!(begun.elapsed() < GATHER_WAIT, "no checkpoints are gathered");
+        pause(Duration::from_millis(200));
+    }
+    for node in 1..=3 {
+        let prefix = format!("{}/log/cluster", cluster.http(node));
+        let found = verified(&verifier, &prefix, &above[0], &cosigners).expect("it verifies");
+        assert!(found["size"].as_u64().is_some_and(|size| size >= logs.len() as u64), "{found}");
+        assert!(verified(&verifier, &prefix, &logs[0], &[]).is_err(), "a partition's key opens it");
+    }
 
     // The proof that comes with an answer is against a checkpoint of its own, and the same one replays.
     let line = json!({ "tenant": "t", "agent_id": "a", "kind": "tool_call", "name": "find", "options": { "receipt": "proof" } });

@@ -21,6 +21,7 @@ pub mod key;
 pub mod offline;
 pub mod online;
 pub mod prove;
+pub mod witness;
 
 /// Read, prove and verify the audit trail.
 #[derive(Debug, Subcommand)]
@@ -38,6 +39,11 @@ pub enum AuditCommand {
     /// The keys by which logs sign and nodes vouch.
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Watch logs for somebody: sign each checkpoint that extends all that was signed before, and no other.
+    #[command(after_help = "The folder remembers what was signed; it must never be set back to an older state.\n\n\
+        Examples:\n  nethical audit witness --data w --print-key\n  \
+        nethical audit witness --data w --listen 127.0.0.1:8700 --log \"$(nethical audit key vkey --cluster)\"")]
+    Witness(witness::WitnessArgs),
     /// List entries.
     #[command(
         after_help = "Examples:\n  nethical audit entries --tenant airline --agent gpt-4o-airline-00 --limit 20\n  \
@@ -162,6 +168,7 @@ pub async fn run(command: AuditCommand, format: Format) -> anyhow::Result<()> {
         AuditCommand::Verify(args) => verify(args, format).await,
         AuditCommand::Prove(args) => prove::run(args, format).await,
         AuditCommand::Key(command) => key::run(command, format).await,
+        AuditCommand::Witness(args) => witness::run(args).await,
         AuditCommand::Entries(args) => entries(args, format).await,
         AuditCommand::Compare(args) => compare::run(args, format).await,
     }

@@ -377,6 +377,7 @@ impl Governor for Scripted {
                 cluster: "dev".into(),
                 vkeys: vec!["dev+1+k".into()],
                 cluster_log: "dev+2+k".into(),
+                witnesses: vec![],
                 cosigners: vec![],
             },
         )

@@ -10,6 +10,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 
 use nethical_cluster::overshoot::OVERSHOOT_TOTAL;
 use nethical_cluster::scores::{SCORERS, SCORES_TOTAL};
+use nethical_cluster::witness::{CONFLICTS_TOTAL, COSIGNED_TOTAL};
 use nethical_protocol::decision::{ItemAnswer, Verdict};
 use nethical_protocol::error::Code;
 
@@ -30,7 +31,7 @@ pub const RESIDENT_BYTES: &str = "nethical_resident_memory_bytes";
 
 /// Names that are always present at `/metrics`.
 #[cfg(test)]
-pub const PROMISED: [&str; 9] = [
+pub const PROMISED: [&str; 11] = [
     ACTIONS_TOTAL,
     ACTIVE_AGENTS,
     STORAGE_BYTES,
@@ -40,6 +41,8 @@ pub const PROMISED: [&str; 9] = [
     RESIDENT_BYTES,
     OVERSHOOT_TOTAL,
     SCORES_TOTAL,
+    COSIGNED_TOTAL,
+    CONFLICTS_TOTAL,
 ];
 
 /// Half a millisecond to the longest deadline; 0.2 and 0.5 are the alerts' thresholds.
@@ -98,6 +101,8 @@ pub fn touch() {
     gauge!(CPU_USAGE_PERCENT).increment(0.0);
     gauge!(RESIDENT_BYTES).increment(0.0);
     counter!(OVERSHOOT_TOTAL).increment(0);
+    counter!(COSIGNED_TOTAL).increment(0);
+    counter!(CONFLICTS_TOTAL).increment(0);
     for scorer in SCORERS {
         for agrees in ["true", "false"] {
             counter!(SCORES_TOTAL, "scorer" => scorer, "agrees" => agrees).increment(0);
@@ -117,6 +122,8 @@ pub fn describe() {
         describe_gauge!(CPU_USAGE_PERCENT, "CPU used by the process since the last scrape; 100 is one core");
         describe_gauge!(RESIDENT_BYTES, Unit::Bytes, "Resident memory of the process");
         describe_counter!(OVERSHOOT_TOTAL, "Units let through beyond limits, added up from sealed leaves; must stay 0");
+        describe_counter!(COSIGNED_TOTAL, "Cosignatures of the cluster log by witnesses that this node kept");
+        describe_counter!(CONFLICTS_TOTAL, "Witnesses that saw another history of the cluster log; must stay 0");
         describe_counter!(SCORES_TOTAL, "Scores held against the rules', by scorer and whether they agree within 100");
         touch();
     });

@@ -214,6 +214,7 @@ fn knobs() -> BTreeMap<String, u64> {
         ("actor.idle-ms", 5_000),
         ("seal.leaves", 256),
         ("seal.sync-ms", 1_000),
+        ("cluster-log.every-ms", 2_000),
     ];
     small.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -33,6 +33,9 @@ pub enum KeyCommand {
         /// The nodes that vouch for checkpoints, in place of the logs.
         #[arg(long)]
         cosigners: bool,
+        /// The witnesses that are shown the cluster log, in place of the logs.
+        #[arg(long, conflicts_with_all = ["group", "cosigners", "cluster"])]
+        witnesses: bool,
         #[command(flatten)]
         endpoint: EndpointArgs,
     },
@@ -42,7 +45,7 @@ pub enum KeyCommand {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct KeyRow {
     name: String,
-    /// `log` or `cosigner`.
+    /// `log`, `cosigner` or `witness`.
     kind: &'static str,
     /// Eight hex digits, as in signature lines.
     id: String,
@@ -63,13 +66,14 @@ impl KeyRow {
 pub async fn run(command: KeyCommand, format: Format) -> anyhow::Result<()> {
     match command {
         KeyCommand::List { endpoint } => list(&fetch(&endpoint).await?, format),
-        KeyCommand::Vkey { group, cluster, cosigners, endpoint } => {
+        KeyCommand::Vkey { group, cluster, cosigners, witnesses, endpoint } => {
             let keys = fetch(&endpoint).await?;
             let origin = group.map(|group| format!("{}/p/{group}/", keys.cluster));
-            let wanted = match (cluster, cosigners) {
-                (true, _) => std::slice::from_ref(&keys.cluster_log),
-                (false, true) => &keys.cosigners,
-                (false, false) => &keys.vkeys,
+            let wanted = match (cluster, cosigners, witnesses) {
+                (true, ..) => std::slice::from_ref(&keys.cluster_log),
+                (_, true, _) => &keys.cosigners,
+                (.., true) => &keys.witnesses,
+                _ => &keys.vkeys,
             };
             let is_wanted = |vkey: &&String| origin.as_ref().is_none_or(|origin| vkey.starts_with(origin.as_str()));
             let vkeys: Vec<&String> = wanted.iter().filter(is_wanted).collect();
@@ -88,7 +92,9 @@ async fn fetch(endpoint: &EndpointArgs) -> anyhow::Result<VerifierKeys> {
 fn list(keys: &VerifierKeys, format: Format) -> anyhow::Result<()> {
     let cluster_log = keys_of(std::slice::from_ref(&keys.cluster_log))?;
     let parsed = [keys_of(&keys.vkeys)?, cluster_log, keys_of(&keys.cosigners)?].concat();
-    let rows: Vec<KeyRow> = parsed.iter().map(KeyRow::of).collect();
+    let witnesses = keys_of(&keys.witnesses)?;
+    let witnesses = witnesses.iter().map(|key| KeyRow { kind: "witness", ..KeyRow::of(key) });
+    let rows: Vec<KeyRow> = parsed.iter().map(KeyRow::of).chain(witnesses).collect();
     if format == Format::Json {
         return output::print_json(&rows);
     }

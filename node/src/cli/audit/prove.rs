@@ -71,16 +71,17 @@ pub async fn run(args: ProveArgs, format: Format) -> anyhow::Result<()> {
 }
 
 fn print_cluster(cluster: &ProvenCluster) -> anyhow::Result<()> {
-    let ProvenCluster { origin, leaf_index, tree_size, hashes, checkpoint, vouched } = cluster;
+    let ProvenCluster { origin, leaf_index, tree_size, hashes, checkpoint, vouched, witnessed } = cluster;
     output::print_line(&format!(
         "\nthat checkpoint is leaf {leaf_index} of {tree_size} in {origin}\n{} sibling hashes lead to the signed \
          checkpoint:\n\n{}\n",
         hashes.len(),
         checkpoint.trim_end()
     ))?;
-    let mut table = output::table(&["VOUCHED FOR BY", "AT"]);
-    for voucher in vouched {
-        table.add_row([&voucher.name, &voucher.at]);
+    let mut table = output::table(&["VOUCHED FOR BY", "AS", "AT"]);
+    let rows = vouched.iter().map(|voucher| (voucher, "replica"));
+    for (voucher, role) in rows.chain(witnessed.iter().map(|voucher| (voucher, "witness"))) {
+        table.add_row([&voucher.name, role, &voucher.at]);
     }
     output::print_table(&table, "nobody has vouched for the cluster log's checkpoint")
 }
@@ -128,6 +129,8 @@ pub struct ProvenCluster {
     pub checkpoint: String,
     /// Replicas that hold all of the cluster log durably, by their own word.
     pub vouched: Vec<Voucher>,
+    /// Witnesses that saw no other history of it, by their own word.
+    pub witnessed: Vec<Voucher>,
 }
 
 /// A replica's word.
@@ -196,6 +199,7 @@ fn check_cluster(view: &ClusterProofView, of: &Checkpoint, keys: &VerifierKeys) 
         tree_size: checkpoint.size,
         hashes: proof.hashes.iter().map(hex::encode).collect(),
         vouched: vouched(&note, &keys_of(&keys.cosigners)?),
+        witnessed: vouched(&note, &keys_of(&keys.witnesses)?),
         checkpoint: proof.checkpoint,
     })
 }
@@ -227,7 +231,12 @@ mod tests {
         let cluster = Some(covered(&above, &replica, checkpoint.sign(&signer)));
         let view = ReceiptView { decision_id, leaf: STANDARD.encode([4]), receipt, cluster };
         let cluster_log = above.verifier_key().to_string();
-        (view, decision_id, VerifierKeys { cluster: "demo".into(), vkeys, cluster_log, cosigners })
+        let witnesses = vec![witness().verifier_key().to_string()];
+        (view, decision_id, VerifierKeys { cluster: "demo".into(), vkeys, cluster_log, witnesses, cosigners })
+    }
+
+    fn witness() -> Cosigner {
+        Cosigner::from_seed("w.example/1", &[8; 32]).expect("a good name")
     }
 
     /// The checkpoint as the second of three leaves of the cluster log.
@@ -235,7 +244,8 @@ mod tests {
         let mut tree = TileTree::default();
         [b"a", leaf.as_bytes(), b"b"].into_iter().for_each(|leaf| tree.append(leaf_hash(leaf)));
         let checkpoint = Checkpoint { origin: "demo/cluster/1".into(), size: 3, root: tree.root() };
-        let note = checkpoint.sign(above) + &replica.cosign(&checkpoint.text(), 1_767_225_601);
+        let lines = [replica, &witness()].map(|one| one.cosign(&checkpoint.text(), 1_767_225_601));
+        let note = checkpoint.sign(above) + &lines.concat();
         let hashes = tree.inclusion_proof(1, 3, &|_| None).expect("in range");
         ClusterProofView { leaf, proof: Proof { extra: None, index: 1, hashes, checkpoint: note }.encode() }
     }
@@ -249,7 +259,7 @@ mod tests {
         assert_eq!(shown.vouched, [vouched]);
         let above = shown.cluster.expect("it is covered");
         assert_eq!((above.leaf_index, above.tree_size, above.origin.as_str()), (1, 3, "demo/cluster/1"));
-        assert_eq!(above.vouched.len(), 1);
+        assert_eq!((above.vouched.len(), above.witnessed.len()), (1, 1));
         let other = DecisionId { leaf_index: 3, ..id };
         assert!(check_receipt(&view, other, &keys).is_err(), "another index");
         let doctored = ReceiptView { leaf: STANDARD.encode([5]), ..view.clone() };
