@@ -15,7 +15,7 @@ use nethical_audit::note::{KeyKind, VerifierKey};
 use nethical_audit::tree::leaf_hash;
 use nethical_audit::witness::{self, ADD_CHECKPOINT, Submission};
 use nethical_protocol::ids::GroupId;
-use nethical_protocol::{probe, sometimes};
+use nethical_protocol::{always, probe, sometimes};
 
 use crate::control::ControlMachine;
 use crate::node::{Core, Plain};
@@ -173,7 +173,7 @@ pub async fn attend(core: Arc<Core>, witness: Witness) {
                 pause.saturating_mul(2).min(PAUSE_MAX)
             }
             Outcome::Conflict => {
-                sometimes!(true, "a witness had seen another history");
+                always!(false, "no-other-history-was-witnessed", "{} refuses the cluster log", witness.key.name());
                 metrics::counter!(CONFLICTS_TOTAL).increment(1);
                 // Perhaps it was set up anew meanwhile: it is asked from the start.
                 old = 0;

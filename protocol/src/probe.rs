@@ -136,7 +136,6 @@ pub const SOMETIMES: &[&str] = &[
     "a start missed the log's end",
     "a verdict was withheld because contact to the control group was lost",
     "a witness did not answer",
-    "a witness had seen another history",
     "a witness signed the cluster log's checkpoint",
     "a witness told the size that it had signed",
     "an action was counted ahead of a grant",
