@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod checkpoint;
+pub mod cluster;
 pub mod filter;
 pub mod keys;
 pub mod leaf;
@@ -15,3 +16,4 @@ mod reader;
 pub mod segment;
 pub mod tree;
 pub mod verify;
+pub mod witness;

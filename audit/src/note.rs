@@ -189,6 +189,21 @@ impl std::fmt::Display for VerifierKey {
     }
 }
 
+impl Signature {
+    /// The line, with its newline.
+    pub fn line(&self) -> String {
+        signature_line(&self.name, self.key_id, &self.bytes)
+    }
+
+    /// Reads one line, without its newline.
+    ///
+    /// # Errors
+    /// [`NoteError::Malformed`] and [`NoteError::Name`].
+    pub fn parse(line: &str) -> Result<Self, NoteError> {
+        parse_signature(line)
+    }
+}
+
 impl Note {
     /// Takes a note apart.
     pub fn parse(note: &str) -> Result<Self, NoteError> {
@@ -219,6 +234,12 @@ impl Note {
             known += 1;
         }
         if known == 0 { Err(NoteError::NoKnownKey) } else { Ok(&self.text) }
+    }
+
+    /// The note with no other signature lines than those of `key`, as its signer wrote it; `None` where it has none.
+    pub fn only(&self, key: &VerifierKey) -> Option<String> {
+        let own = self.signatures.iter().find(|signature| key.signed(signature))?;
+        Some(format!("{}\n{}", self.text, own.line()))
     }
 
     /// The text, whoever signed it. For choosing keys and for showing, never for believing.

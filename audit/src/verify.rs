@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use nethical_protocol::ids::{KeyedId, LogId};
+use nethical_protocol::ids::{GroupId, KeyedId, LogId};
 use serde::{Deserialize, Serialize};
 
 use crate::body::SealedFor;
@@ -18,9 +18,11 @@ use crate::checkpoint::Checkpoint;
 use crate::keys::BodyKeys;
 use crate::note::VerifierKey;
 
+pub mod cluster;
 mod erased;
 mod group;
 
+use cluster::Claims;
 use group::GroupCheck;
 
 /// Gives the keys of a body of an agent, where the verifier may open it.
@@ -41,7 +43,8 @@ pub struct GroupLog<S> {
 pub struct Verifier<'a> {
     /// The cluster's name, first part of every origin.
     pub cluster: &'a str,
-    /// The logs' keys, each named after its origin. Empty: checkpoints' roots are compared, signatures are not.
+    /// The logs' keys, each named after its origin. Empty: checkpoints' roots are compared, signatures are not. For the
+    /// cluster log, those of the logs that its leaves speak of are wanted, too.
     pub keys: &'a [VerifierKey],
     /// Opens bodies and compares their commitments where it is given.
     pub body_keys: Option<KeySource<'a>>,
@@ -64,6 +67,9 @@ pub struct Report {
     pub bodies_closed: u64,
     /// Of those, bodies sealed under keys that the log says are gone for good: erased.
     pub bodies_erased: u64,
+    /// What the cluster log says of the others, where it is among them; not held against them yet.
+    #[serde(skip)]
+    pub claims: Claims,
     /// The first entry that does not fit, of the first log that has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_bad: Option<BadEntry>,
@@ -93,7 +99,8 @@ impl Verifier<'_> {
     {
         let mut report = Report::default();
         for log in logs {
-            let mut check = GroupCheck::new(self, log.log);
+            let log_id = log.log;
+            let mut check = GroupCheck::new(self, log_id);
             let bad = self.verify_log(&mut check, log).err();
             report.groups += 1;
             report.entries += check.entries();
@@ -102,6 +109,9 @@ impl Verifier<'_> {
             report.bodies_closed += check.bodies_closed;
             report.bodies_erased += check.erased.count();
             report.first_bad = report.first_bad.or(bad);
+            if log_id.group == GroupId::CONTROL {
+                report.claims = check.claims;
+            }
         }
         report.ok = report.first_bad.is_none();
         report

@@ -426,6 +426,19 @@ pub struct ReceiptView {
     pub leaf: String,
     /// The inclusion proof with its checkpoint and cosignatures, as text (c2sp.org/tlog-proof).
     pub receipt: String,
+    /// That the checkpoint stands in the cluster log; null while no checkpoint that covers the decision and that a quorum
+    /// vouched for does, and where the control group's leader could not be asked.
+    #[serde(default)]
+    pub cluster: Option<ClusterProofView>,
+}
+
+/// That a partition's checkpoint stands in the cluster log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterProofView {
+    /// The checkpoint as it stands there: a note with its log's own signature alone.
+    pub leaf: String,
+    /// Its inclusion proof, with the cluster log's checkpoint and cosignatures (c2sp.org/tlog-proof).
+    pub proof: String,
 }
 
 /// Leaves as stored.
@@ -446,6 +459,11 @@ pub struct VerifierKeys {
     pub cluster: String,
     /// C2SP verifier keys `name+id+key`.
     pub vkeys: Vec<String>,
+    /// The cluster log's verifier key.
+    pub cluster_log: String,
+    /// Verifier keys of the witnesses that this node is told of.
+    #[serde(default)]
+    pub witnesses: Vec<String>,
     /// Verifier keys of the nodes that vouch for checkpoints, as far as they answered.
     #[serde(default)]
     pub cosigners: Vec<String>,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use rkyv::rancor::Error;
 use tokio::sync::watch;
 
+use nethical_audit::leaf::LeafV1;
 use nethical_audit::tree::Frontier;
 use nethical_governance::command::{CommandV1, EntryV1};
 use nethical_governance::ledger::{Applied, Lapsed, Ledger};
@@ -21,9 +22,11 @@ use crate::replicate::machine::{Fault, Machine, Reply};
 use crate::store::AuditStore;
 use crate::trail::{Record, Trail};
 
+pub mod growth;
 pub mod leaf;
 pub mod proofs;
 
+pub use growth::Growth;
 pub use proofs::Proofs;
 
 /// What a proposer gets back for its entry.
@@ -43,16 +46,16 @@ pub struct AppliedCommand {
     /// The outcome.
     pub outcome: OutcomeV1,
     /// The record.
-    pub record: Option<Arc<Record>>,
+    pub record: Option<Made>,
 }
 
-/// Size and root that stored segments have; the replayed tree must pass through it.
-#[derive(Debug, Clone, Copy)]
-pub struct Stored {
-    /// Leaves in segments.
-    pub size: u64,
-    /// Their root.
-    pub root: [u8; 32],
+/// The leaf that a command made.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// Decoded.
+    pub leaf: Arc<LeafV1>,
+    /// RFC 6962 leaf hash.
+    pub hash: [u8; 32],
 }
 
 /// A snapshot's bytes. Frozen per version.
@@ -70,26 +73,23 @@ pub struct PartitionMachine {
     log: LogId,
     /// The ledger; actors read it for moments only.
     pub ledger: Ledger,
-    frontier: Frontier,
+    growth: Growth,
     /// Hashes of the leaves that the entry which is being applied has made so far.
     made: Vec<[u8; 32]>,
-    store: Arc<AuditStore>,
-    stored: Option<Stored>,
     position: watch::Sender<(u64, u64)>,
     /// [`crate::shared::Shared::newest_ns`].
     pub newest_ns: Arc<AtomicU64>,
 }
 
 impl PartitionMachine {
-    /// A fresh log: its first leaf opens the era. `stored` is what segments already hold.
-    pub fn new(store: Arc<AuditStore>, stored: Option<Stored>) -> Result<Self, Fault> {
+    /// A fresh log: its first leaf opens the era. Its replay must pass through what segments already hold.
+    pub fn new(store: Arc<AuditStore>) -> Result<Self, Fault> {
         let (position, log) = (watch::channel((0, 0)).0, store.log());
-        let (ledger, frontier) = (Ledger::new(log.group.0), Frontier::default());
-        let mut machine =
-            Self { log, ledger, frontier, made: Vec::new(), store, stored, position, newest_ns: Arc::default() };
-        let opened = record_of(leaf::era_opened(log), Bytes::new());
+        let (ledger, growth) = (Ledger::new(log.group.0), Growth::new(store));
+        let mut machine = Self { log, ledger, growth, made: Vec::new(), position, newest_ns: Arc::default() };
+        let (opened, _) = record_of(leaf::era_opened(log), Bytes::new());
         machine.keep(&opened);
-        machine.check_stored()?;
+        machine.growth.check_stored()?;
         Ok(machine)
     }
 
@@ -100,7 +100,7 @@ impl PartitionMachine {
 
     /// Leaves applied and the root over them.
     pub fn tree(&self) -> (u64, [u8; 32]) {
-        (self.frontier.size(), self.frontier.root())
+        (self.growth.size(), self.growth.frontier().root())
     }
 
     /// The applied position (term, index), now and from now on.
@@ -110,13 +110,12 @@ impl PartitionMachine {
 
     /// Where unsealed leaves are.
     pub fn trail(&self) -> &Arc<Trail> {
-        &self.store.trail
+        &self.growth.store().trail
     }
 
     fn keep(&mut self, record: &Arc<Record>) {
-        self.frontier.append(record.hash);
         self.made.push(record.hash);
-        self.store.trail.push(record.clone());
+        self.growth.keep(record);
     }
 
     /// Turns one applied command into its record, where it makes one.
@@ -133,53 +132,36 @@ impl PartitionMachine {
         let leaf = leaf::leaf_of(place, &command, &outcome)
             .ok_or_else(|| Fault("an outcome that makes a leaf has none".to_owned()))?;
         let is_skipped = command.is_skipped();
-        let record = record_of(leaf, Bytes::from(command.body));
+        let (record, leaf) = record_of(leaf, Bytes::from(command.body));
         if !is_skipped {
             self.keep(&record);
         }
-        self.check_stored()?;
-        Ok(AppliedCommand { outcome, record: Some(record) })
+        self.growth.check_stored()?;
+        Ok(AppliedCommand { outcome, record: Some(Made { leaf, hash: record.hash }) })
     }
 
     /// An expiry's leaf, which no command asked for.
     fn record_lapsed(&mut self, term: u64, control_before: ControlRevision, lapsed: &Lapsed) -> Result<(), Fault> {
         let place = self.place(lapsed.leaf_index, term, control_before)?;
-        let record = record_of(leaf::lapsed(place, &lapsed.what), Bytes::new());
+        let (record, _) = record_of(leaf::lapsed(place, &lapsed.what), Bytes::new());
         self.keep(&record);
-        self.check_stored()
+        self.growth.check_stored()
     }
 
     /// The place of the next leaf, which must be the one that the ledger means.
     fn place(&self, leaf_index: u64, term: u64, control_before: ControlRevision) -> Result<leaf::Place, Fault> {
-        let size = self.frontier.size();
+        let size = self.growth.size();
         if leaf_index != size {
             return Err(Fault(format!("the ledger counts {leaf_index} leaves, the tree {size}")));
         }
         Ok(leaf::Place { log: self.log, leaf_index, now_ns: self.ledger.now_ns(), term, control_before })
     }
-
-    /// A replayed tree must have the root that the segments have at their size.
-    fn check_stored(&mut self) -> Result<(), Fault> {
-        match self.stored {
-            Some(stored) if self.frontier.size() == stored.size => {
-                self.stored = None;
-                match self.frontier.root() == stored.root {
-                    true => Ok(()),
-                    false => Err(Fault(format!(
-                        "segments of group {} differ from the log at {} leaves",
-                        self.log.group, stored.size
-                    ))),
-                }
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
-fn record_of(leaf: nethical_audit::leaf::LeafV1, body: Bytes) -> Arc<Record> {
-    let bytes = Bytes::from(leaf.encode());
-    let hash = nethical_audit::tree::leaf_hash(&bytes);
-    Arc::new(Record { leaf, bytes, hash, body })
+fn record_of(leaf: LeafV1, body: Bytes) -> (Arc<Record>, Arc<LeafV1>) {
+    let (index, leaf) = (leaf.leaf_index, Arc::new(leaf));
+    let record = Record::new(index, Bytes::from(leaf.encode()), body, Some(leaf.clone()));
+    (Arc::new(record), leaf)
 }
 
 impl Machine for PartitionMachine {
@@ -189,8 +171,8 @@ impl Machine for PartitionMachine {
         if probe::planted("apply-reads-other-group") {
             entry.now_ns = self.newest_ns.fetch_max(entry.now_ns, Ordering::Relaxed).max(entry.now_ns);
         }
-        let (first_leaf, before_ns) = (self.frontier.size(), self.ledger.now_ns());
-        let before = if wanted { self.frontier.clone() } else { Frontier::default() };
+        let (first_leaf, before_ns) = (self.growth.size(), self.ledger.now_ns());
+        let before = if wanted { self.growth.frontier().clone() } else { Frontier::default() };
         self.made.clear();
         let rises = entry.now_ns > before_ns || entry.term != term;
         always!(rises, "log-time-rises", "group {} {index}: {} after {before_ns}", self.log.group, entry.now_ns);
@@ -211,7 +193,7 @@ impl Machine for PartitionMachine {
             results.push(self.record(term, control_before, applied, command)?);
         }
         self.position.send_replace((term, index));
-        let (leaves, counted) = (self.frontier.size(), self.ledger.leaf_count());
+        let (leaves, counted) = (self.growth.size(), self.ledger.leaf_count());
         always!(leaves == counted, "tree-fits-ledger", "group {}: {leaves} and {counted}", self.log.group);
         if probe::ENABLED {
             let (group, made, crc) = (u64::from(self.log.group.0), leaves - first_leaf, crc32c::crc32c(payload));
@@ -236,8 +218,8 @@ impl Machine for PartitionMachine {
             group: self.log.group.0,
             era: self.log.era,
             ledger: self.ledger.to_bytes().map_err(|error| Fault(error.to_string()))?,
-            leaves: self.frontier.size(),
-            frontier: self.frontier.to_hashes(),
+            leaves: self.growth.size(),
+            frontier: self.growth.frontier().to_hashes(),
         };
         Ok(rkyv::to_bytes::<Error>(&snapshot).expect("encoding into memory cannot fail").into_vec())
     }
@@ -249,21 +231,15 @@ impl Machine for PartitionMachine {
             return Err(fault(format!("it is of group {} era {}", snapshot.group, snapshot.era)));
         }
         let ledger = Ledger::from_bytes(&snapshot.ledger).map_err(|error| fault(error.to_string()))?;
-        let frontier =
-            Frontier::from_hashes(snapshot.leaves, snapshot.frontier).ok_or_else(|| fault("its frontier".into()))?;
-        (self.ledger, self.frontier) = (ledger, frontier);
-        if self.store.trail.end() < snapshot.leaves {
-            // Leaves in between were never applied here: the sealer fetches them and checks them against this root.
-            self.store.trail.reset(snapshot.leaves);
-            self.store.expect(snapshot.leaves, self.frontier.root());
-        }
-        self.check_stored()?;
-        self.ledger.is_behind_snapshot = self.stored.is_none();
+        self.growth.restore(snapshot.leaves, snapshot.frontier).ok_or_else(|| fault("its frontier".into()))?;
+        self.ledger = ledger;
+        self.growth.check_stored()?;
+        self.ledger.is_behind_snapshot = self.growth.is_behind_stored();
         Ok(())
     }
 
     fn leaves(&self) -> u64 {
-        self.frontier.size()
+        self.growth.size()
     }
 
     fn passed(&mut self, term: u64, index: u64) {

@@ -12,10 +12,12 @@ use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 use nethical_protocol::quarantine::QuarantineSpec;
 
+use self::log::{ClusterLog, ClusterLogV1};
 use crate::replicate::machine::{Fault, Machine, Reply};
 
 pub mod bundles;
 pub mod check;
+pub mod log;
 pub mod quarantine;
 pub mod view;
 
@@ -144,7 +146,23 @@ pub struct RevisedEventV1 {
     pub event: EventV1,
 }
 
-/// One entry of the control group's log: what an administrator asked, completed by the leader's dice and clock.
+/// One entry of the control group's log. Frozen per version.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum ControlEntryV1 {
+    /// A change of the rules.
+    Change(ChangeV1),
+    /// Checkpoints of partitions' logs, for the cluster log: notes with their log's own signature alone.
+    Checkpoints(Vec<String>),
+}
+
+impl ControlEntryV1 {
+    /// The entry's bytes.
+    pub fn to_bytes(&self) -> Bytes {
+        Bytes::from(rkyv::to_bytes::<Error>(self).expect("encoding into memory cannot fail").into_vec())
+    }
+}
+
+/// A change of the rules: what an administrator asked, completed by the leader's dice and clock.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct ChangeV1 {
     /// Leader's wall time, nanoseconds since 1970.
@@ -238,13 +256,6 @@ pub enum Changed {
     Refused(Problem),
 }
 
-impl ChangeV1 {
-    /// The entry's bytes.
-    pub fn to_bytes(&self) -> Bytes {
-        Bytes::from(rkyv::to_bytes::<Error>(self).expect("encoding into memory cannot fail").into_vec())
-    }
-}
-
 /// The control group's state: its history, from which everything else is folded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct ControlState {
@@ -331,29 +342,55 @@ impl ControlState {
     }
 }
 
+/// A snapshot's bytes. Frozen per version.
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct ControlSnapshotV1 {
+    state: ControlState,
+    log: ClusterLogV1,
+}
+
 /// The control group's machine.
-#[derive(Default)]
 pub struct ControlMachine {
     /// The state; its readers lock the machine for moments only.
     pub state: ControlState,
+    /// The cluster log.
+    pub log: ClusterLog,
+}
+
+impl ControlMachine {
+    /// A zone without rules, and a cluster log without leaves.
+    pub fn new(log: ClusterLog) -> Self {
+        Self { state: ControlState::default(), log }
+    }
 }
 
 impl Machine for ControlMachine {
     fn apply(&mut self, _term: u64, _index: u64, payload: &Bytes, wanted: bool) -> Result<Reply, Fault> {
-        let entry = rkyv::from_bytes::<ChangeV1, Error>(payload)
+        let entry = rkyv::from_bytes::<ControlEntryV1, Error>(payload)
             .map_err(|error| Fault(format!("a committed control entry does not read: {error}")))?;
-        let changed = self.state.apply(&entry);
-        Ok(if wanted { Reply::of(changed) } else { Reply::default() })
+        match entry {
+            ControlEntryV1::Change(change) => {
+                let changed = self.state.apply(&change);
+                Ok(if wanted { Reply::of(changed) } else { Reply::default() })
+            }
+            ControlEntryV1::Checkpoints(notes) => self.log.apply(&notes).map(Reply::of),
+        }
     }
 
     fn snapshot(&mut self) -> Result<Vec<u8>, Fault> {
-        Ok(rkyv::to_bytes::<Error>(&self.state).expect("encoding into memory cannot fail").into_vec())
+        let snapshot = ControlSnapshotV1 { state: self.state.clone(), log: self.log.to_snapshot() };
+        Ok(rkyv::to_bytes::<Error>(&snapshot).expect("encoding into memory cannot fail").into_vec())
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        self.state = rkyv::from_bytes::<ControlState, Error>(bytes)
+        let snapshot = rkyv::from_bytes::<ControlSnapshotV1, Error>(bytes)
             .map_err(|error| Fault(format!("a control snapshot does not read: {error}")))?;
-        Ok(())
+        self.state = snapshot.state;
+        self.log.restore(snapshot.log)
+    }
+
+    fn leaves(&self) -> u64 {
+        self.log.tree().0
     }
 
     fn passed(&mut self, _term: u64, _index: u64) {}

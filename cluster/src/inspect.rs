@@ -160,7 +160,7 @@ pub async fn raw_leaves(core: Arc<Core>, group: GroupId, from: u64, count: u64) 
     Ok(RawLeaves { from, leaves, bodies })
 }
 
-/// Verifier keys of all partition logs.
+/// Verifier keys of all partition logs and of the cluster log.
 pub fn verifier_keys(core: &Core) -> Result<VerifierKeys, Problem> {
     let cluster = core.shared.options.cluster.clone();
     let seed = core.shared.keyring.signing_seed.as_ref();
@@ -171,5 +171,7 @@ pub fn verifier_keys(core: &Core) -> Result<VerifierKeys, Problem> {
         Signer::from_seed(&origin, seed).map(|signer| signer.verifier_key().to_string()).map_err(broken)
     };
     let vkeys = partitions.map(vkey).collect::<Result<_, _>>()?;
-    Ok(VerifierKeys { cluster, vkeys, cosigners: Vec::new() })
+    let cluster_log = vkey(GroupId::CONTROL)?;
+    let witnesses = core.shared.options.witnesses.iter().map(|witness| witness.key.to_string()).collect();
+    Ok(VerifierKeys { cluster: cluster.clone(), vkeys, cluster_log, witnesses, cosigners: Vec::new() })
 }

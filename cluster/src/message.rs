@@ -60,6 +60,8 @@ pub const KIND_SLA: u16 = 68;
 pub const KIND_PUBLISHED: u16 = 75;
 /// Node → replica: vouch for a checkpoint ([`AskVouchV1`] → [`VouchV1`]).
 pub const KIND_VOUCH: u16 = 76;
+/// Node → control leader: where does the cluster log cover this leaf ([`AskCoverV1`] → [`CoverV1`]).
+pub const KIND_COVER: u16 = 77;
 /// Node → node: what have you counted of scores ([`crate::scores::ScoresAskV1`] → [`crate::scores::ScoresV1`]).
 pub const KIND_SCORES: u16 = 69;
 /// Node → leader: count decisions ([`CountAskV1`] → [`CountAnswerV1`]).

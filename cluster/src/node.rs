@@ -25,6 +25,7 @@ use crate::meta::{self, MetaMachine};
 use crate::replica::PartitionReplica;
 use crate::replicate::group::{Group, Progress, Replica};
 use crate::shared::Shared;
+use crate::store::AuditStore;
 use crate::wal::Wal;
 use crate::world::Lane;
 
@@ -58,11 +59,17 @@ pub struct Core {
     /// The control group, where it has a replica here.
     pub control: RwLock<Option<Plain<ControlMachine>>>,
     partitions: RwLock<BTreeMap<GroupId, Arc<PartitionReplica>>>,
+    /// The audit logs that have a copy here.
+    audits: RwLock<BTreeMap<GroupId, Arc<AuditStore>>>,
     founding: watch::Sender<Option<Arc<FoundingV1>>>,
     asked_tenants: Mutex<Vec<String>>,
     placement: BTreeMap<GroupId, Vec<NodeId>>,
     /// What the partitions have told this node, for when it leads the control group.
     pub heard: crate::rules::Heard,
+    /// What this node has gathered for the cluster log, for when it leads the control group.
+    pub gathered: crate::cluster_log::Gathered,
+    /// What witnesses have signed for this node as control leader.
+    pub witnessed: crate::witness::Witnessed,
     /// Told when a tenant was asked for.
     pub tenants_wanted: Notify,
     /// Told when the control group has something new.
@@ -95,9 +102,12 @@ impl Core {
             meta: RwLock::default(),
             control: RwLock::default(),
             partitions: RwLock::default(),
+            audits: RwLock::default(),
             founding: watch::channel(None).0,
             asked_tenants: Mutex::default(),
             heard: Default::default(),
+            gathered: Default::default(),
+            witnessed: Default::default(),
             tenants_wanted: Notify::new(),
             nudged: Notify::new(),
             control_hint: Mutex::default(),
@@ -140,6 +150,26 @@ impl Core {
     /// Adds or replaces a partition replica.
     pub fn put_partition(&self, replica: Arc<PartitionReplica>) {
         self.partitions.write().insert(replica.group.id(), replica);
+    }
+
+    /// This node's copy of a group's audit log: a partition's, or the cluster log, which the control group keeps.
+    pub fn audit(&self, group: GroupId) -> Option<Arc<AuditStore>> {
+        self.audits.read().get(&group).cloned()
+    }
+
+    /// All audit logs that have a copy here, in order of their groups.
+    pub fn audits(&self) -> Vec<Arc<AuditStore>> {
+        self.audits.read().values().cloned().collect()
+    }
+
+    /// Adds or replaces a copy.
+    pub fn put_audit(&self, store: Arc<AuditStore>) {
+        self.audits.write().insert(store.log().group, store);
+    }
+
+    /// True for groups that keep an audit log: partitions, and the control group.
+    pub fn has_audit(&self, group: GroupId) -> bool {
+        group != GroupId::META && self.groups().any(|known| known == group)
     }
 
     /// A replica of any group, for Raft messages.
@@ -253,9 +283,9 @@ impl Core {
 
     /// Stored leaves of this node's replica; none where it has none.
     pub async fn leaves_here(&self, group: GroupId, from: u64, count: u64) -> Option<Result<LeavesV1, Problem>> {
-        let replica = self.partition(group)?;
-        let size = replica.machine.lock().tree().0;
-        let records = replica.store.read(from, count).await;
+        let store = self.audit(group)?;
+        let size = store.trail.end();
+        let records = store.read(from, count).await;
         let broken = |error| Problem::new(Code::Internal, format!("audit of group {group}: {error}"));
         Some(records.map(|records| LeavesV1 { size, records }).map_err(broken))
     }

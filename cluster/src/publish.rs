@@ -21,11 +21,12 @@ use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, GroupId};
 use nethical_protocol::{always, sometimes};
 
-use crate::api::ReceiptView;
+use crate::api::{ClusterProofView, ReceiptView};
+use crate::cluster_log;
 use crate::message::{AskPublishedV1, AskVouchV1, KIND_PUBLISHED, KIND_VOUCH, PublishedV1, VouchV1};
 use crate::node::Core;
-use crate::replica::PartitionReplica;
-use crate::store::sealer;
+use crate::rules::control_leader;
+use crate::store::{AuditStore, sealer};
 use crate::world::{Lane, timeout};
 
 /// A note is made anew at most so often, however many ask.
@@ -38,6 +39,8 @@ const SYNC_PATIENCE: Duration = Duration::from_millis(1_000);
 const TURN_PATIENCE: Duration = Duration::from_secs(3);
 /// How long another node may take for a resource.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the control leader may take for a checkpoint with witnesses' lines, before one without is shown.
+const LEADER_PATIENCE: Duration = Duration::from_secs(2);
 const NANOS: u64 = 1_000_000_000;
 
 /// The checkpoint that was published last.
@@ -53,12 +56,26 @@ pub struct Announced {
     is_whole: bool,
 }
 
+impl Announced {
+    /// A note that somebody else made.
+    #[cfg(test)]
+    pub(crate) fn of_note(size: u64, note: String) -> Self {
+        Self { size, note, at: Duration::ZERO, is_whole: false }
+    }
+}
+
 /// What a group's log publishes under `resource`, from here or from a replica elsewhere.
 ///
 /// # Errors
 /// `not-found` where there is no such log or it is not that long; `no-quorum` where no replica answered.
 pub async fn published(core: Arc<Core>, group: GroupId, resource: Resource) -> Result<Bytes, Problem> {
     let ask = AskPublishedV1::Resource { group: group.0, path: resource.path() };
+    if group == GroupId::CONTROL
+        && resource == Resource::Checkpoint
+        && let Some(note) = witnessed(&core, &ask).await
+    {
+        return Ok(note);
+    }
     match anywhere(&core, group, ask).await? {
         PublishedV1::Found(bytes) => Ok(Bytes::from(bytes)),
         PublishedV1::Problem(problem) => Err(problem),
@@ -66,14 +83,35 @@ pub async fn published(core: Arc<Core>, group: GroupId, resource: Resource) -> R
     }
 }
 
-/// The proof of a decision against a published checkpoint, with the word of every replica that holds it.
+/// The cluster log's checkpoint from the control group's leader: it has the witnesses' lines. None where there are no
+/// witnesses, it is this node, or it does not answer: any replica has the checkpoint itself.
+async fn witnessed(core: &Core, ask: &AskPublishedV1) -> Option<Bytes> {
+    let leader = control_leader(core).filter(|leader| *leader != core.shared.options.node)?;
+    if core.shared.options.witnesses.is_empty() {
+        return None;
+    }
+    let call = core.shared.world.wire.call(leader, Lane::Bulk, KIND_PUBLISHED, ask.to_bytes(), LEADER_PATIENCE);
+    match PublishedV1::from_bytes(&call.await.ok()?) {
+        Ok(PublishedV1::Found(bytes)) => Some(Bytes::from(bytes)),
+        _ => None,
+    }
+}
+
+/// The proof of a decision against a published checkpoint, with the word of every replica that holds it. Once the cluster
+/// log covers the decision, it is against the checkpoint that stands there, and the proof of that comes with it.
 ///
 /// # Errors
 /// As [`published`].
 pub async fn receipt(core: Arc<Core>, id: DecisionId) -> Result<ReceiptView, Problem> {
-    match anywhere(&core, id.log.group, AskPublishedV1::Receipt(id)).await? {
+    if !id.log.group.is_partition() {
+        return Err(Problem::new(Code::NotFound, format!("there is no decision {id}")));
+    }
+    let cover = cluster_log::cover(&core, id).await;
+    let against = cover.as_ref().map(|cover| cover.note.clone());
+    match anywhere(&core, id.log.group, AskPublishedV1::Receipt { id, against }).await? {
         PublishedV1::Receipt { leaf, proof } => {
-            Ok(ReceiptView { decision_id: id, leaf: STANDARD.encode(leaf), receipt: proof })
+            let cluster = cover.map(|cover| ClusterProofView { leaf: cover.leaf, proof: cover.proof });
+            Ok(ReceiptView { decision_id: id, leaf: STANDARD.encode(leaf), receipt: proof, cluster })
         }
         PublishedV1::Problem(problem) => Err(problem),
         _ => Err(Problem::new(Code::NotFound, format!("there is no decision {id}"))),
@@ -83,7 +121,7 @@ pub async fn receipt(core: Arc<Core>, id: DecisionId) -> Result<ReceiptView, Pro
 /// Asks here, then the other replicas, until one has it. Only what they hold themselves, so that no two ask each other in
 /// turn.
 async fn anywhere(core: &Arc<Core>, group: GroupId, ask: AskPublishedV1) -> Result<PublishedV1, Problem> {
-    if !group.is_partition() || !core.groups().any(|known| known == group) {
+    if !core.has_audit(group) {
         return Err(Problem::new(Code::NotFound, format!("there is no log of group {group}")));
     }
     let mut last = here(core, &ask).await;
@@ -112,59 +150,94 @@ pub async fn on_ask(core: Arc<Core>, ask: AskPublishedV1) -> Bytes {
 
 async fn here(core: &Arc<Core>, ask: &AskPublishedV1) -> PublishedV1 {
     let found = match ask {
-        AskPublishedV1::Resource { group, path } => match (core.partition(GroupId(*group)), Resource::parse(path)) {
-            (Some(replica), Some(resource)) => resource_here(core, &replica, resource).await,
+        AskPublishedV1::Resource { group, path } => match (core.audit(GroupId(*group)), Resource::parse(path)) {
+            (Some(store), Some(resource)) => resource_here(core, &store, resource).await,
             _ => Ok(PublishedV1::Absent),
         },
-        AskPublishedV1::Receipt(id) => match core.partition(id.log.group) {
-            Some(replica) => receipt_here(core, &replica, *id).await,
+        AskPublishedV1::Receipt { id, against } => match core.partition(id.log.group) {
+            Some(replica) => receipt_here(core, &replica.store, *id, against.as_deref()).await,
             None => Ok(PublishedV1::Absent),
         },
     };
     found.unwrap_or_else(PublishedV1::Problem)
 }
 
-async fn resource_here(
-    core: &Arc<Core>,
-    replica: &Arc<PartitionReplica>,
-    resource: Resource,
-) -> Result<PublishedV1, Problem> {
+async fn resource_here(core: &Arc<Core>, store: &Arc<AuditStore>, resource: Resource) -> Result<PublishedV1, Problem> {
+    if resource == Resource::Checkpoint && store.trail.end() == 0 {
+        return Ok(PublishedV1::Absent);
+    }
     if resource == Resource::Checkpoint {
-        let announced = announced(core, replica, 0).await?;
+        let announced = shown(core, store, 0).await?;
         return Ok(PublishedV1::Found(announced.note.into_bytes()));
     }
-    let found = replica.store.resource(resource).await.map_err(broken)?;
+    let found = store.resource(resource).await.map_err(broken)?;
     Ok(found.map_or(PublishedV1::Absent, PublishedV1::Found))
 }
 
 async fn receipt_here(
     core: &Arc<Core>,
-    replica: &Arc<PartitionReplica>,
+    store: &Arc<AuditStore>,
     id: DecisionId,
+    against: Option<&str>,
 ) -> Result<PublishedV1, Problem> {
-    let applied = replica.machine.lock().tree().0;
-    if replica.store.log() != id.log || applied <= id.leaf_index {
+    if store.log() != id.log || store.trail.end() <= id.leaf_index {
         return Ok(PublishedV1::Absent);
     }
-    let Announced { size, note, .. } = announced(core, replica, id.leaf_index + 1).await?;
-    let leaf = replica.store.read(id.leaf_index, 1).await.map_err(broken)?.into_iter().next();
-    let hashes = replica.store.prove_at(id.leaf_index, size).await.map_err(broken)?;
+    let (size, note) = match against {
+        Some(note) => match fitting(core, store, note).await? {
+            Some(size) => (size, note.to_owned()),
+            None => return Ok(PublishedV1::Absent),
+        },
+        None => announced(core, store, id.leaf_index + 1).await.map(|announced| (announced.size, announced.note))?,
+    };
+    let leaf = store.read(id.leaf_index, 1).await.map_err(broken)?.into_iter().next();
+    let hashes = store.prove_at(id.leaf_index, size).await.map_err(broken)?;
     let (Some((leaf, _)), Some(hashes)) = (leaf, hashes) else { return Ok(PublishedV1::Absent) };
     let proof = Proof { extra: None, index: id.leaf_index, hashes, checkpoint: note }.encode();
     Ok(PublishedV1::Receipt { leaf, proof })
+}
+
+/// The size of a checkpoint that the cluster log holds of this log, once it fits what is stored here; none where this
+/// copy is not that long.
+async fn fitting(core: &Core, store: &AuditStore, note: &str) -> Result<Option<u64>, Problem> {
+    let claimed = Checkpoint::parse_unverified(note).ok();
+    let claimed = claimed.filter(|claimed| claimed.origin == store.log().origin(&core.shared.options.cluster));
+    let malformed = || Problem::new(Code::Internal, "the cluster log's checkpoint is of another log");
+    let Checkpoint { size, root, .. } = claimed.ok_or_else(malformed)?;
+    let Some(own) = store.root_at(size).await.map_err(broken)? else { return Ok(None) };
+    always!(own == root, "cluster-log-holds-this-tree", "{} at {size} leaves", store.log().group);
+    if own != root {
+        tracing::error!(group = %store.log().group, size, "the cluster log holds another root of this log");
+        return Err(Problem::new(Code::Internal, format!("the cluster log holds another root of {size} leaves")));
+    }
+    Ok(Some(size))
+}
+
+/// What is shown as a log's checkpoint of at least `size` leaves: of the cluster log with its witnesses' lines, where this
+/// node has any.
+///
+/// # Errors
+/// As [`announced`].
+pub async fn shown(core: &Arc<Core>, store: &Arc<AuditStore>, size: u64) -> Result<Announced, Problem> {
+    let is_witnessed = store.log().group == GroupId::CONTROL;
+    let (now, end) = (core.shared.world.clock.now(), store.trail.end());
+    let best = if is_witnessed { core.witnessed.best(size, end, now) } else { None };
+    match best {
+        Some(best) => Ok(best),
+        None => announced(core, store, size).await,
+    }
 }
 
 /// The replica's published checkpoint of at least `size` leaves, made anew where it is too old or too short.
 ///
 /// # Errors
 /// `not-ready` where the node may not sign, `overloaded` where its disk does not keep up.
-pub async fn announced(core: &Arc<Core>, replica: &Arc<PartitionReplica>, size: u64) -> Result<Announced, Problem> {
-    let store = &replica.store;
+pub async fn announced(core: &Arc<Core>, store: &Arc<AuditStore>, size: u64) -> Result<Announced, Problem> {
     let late = || Problem::new(Code::Overloaded, "the audit sealer is behind").retry_after_ms(1_000);
     let turn = timeout(&*core.shared.world.clock, TURN_PATIENCE, store.announced.lock()).await;
     let mut last = turn.ok_or_else(late)?;
     let now = core.shared.world.clock.now();
-    let applied = replica.machine.lock().tree().0;
+    let applied = store.trail.end();
     if let Some(last) = last.as_ref().filter(|last| last.size >= size) {
         let is_current = last.size == applied && last.is_whole;
         if is_current || now.saturating_sub(last.at) < RENEW {
@@ -177,16 +250,16 @@ pub async fn announced(core: &Arc<Core>, replica: &Arc<PartitionReplica>, size: 
     if store.sealed().borrow().durable < size.max(1) {
         return Err(late());
     }
-    let announced = announce(core, replica, now).await?;
+    let announced = announce(core, store, now).await?;
     *last = Some(announced.clone());
     Ok(announced)
 }
 
-async fn announce(core: &Arc<Core>, replica: &Arc<PartitionReplica>, at: Duration) -> Result<Announced, Problem> {
-    let (size, root) = replica.store.durable().await.map_err(broken)?;
-    let note = sealer::sign(core, &replica.store, size, root);
+async fn announce(core: &Arc<Core>, store: &Arc<AuditStore>, at: Duration) -> Result<Announced, Problem> {
+    let (size, root) = store.durable().await.map_err(broken)?;
+    let note = sealer::sign(core, store, size, root);
     let mut note = note.ok_or_else(|| Problem::new(Code::NotReady, "this node has no signing key"))?;
-    let log = replica.store.log();
+    let log = store.log();
     let own = core.shared.options.node;
     let others: Vec<_> = core.placed(log.group).into_iter().filter(|node| *node != own).collect();
     let ask = AskVouchV1 { group: log.group.0, era: log.era, size, root }.to_bytes();
@@ -194,7 +267,7 @@ async fn announce(core: &Arc<Core>, replica: &Arc<PartitionReplica>, at: Duratio
         .iter()
         .map(|node| core.shared.world.wire.call(*node, Lane::Control, KIND_VOUCH, ask.clone(), VOUCH_PATIENCE));
     let lines: Vec<String> = join_all(asked).await.into_iter().flatten().filter_map(|bytes| line_of(&bytes)).collect();
-    note.extend(vouch(core, replica, size, root));
+    note.extend(vouch(core, store, size, root));
     let is_whole = lines.len() == others.len();
     sometimes!(is_whole && !lines.is_empty(), "a checkpoint was vouched for by every replica");
     note.extend(lines);
@@ -218,51 +291,41 @@ pub async fn on_vouch(core: Arc<Core>, ask: AskVouchV1) -> Bytes {
 }
 
 async fn vouch_for(core: &Core, ask: &AskVouchV1) -> Result<String, String> {
-    let replica = core.partition(GroupId(ask.group)).ok_or("no replica here")?;
-    if replica.store.log().era != ask.era {
+    let store = core.audit(GroupId(ask.group)).ok_or("no replica here")?;
+    if store.log().era != ask.era {
         return Err("another era".to_owned());
     }
     // Nothing is asked of the sealer that is not applied here: it would hurry for a size that may never come.
     let held = async {
-        has_applied(&replica, ask.size).await;
-        replica.store.barrier(ask.size).await
+        store.trail.reach(ask.size).await;
+        store.barrier(ask.size).await
     };
     let held = timeout(&*core.shared.world.clock, SYNC_PATIENCE, held).await;
     held.ok_or("not durable here yet")?.map_err(|error| error.to_string())?;
-    let root = replica.store.root_at(ask.size).await.map_err(|error| error.to_string())?;
+    let root = store.root_at(ask.size).await.map_err(|error| error.to_string())?;
     let is_ours = root == Some(ask.root);
     always!(is_ours, "checkpoints-of-replicas-agree", "group {} at {} leaves", ask.group, ask.size);
     if !is_ours {
         tracing::error!(group = ask.group, size = ask.size, "another replica's checkpoint does not fit this log");
         return Err("another root".to_owned());
     }
-    vouch(core, &replica, ask.size, ask.root)
-        .ok_or_else(|| "not whole here, or a greater tree is vouched for".to_owned())
-}
-
-async fn has_applied(replica: &PartitionReplica, size: u64) {
-    let mut position = replica.machine.lock().position();
-    while replica.machine.lock().tree().0 < size {
-        if position.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-    }
+    vouch(core, &store, ask.size, ask.root).ok_or_else(|| "not whole here, or a greater tree is vouched for".to_owned())
 }
 
 /// This replica's word that it holds these leaves durably and has never vouched for more. The caller has seen to it that
 /// they are durable; that none of them is damaged and that the tree is the greatest so far is seen to here.
-fn vouch(core: &Core, replica: &PartitionReplica, size: u64, root: Hash) -> Option<String> {
+fn vouch(core: &Core, store: &AuditStore, size: u64, root: Hash) -> Option<String> {
     let cosigner = cosigner(core)?;
-    if !replica.store.is_whole(size) {
+    if !store.is_whole(size) {
         sometimes!(true, "a node with damaged leaves did not vouch for them");
         return None;
     }
-    let mut vouched = replica.store.vouched.lock();
+    let mut vouched = store.vouched.lock();
     if size < *vouched {
         return None;
     }
     *vouched = size;
-    let origin = replica.store.log().origin(&core.shared.options.cluster);
+    let origin = store.log().origin(&core.shared.options.cluster);
     let at_s = core.shared.world.clock.wall_ns() / NANOS;
     Some(cosigner.cosign(&Checkpoint { origin, size, root }.text(), at_s))
 }

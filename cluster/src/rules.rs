@@ -24,7 +24,7 @@ use nethical_protocol::limits::CLOCK_ERROR_MS_MAX;
 
 use crate::contact::revocation_bound;
 use crate::control::bundles::Bundles;
-use crate::control::{AskV1, ChangeV1, Changed, ControlMachine, ErasureV1};
+use crate::control::{AskV1, ChangeV1, Changed, ControlEntryV1, ControlMachine, ErasureV1};
 use crate::message::*;
 use crate::node::{Core, Plain};
 use crate::prepared::Prepared;
@@ -92,12 +92,13 @@ impl Heard {
     }
 }
 
-fn control_here(core: &Core) -> Option<Plain<ControlMachine>> {
+/// The control group here, where it has a replica.
+pub(crate) fn control_here(core: &Core) -> Option<Plain<ControlMachine>> {
     core.control.read().clone()
 }
 
 /// Who leads the control group, as this node knows.
-fn control_leader(core: &Core) -> Option<NodeId> {
+pub(crate) fn control_leader(core: &Core) -> Option<NodeId> {
     let followed = control_here(core).and_then(|control| control.group.leadership().borrow().leader);
     let hinted = || *core.control_hint.lock();
     let own = core.shared.options.node;
@@ -165,7 +166,7 @@ async fn propose_here(core: &Arc<Core>, control: &Plain<ControlMachine>, change:
         Ok(now_ns) => now_ns,
         Err(problem) => return RulesChangedV1::Problem(problem),
     };
-    let entry = ChangeV1 { now_ns, change };
+    let entry = ControlEntryV1::Change(ChangeV1 { now_ns, change });
     let unknown =
         || RulesChangedV1::Problem(Problem::new(Code::OutcomeUnknown, "the control group did not answer in time"));
     let Ok(reply) = control.group.propose(entry.to_bytes()).await else { return unknown() };

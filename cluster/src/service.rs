@@ -16,6 +16,7 @@ use nethical_protocol::{buggify, probe, sometimes};
 use crate::administer;
 use crate::aggregate::count;
 use crate::alarms;
+use crate::cluster_log;
 use crate::decide::{Attempt, Decider, observe_forwarded};
 use crate::drift;
 use crate::erase;
@@ -79,6 +80,7 @@ impl Service for NodeService {
             KIND_LEAVES => AskLeavesV1::from_bytes(&body).ok().map(|ask| leaves(core, ask).boxed()),
             KIND_SEARCH => SearchAskV1::from_bytes(&body).ok().map(|ask| query::on_search(core, ask).boxed()),
             KIND_PUBLISHED => AskPublishedV1::from_bytes(&body).ok().map(|ask| publish::on_ask(core, ask).boxed()),
+            KIND_COVER => AskCoverV1::from_bytes(&body).ok().map(|ask| cluster_log::on_cover(core, ask).boxed()),
             KIND_VOUCH => AskVouchV1::from_bytes(&body).ok().map(|ask| publish::on_vouch(core, ask).boxed()),
             KIND_RING => RingAskV1::from_bytes(&body).ok().map(|ask| erase::on_ring(core, from, ask).boxed()),
             KIND_OPEN => AskOpenV1::from_bytes(&body).ok().map(|ask| opening::on_open(core, ask).boxed()),

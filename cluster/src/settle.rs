@@ -52,7 +52,7 @@ async fn settle_here(
     let (leaf, hash, replayed, same) = match &entry.results[at].outcome {
         OutcomeV1::Settled(_) => {
             let record = entry.results[at].record.as_ref().expect("a settlement makes a leaf");
-            (record.leaf.clone(), record.hash, false, true)
+            (LeafV1::clone(&record.leaf), record.hash, false, true)
         }
         OutcomeV1::Duplicate { leaf_index } | OutcomeV1::Conflict { leaf_index } => {
             let (leaf, hash) = core.leaf(ask.decision.log.group, *leaf_index).await?;

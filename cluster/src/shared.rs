@@ -28,6 +28,7 @@ use crate::sla::Monitor;
 use crate::store::IndexCache;
 use crate::timekeeper::Timekeeper;
 use crate::wal::OnFatal;
+use crate::witness::Witness;
 use crate::world::World;
 
 /// What an operator says to a node's cluster half.
@@ -53,6 +54,8 @@ pub struct Options {
     pub bootstrap: bool,
     /// Whether naming an unknown tenant creates it (development clusters).
     pub open_tenants: bool,
+    /// Who is shown the cluster log's checkpoints.
+    pub witnesses: Vec<Witness>,
     /// The bundle that a new zone starts with.
     pub first_policy: String,
 }

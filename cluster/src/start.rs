@@ -18,8 +18,9 @@ use nethical_audit::note::Signer;
 use nethical_protocol::ids::{GroupId, LogId, NodeId, ReplicaId};
 use nethical_protocol::sometimes;
 
-use crate::apply::{PartitionMachine, Stored};
+use crate::apply::PartitionMachine;
 use crate::control::ControlMachine;
+use crate::control::log::ClusterLog;
 use crate::governor::NodeGovernor;
 use crate::identity::{Identity, life_of, replica_id};
 use crate::message::*;
@@ -36,7 +37,7 @@ use crate::shared::{Options, Shared};
 use crate::store::AuditStore;
 use crate::wal::{OnFatal, Recovered, Wal, WalOptions};
 use crate::world::{Lane, World};
-use crate::{erase, fsck, rules, supervise};
+use crate::{cluster_log, erase, fsck, rules, supervise, witness};
 
 /// Between two rounds of asking peers.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -83,6 +84,10 @@ pub async fn start(world: World, options: Options, keyring: Keyring, on_fatal: O
     scope.spawn(rules::pump(core.clone()));
     scope.spawn(rules::attend(core.clone()));
     scope.spawn(fsck::pump(core.clone()));
+    scope.spawn(cluster_log::gather(core.clone()));
+    for seat in core.shared.options.witnesses.clone() {
+        scope.spawn(witness::attend(core.clone(), seat));
+    }
     scope.spawn(supervise::probe_clocks(core.clone()));
     scope.spawn(supervise::learn_founding(core.clone()));
     scope.spawn(supervise::supervise(core.clone(), starter));
@@ -157,12 +162,14 @@ impl Starter {
         log.observe_start(replica);
         match group {
             GroupId::META => {
-                let plain = self.plain(group, replica, log, MetaMachine::default()).await?;
+                let plain = self.plain(group, replica, log, MetaMachine::default(), no_barrier()).await?;
                 *self.core.meta.write() = Some(plain.clone());
                 self.join_in(&plain.group).await
             }
             GroupId::CONTROL => {
-                let plain = self.plain(group, replica, log, ControlMachine::default()).await?;
+                let (store, barrier) = self.audit_store(group).await?;
+                let cluster_log = ClusterLog::new(&self.core.shared.options.cluster, store);
+                let plain = self.plain(group, replica, log, ControlMachine::new(cluster_log), barrier).await?;
                 *self.core.control.write() = Some(plain.clone());
                 self.join_in(&plain.group).await
             }
@@ -269,27 +276,19 @@ impl Starter {
         replica: ReplicaId,
         log: LogStore,
         machine: M,
+        barrier: SealBarrier,
     ) -> Result<Plain<M>, Fault> {
         let machine = Arc::new(Mutex::new(machine));
-        let group = self.group_of(group, replica, log, machine.clone(), no_barrier()).await?;
+        let group = self.group_of(group, replica, log, machine.clone(), barrier).await?;
         Ok(Plain { group, machine })
     }
 
     async fn partition(self: &Arc<Self>, id: GroupId, replica: ReplicaId, log: LogStore) -> Result<(), Fault> {
         let shared = self.core.shared.clone();
-        let identity = LogId { group: id, era: FIRST_ERA };
-        let store = AuditStore::open(shared.world.disk.clone(), &shared.options.cluster, identity).await;
-        let store = store.map_err(|error| Fault(format!("audit segments of group {id}: {error}")))?;
-        let (size, root) = store.stored();
-        let mut machine = PartitionMachine::new(store.clone(), (size > 0).then_some(Stored { size, root }))?;
+        let (store, barrier) = self.audit_store(id).await?;
+        let mut machine = PartitionMachine::new(store.clone())?;
         machine.newest_ns = shared.newest_ns.clone();
         let machine = Arc::new(Mutex::new(machine));
-        let sealing = store.clone();
-        let barrier: SealBarrier = Arc::new(move |leaves| {
-            let store = sealing.clone();
-            async move { store.barrier(leaves).await }.boxed()
-        });
-        shared.world.scope.spawn(store.clone().seal(self.core.clone()));
         let group = self.group_of(id, replica, log, machine.clone(), barrier).await?;
         let replica = PartitionReplica::new(shared.clone(), group.clone(), machine, store);
         self.core.put_partition(replica.clone());
@@ -297,6 +296,25 @@ impl Starter {
         shared.world.scope.spawn(erase::tend(self.core.clone(), replica.clone()));
         shared.world.scope.spawn(replica.keep_house());
         self.join_in(&group).await
+    }
+
+    /// Opens a group's audit segments and lets its sealer run. One that ran for an earlier start of the group ends.
+    async fn audit_store(&self, group: GroupId) -> Result<(Arc<AuditStore>, SealBarrier), Fault> {
+        let shared = &self.core.shared;
+        if let Some(former) = self.core.audit(group) {
+            former.retire();
+        }
+        let log = LogId { group, era: FIRST_ERA };
+        let store = AuditStore::open(shared.world.disk.clone(), &shared.options.cluster, log).await;
+        let store = store.map_err(|error| Fault(format!("audit segments of group {group}: {error}")))?;
+        self.core.put_audit(store.clone());
+        let sealing = store.clone();
+        let barrier: SealBarrier = Arc::new(move |leaves| {
+            let store = sealing.clone();
+            async move { store.barrier(leaves).await }.boxed()
+        });
+        shared.world.scope.spawn(store.clone().seal(self.core.clone()));
+        Ok((store, barrier))
     }
 
     /// Founds the group where nobody has, once all founding nodes attend; asks to be taken in where this life is new.

@@ -10,17 +10,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use nethical_audit::leaf::LeafV1;
+use nethical_audit::tree::leaf_hash;
 use nethical_protocol::limits::SEAL_LAG_BYTES_MAX;
 use nethical_protocol::{probe, sometimes};
 
 /// One leaf with its sealed body.
 #[derive(Debug)]
 pub struct Record {
-    /// Decoded.
-    pub leaf: LeafV1,
+    /// Where it stands in its log.
+    pub index: u64,
+    /// Decoded, where it is a partition's; a leaf of the cluster log is a note.
+    pub leaf: Option<Arc<LeafV1>>,
     /// Canonical bytes.
     pub bytes: Bytes,
     /// RFC 6962 leaf hash.
@@ -29,11 +32,19 @@ pub struct Record {
     pub body: Bytes,
 }
 
+impl Record {
+    /// The record of a leaf's canonical bytes.
+    pub fn new(index: u64, bytes: Bytes, body: Bytes, leaf: Option<Arc<LeafV1>>) -> Self {
+        Self { index, hash: leaf_hash(&bytes), leaf, bytes, body }
+    }
+}
+
 /// The tail. Shared between apply, the sealer and readers.
-#[derive(Default)]
 pub struct Trail {
     inner: Mutex<Inner>,
     bytes: AtomicU64,
+    /// Index after the last record.
+    end: watch::Sender<u64>,
     /// Told when a record was pushed.
     pub grown: Notify,
 }
@@ -48,7 +59,12 @@ struct Inner {
 impl Trail {
     /// An empty tail whose next record has index `first`.
     pub fn new(first: u64) -> Self {
-        Self { inner: Mutex::new(Inner { first, records: VecDeque::new() }), ..Self::default() }
+        Self {
+            inner: Mutex::new(Inner { first, records: VecDeque::new() }),
+            bytes: AtomicU64::new(0),
+            end: watch::channel(first).0,
+            grown: Notify::new(),
+        }
     }
 
     /// Starts over behind a snapshot: the next record pushed has index `first`.
@@ -56,18 +72,20 @@ impl Trail {
         let mut inner = self.inner.lock();
         *inner = Inner { first, records: VecDeque::new() };
         self.bytes.store(0, Ordering::Relaxed);
+        self.end.send_replace(first);
     }
 
     /// Adds the next record. Records before the first one kept are in segments already and are dropped.
     pub fn push(&self, record: Arc<Record>) {
         let mut inner = self.inner.lock();
         let next = inner.first + inner.records.len() as u64;
-        if record.leaf.leaf_index < next {
+        if record.index < next {
             return;
         }
-        assert_eq!(record.leaf.leaf_index, next, "leaves are applied in order and without a gap");
+        assert_eq!(record.index, next, "leaves are applied in order and without a gap");
         self.bytes.fetch_add(size_of(&record), Ordering::Relaxed);
         inner.records.push_back(record);
+        self.end.send_replace(next + 1);
         drop(inner);
         self.grown.notify_one();
     }
@@ -108,7 +126,7 @@ impl Trail {
         let last = inner.records.len();
         let place = |index: u64| (index.saturating_sub(inner.first) as usize).min(last);
         let records = inner.records.range(place(stretch.start)..place(stretch.end).max(place(stretch.start)));
-        let fits = |record: &&Arc<Record>| matches(&record.leaf);
+        let fits = |record: &&Arc<Record>| record.leaf.as_deref().is_some_and(&matches);
         let found = match ascending {
             true => records.filter(fits).take(limit).cloned().collect(),
             false => records.rev().filter(fits).take(limit).cloned().collect(),
@@ -122,6 +140,12 @@ impl Trail {
         while inner.first < index {
             let Some(record) = inner.records.pop_front() else {
                 inner.first = index;
+                drop(inner);
+                self.end.send_if_modified(|end| {
+                    let was = *end;
+                    *end = was.max(index);
+                    was < index
+                });
                 return;
             };
             self.bytes.fetch_sub(size_of(&record), Ordering::Relaxed);
@@ -131,8 +155,13 @@ impl Trail {
 
     /// Index after the last record.
     pub fn end(&self) -> u64 {
-        let inner = self.inner.lock();
-        inner.first + inner.records.len() as u64
+        *self.end.borrow()
+    }
+
+    /// Waits until the log has this many leaves here.
+    pub async fn reach(&self, leaves: u64) {
+        // The sender lives as long as the tail.
+        let _ = self.end.subscribe().wait_for(|end| *end >= leaves).await;
     }
 
     /// Index of the first record kept.

@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use nethical_protocol::ids::NodeId;
 use nethical_protocol::probe::{self, Point};
 
+pub mod http;
 pub mod memory;
 pub mod presence;
 pub mod quic;
@@ -34,6 +35,8 @@ pub struct World {
     pub scope: Scope,
     /// The other nodes.
     pub wire: Arc<dyn Wire>,
+    /// Services that are not of the cluster.
+    pub outside: Arc<dyn Outside>,
     /// This node's data folder.
     pub disk: Arc<dyn Disk>,
     /// What can be rebuilt.
@@ -137,6 +140,24 @@ pub trait Service: Send + Sync {
     /// Takes one call. Invoked in order of arrival within one lane of one peer; what must stay ordered happens before
     /// this returns, the rest inside the future. Never panics on any bytes.
     fn handle(&self, from: NodeId, lane: Lane, kind: u16, body: Bytes) -> BoxFuture<'static, Bytes>;
+}
+
+/// What a service outside of the cluster answered. Never believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posted {
+    /// HTTP's status.
+    pub status: u16,
+    /// The body, bounded by [`POSTED_BYTES_MAX`].
+    pub body: Bytes,
+}
+
+/// The longest answer that is read from outside.
+pub const POSTED_BYTES_MAX: usize = 64 * 1024;
+
+/// Services outside of the cluster, such as witnesses.
+pub trait Outside: Send + Sync {
+    /// Posts a text and gives the answer, or why there is none within `deadline`. Whether it arrived is then not known.
+    fn post(&self, url: &str, body: Bytes, deadline: Duration) -> BoxFuture<'static, Result<Posted, String>>;
 }
 
 /// A node's data folder. Paths are relative to it and use `/`.

@@ -9,6 +9,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
+use nethical_cluster::witness::Witness;
 use nethical_protocol::ids::NodeId;
 
 pub mod check;
@@ -74,6 +75,8 @@ pub struct NodeConfig {
     pub bootstrap: bool,
     /// What administrators send as `Authorization: Bearer …`; `None` leaves administration open (development).
     pub admin_token: Option<String>,
+    /// Who is shown the cluster log's checkpoints.
+    pub witnesses: Vec<Witness>,
     /// The ethical taxonomy, where it is not the built-in one.
     pub taxonomy_path: Option<PathBuf>,
 }

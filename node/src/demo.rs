@@ -95,6 +95,7 @@ async fn in_folder(args: &DemoArgs, format: Format, dir: PathBuf) -> anyhow::Res
         http_base: args.http_base,
         quic_base: args.quic_base,
         partitions: 12,
+        witnesses: String::new(),
         log_level: "info".to_owned(),
         ready_wait: READY_WAIT,
     };

@@ -48,6 +48,8 @@ pub struct DevOptions {
     pub quic_base: u16,
     /// Partition groups.
     pub partitions: u32,
+    /// Witnesses of the cluster log, `URL VKEY` with commas between them.
+    pub witnesses: String,
     /// The nodes' log filter.
     pub log_level: String,
     /// How long all nodes together may take to become ready.
@@ -236,6 +238,7 @@ mod tests {
             http_base,
             quic_base,
             partitions: 12,
+            witnesses: String::new(),
             log_level: "info".into(),
             ready_wait: Duration::from_secs(1),
         }

@@ -21,6 +21,7 @@ use nethical_cluster::governor::NodeGovernor;
 use nethical_cluster::prepared::Prepared;
 use nethical_cluster::replicate::group::Timing;
 use nethical_cluster::shared::Options;
+use nethical_cluster::world::http::HttpOutside;
 use nethical_cluster::world::presence::PresenceTable;
 use nethical_cluster::world::quic::{Ground, QuicOptions, QuicWire};
 use nethical_cluster::world::real::{RealClock, RealDisk};
@@ -122,7 +123,8 @@ fn world(config: &NodeConfig, scope: &Scope, disk: RealDisk) -> anyhow::Result<W
     let kv = SledKv::open(&config.data_dir.join("sled"), "directory").context("the local index (it may be deleted)")?;
     let directory = Arc::new(PresenceTable::new(config.node, clock.clone()));
     let (disk, kv, prepared) = (Arc::new(disk), Arc::new(kv), Arc::new(prepared(config)?));
-    Ok(World { clock, scope: scope.clone(), wire, disk, kv, directory, prepared })
+    let outside = Arc::new(HttpOutside::new().context("the client for witnesses")?);
+    Ok(World { clock, scope: scope.clone(), wire, outside, disk, kv, directory, prepared })
 }
 
 fn prepared(config: &NodeConfig) -> anyhow::Result<Prepared> {
@@ -151,6 +153,7 @@ fn options(config: &NodeConfig) -> Options {
         },
         bootstrap: config.bootstrap,
         open_tenants: config.admin_token.is_none(),
+        witnesses: config.witnesses.clone(),
         first_policy: default_bundle_text().to_owned(),
     }
 }
@@ -236,7 +239,7 @@ async fn wait_for_signal() -> anyhow::Result<()> {
 
 /// Writes what is applied to audit segments, so that a stopped node's data verifies offline as a whole.
 async fn finish(governor: &NodeGovernor) {
-    let stores: Vec<_> = governor.core().partitions().iter().map(|replica| replica.store.clone()).collect();
+    let stores = governor.core().audits();
     let sealing = futures::future::join_all(stores.iter().map(|store| store.finish()));
     if tokio::time::timeout(SEAL_WAIT, sealing).await.is_err() {
         tracing::warn!("not everything was sealed in time; the next start seals it from the log");

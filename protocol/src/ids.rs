@@ -96,9 +96,27 @@ pub struct LogId {
 }
 
 impl LogId {
-    /// The checkpoint origin `<cluster>/p/<group>/<era>`.
+    /// The checkpoint origin: `<cluster>/p/<group>/<era>` of a partition, `<cluster>/cluster/<era>` of the cluster log,
+    /// which the control group keeps.
     pub fn origin(&self, cluster: &str) -> String {
-        format!("{cluster}/p/{}/{}", self.group, self.era)
+        match self.group {
+            GroupId::CONTROL => format!("{cluster}/cluster/{}", self.era),
+            group => format!("{cluster}/p/{group}/{}", self.era),
+        }
+    }
+
+    /// The log of a cluster that has this origin; `None` for what [`LogId::origin`] writes for none.
+    pub fn of_origin(cluster: &str, origin: &str) -> Option<Self> {
+        let place = origin.strip_prefix(cluster)?.strip_prefix('/')?;
+        let (group, era) = match place.strip_prefix("cluster/") {
+            Some(era) => (GroupId::CONTROL, era),
+            None => {
+                let (group, era) = place.strip_prefix("p/")?.split_once('/')?;
+                (GroupId(group.parse().ok()?), era)
+            }
+        };
+        let log = Self { group, era: era.parse().ok()? };
+        (log.origin(cluster) == origin).then_some(log)
     }
 }
 
@@ -197,6 +215,17 @@ mod tests {
         let id = DecisionId { log: LogId { group: GroupId(7), era: 2 }, leaf_index: 991 };
         assert_eq!(id.to_string(), "7.2.991");
         assert_eq!("7.2.991".parse::<DecisionId>(), Ok(id));
+    }
+
+    #[test]
+    fn origins_read_back_as_written_and_no_others_do() {
+        for (group, origin) in [(1, "demo/cluster/1"), (2, "demo/p/2/1"), (17, "demo/p/17/1")] {
+            let log = LogId { group: GroupId(group), era: 1 };
+            assert_eq!((log.origin("demo").as_str(), LogId::of_origin("demo", origin)), (origin, Some(log)));
+        }
+        for bad in ["demo/p/1/1", "demo/p/02/1", "demo/p/2", "demo/cluster/+1", "other/p/2/1", "demop/2/1", ""] {
+            assert_eq!(LogId::of_origin("demo", bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("approval-digest-ignored", "An approval counts for any action of its agent, not for the one it was given for."),
     ("ring-key-kept", "No replica destroys ring keys that are past, and each says that it has none."),
     ("erased-before-all-answered", "An erasure is told as complete though a replica may still hold the ring key."),
+    ("witness-shown-another-tree", "A control leader shows witnesses a tree that nobody else is shown."),
 ];
 
 /// What production code reports as it claims it to be, bugs or none: the name, its facts in order. The node is the
@@ -72,6 +73,7 @@ pub const KNOBS: &[(&str, &str)] = &[
     ("snapshot.keep-entries", "entries kept in the log behind a snapshot"),
     ("control.revocation-ms", "contact to the control group that a leader lives on, milliseconds"),
     ("actor.idle-ms", "idle time after which an agent's actor is passivated"),
+    ("cluster-log.every-ms", "time between two rounds in which the control leader gathers checkpoints"),
     ("seal.leaves", "leaves of an audit segment, a multiple of 256 up to 65,536"),
     ("seal.sync-ms", "time between two syncs of audit segments"),
     ("seal.lag-bytes", "bytes that the sealer may lag before the door sheds"),
@@ -146,6 +148,9 @@ pub const SOMETIMES: &[&str] = &[
     "a subject's key changed while a body was sealed",
     "a subject's key was erased",
     "a verdict was withheld because contact to the control group was lost",
+    "a witness did not answer",
+    "a witness signed the cluster log's checkpoint",
+    "a witness told the size that it had signed",
     "an action was counted ahead of a grant",
     "an agent asked for too many approvals",
     "an agent was quarantined by a rule",
@@ -159,6 +164,7 @@ pub const SOMETIMES: &[&str] = &[
     "an erasure waited for a replica",
     "an erasure was complete",
     "an idle actor was passivated",
+    "checkpoints were added to the cluster log",
     "control facts came twice or too early",
     "leadership was handed over",
     "log time was ahead of a new leader's clock",

@@ -16,6 +16,7 @@ pub mod acknowledged;
 pub mod admission;
 pub mod approval;
 pub mod automatic;
+pub mod cluster_log;
 pub mod erasure;
 pub mod evaluation;
 pub mod hold;
@@ -89,6 +90,10 @@ pub struct Findings<'a> {
     pub cosigners: Vec<String>,
     /// Erasures that are not complete long after everything has healed.
     pub unfinished: Vec<String>,
+    /// The leaves of the cluster log as each node that keeps it has stored them.
+    pub cluster: BTreeMap<NodeId, Vec<Vec<u8>>>,
+    /// Size and root of each tree of it that the witness signed.
+    pub witnessed: Vec<(u64, [u8; 32])>,
 }
 
 /// A decision in a log.
@@ -108,7 +113,7 @@ pub struct Recorded<'a> {
 type Check = fn(&Findings<'_>) -> Vec<String>;
 
 /// All of them, in the order in which they run.
-pub const CHECKS: [(&str, Check); 19] = [
+pub const CHECKS: [(&str, Check); 20] = [
     ("replicas", replicas::check),
     ("segments-equal", segments::check),
     ("once", once::check),
@@ -128,6 +133,7 @@ pub const CHECKS: [(&str, Check); 19] = [
     ("search", search::check),
     ("proofs", proofs::check),
     ("erasure", erasure::check),
+    ("cluster-log", cluster_log::check),
 ];
 
 impl<'a> Findings<'a> {

@@ -77,8 +77,23 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
     let searches = searches::gather(fleet, &logs).await;
     let unfinished = unfinished(fleet).await;
     name_erased(&mut entries, &operations);
-    let (segments, history) = (read_segments(fleet).await, stage.history.clone());
-    Findings { plan, history, operations, entries, logs, segments, searches, proofs, keys, cosigners, unfinished }
+    let cluster = read_cluster_logs(plan, fleet).await;
+    let (segments, history, witnessed) = (read_segments(fleet).await, stage.history.clone(), fleet.witness().signed());
+    Findings {
+        plan,
+        history,
+        operations,
+        entries,
+        logs,
+        segments,
+        searches,
+        proofs,
+        keys,
+        cosigners,
+        unfinished,
+        cluster,
+        witnessed,
+    }
 }
 
 /// Nodes whose audit log of a group has a gap: a snapshot took them past leaves that they have still to fetch.
@@ -149,6 +164,22 @@ async fn read_log(core: &Core, group: GroupId) -> Result<Option<Log>, String> {
         }
     }
     Ok(Some(Log { leaves, hashes, root, recomputed: frontier.root(), ledger }))
+}
+
+/// The cluster log as each node that keeps it has stored it.
+async fn read_cluster_logs(plan: &Plan, fleet: &Fleet) -> BTreeMap<NodeId, Vec<Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for (node, living) in fleet.living() {
+        let Some(store) = living.governor.core().audit(GroupId::CONTROL) else { continue };
+        match store.read(0, store.trail.end()).await {
+            Ok(records) => drop(found.insert(node, records.into_iter().map(|(leaf, _)| leaf).collect())),
+            Err(why) if !plan.mangles(node, "audit") => {
+                fleet.watch().violated("audit-reads", format!("the cluster log on node {node}: {why}"));
+            }
+            Err(_) => {}
+        }
+    }
+    found
 }
 
 /// All entries of a group as a reader of one node's interface sees them.

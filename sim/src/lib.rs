@@ -14,6 +14,7 @@ pub mod probes;
 pub mod quic;
 pub mod udp;
 pub mod wire;
+pub mod witness;
 pub mod world;
 
 // What happens in it, as data and in deed.

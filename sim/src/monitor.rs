@@ -51,6 +51,13 @@ impl Monitor {
             for (group, leadership) in leaderships(&living) {
                 inner.note_leadership(fleet, node, group, leadership);
             }
+            let control = living.governor.core().control.read().clone();
+            if let Some(plain) = control {
+                let (size, root) = plain.machine.lock().log.tree();
+                if inner.sizes.get(&(node, GroupId::CONTROL)) != Some(&size) {
+                    inner.note_root(fleet, node, GroupId::CONTROL, size, root);
+                }
+            }
             for replica in living.governor.core().partitions() {
                 let (group, machine) = (replica.group.id(), replica.machine.lock());
                 if inner.sizes.get(&(node, group)) != Some(&machine.leaves()) {

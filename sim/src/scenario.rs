@@ -24,6 +24,7 @@ mod lease;
 mod load;
 mod network;
 mod power;
+mod witness;
 
 /// A named situation.
 #[derive(Clone, Copy)]
@@ -159,6 +160,7 @@ pub fn all() -> &'static [Scenario] {
             disk::SCENARIOS,
             clock::SCENARIOS,
             control::SCENARIOS,
+            witness::SCENARIOS,
             load::SCENARIOS,
             lease::SCENARIOS,
             complaint::SCENARIOS,

@@ -36,6 +36,7 @@ use crate::trace::{Field, Trace};
 use crate::udp::UdpNetwork;
 use crate::watch::Watch;
 use crate::wire::Network;
+use crate::witness::SimWitness;
 
 /// The cluster's name, first part of every log's origin.
 pub const CLUSTER: &str = "simulated";
@@ -102,6 +103,8 @@ struct Inner {
     lives: Option<Lives>,
     /// One for all nodes and lives of a run. Not one for all runs: a run may not depend on those before it.
     prepared: Arc<Prepared>,
+    /// Outside of the fleet.
+    witness: SimWitness,
     /// What happens to machines whether they run or not.
     scope: Scope,
     machines: Mutex<BTreeMap<NodeId, Machine>>,
@@ -140,6 +143,7 @@ impl Fleet {
         }
         let (machines, crash_dice) = (Mutex::new(machines), Mutex::new(dice::fork(seed, "crashes")));
         let (scope, troubles) = (Scope::new(dice::seed_of(seed, "fleet")), Mutex::default());
+        let witness = SimWitness::new(seed, clock.clone());
         let inner = Inner {
             seed,
             spec,
@@ -152,6 +156,7 @@ impl Fleet {
             lives,
             prepared: Arc::new(Prepared::with(crate::engine::detectors().clone())),
             scope,
+            witness,
             machines,
             crash_dice,
             troubles,
@@ -167,6 +172,11 @@ impl Fleet {
     /// The run's trace.
     pub fn trace(&self) -> &Trace {
         &self.inner.trace
+    }
+
+    /// The witness outside of it.
+    pub fn witness(&self) -> &SimWitness {
+        &self.inner.witness
     }
 
     /// The links between machines.
@@ -397,6 +407,7 @@ impl Fleet {
             clock: clock.clone(),
             scope: scope.clone(),
             wire,
+            outside: Arc::new(self.inner.witness.clone()),
             disk: Arc::new(machine.disk.clone()),
             kv: machine.kv.clone(),
             directory: Arc::new(PresenceTable::new(node, clock)),
@@ -421,6 +432,7 @@ impl Fleet {
             replicas: spec.replicas,
             timing: Timing { heartbeat_ms: spec.heartbeat_ms, election_min_ms, election_max_ms },
             open_tenants: false,
+            witnesses: vec![self.inner.witness.told()],
             first_policy: default_bundle_text().to_owned(),
         }
     }

@@ -14,6 +14,9 @@ use serde_json::Value;
 /// How long a cluster may take to be ready on a busy machine.
 const READY_WAIT: Duration = Duration::from_secs(90);
 
+/// In a cluster's block of ports, one that it does not use.
+const SPARE_PORT: u16 = 8;
+
 /// The binary that demo, bench and tests share: `NETHICAL_BIN`, or a release build of this workspace.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
@@ -42,6 +45,8 @@ pub struct Cluster {
     data: tempfile::TempDir,
     http_base: u16,
     quic_base: u16,
+    /// Further arguments of `nethical dev`.
+    more: Vec<String>,
     /// Three nodes fill this machine: clusters of one test process run one after the other. Dropped last.
     _turn: MutexGuard<'static, ()>,
 }
@@ -49,12 +54,18 @@ pub struct Cluster {
 impl Cluster {
     /// Starts three nodes on ports that are free now.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_with(|_| Vec::new())
+    }
+
+    /// As [`Cluster::start`], with further arguments, which may name a port that stays free for something beside it.
+    pub fn start_with(more: impl FnOnce(u16) -> Vec<String>) -> anyhow::Result<Self> {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let data = tempfile::tempdir()?;
         let base = free_base()?;
+        let more = more(base + SPARE_PORT);
         let mut cluster =
-            Self { _turn: turn, dev: None, single: Vec::new(), data, http_base: base, quic_base: base + 10 };
+            Self { _turn: turn, dev: None, single: Vec::new(), data, http_base: base, quic_base: base + 10, more };
         cluster.run_dev()?;
         Ok(cluster)
     }
@@ -66,6 +77,7 @@ impl Cluster {
             .args(["dev", "-o", "json", "--data"])
             .arg(self.data.path())
             .args(["--http-base", &self.http_base.to_string(), "--quic-base", &self.quic_base.to_string()])
+            .args(&self.more)
             .stdout(std::fs::File::create(&told)?)
             .stderr(std::fs::File::create(&said)?)
             .spawn()?;
@@ -241,7 +253,7 @@ impl Drop for Cluster {
 }
 
 /// Waiting for another process is done by looking again.
-fn pause(wait: Duration) {
+pub fn pause(wait: Duration) {
     std::thread::sleep(wait);
 }
 
@@ -250,7 +262,8 @@ fn free_base() -> anyhow::Result<u16> {
     let seed = std::process::id();
     for attempt in 0..200u32 {
         let base = 20_000 + ((seed.wrapping_mul(131).wrapping_add(attempt * 977)) % 300) as u16 * 130;
-        let wanted = (1..=3).flat_map(|node| [base + node, base + 10 + node, base + 110 + node]);
+        let wanted =
+            (1..=3).flat_map(|node| [base + node, base + 10 + node, base + 110 + node]).chain([base + SPARE_PORT]);
         let free = |port: u16| {
             std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()
                 && std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok()

@@ -7,10 +7,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use nethical_tests::cluster::Cluster;
+use nethical_tests::cluster::{Cluster, pause};
 use serde_json::{Value, json};
 
+/// How long the cluster log may take to have a leaf for each log, on a busy machine.
+const GATHER_WAIT: Duration = Duration::from_secs(60);
 /// Where Debian keeps Go's packages.
 const GOPATH: &str = "/usr/share/gocode";
 
@@ -121,6 +124,27 @@ fn all_believe(cluster: &Cluster, verifiers: &[PathBuf], logs: &[String], cosign
     leaves
 }
 
+/// The log of the logs' checkpoints, once it holds one of each.
+fn check_cluster_log(cluster: &Cluster, verifiers: &[PathBuf], logs: &[String], cosigners: &[String]) {
+    let (_, above) = cluster.cli(3, &["audit", "key", "vkey", "--cluster"]).expect("it runs");
+    let above = strings(&above);
+    let size_of = |node| {
+        let note = cluster.get(node, "/log/cluster/checkpoint").ok()?;
+        note.as_str()?.lines().nth(1)?.parse::<usize>().ok()
+    };
+    let begun = std::time::Instant::now();
+    while size_of(1).is_none_or(|size| size < logs.len()) {
+        assert!(begun.elapsed() < GATHER_WAIT, "no checkpoints are gathered");
+        pause(Duration::from_millis(200));
+    }
+    for (verifier, node) in verifiers.iter().flat_map(|verifier| (1..=3).map(move |node| (verifier, node))) {
+        let prefix = format!("{}/log/cluster", cluster.http(node));
+        let found = verified(verifier, &prefix, &above[0], cosigners).expect("it verifies");
+        assert!(found["size"].as_u64().is_some_and(|size| size >= logs.len() as u64), "{found}");
+        assert!(verified(verifier, &prefix, &logs[0], &[]).is_err(), "a partition's key opens it");
+    }
+}
+
 /// The proof that comes with an answer is against a checkpoint of its own, and the same one replays.
 fn check_proof_with_an_answer(cluster: &Cluster) {
     let line = json!({ "tenant": "t", "agent_id": "a", "kind": "tool_call", "name": "find", "options": { "receipt": "proof" } });
@@ -157,6 +181,7 @@ fn what_others_wrote_believes_every_log_on_every_node_and_nothing_that_was_chang
         let found = said(Command::new(python).arg(acceptance("verify.py")).args([cluster.http(2), group.to_string()]));
         found.expect("pymerkle believes it");
     }
+    check_cluster_log(&cluster, &verifiers, &logs, &cosigners);
     check_proof_with_an_answer(&cluster);
 
     // Two of three replicas hold what is decided while one is gone; it comes back and vouches again.

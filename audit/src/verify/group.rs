@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use nethical_protocol::ids::{KeyedId, LogId};
+use nethical_protocol::ids::{GroupId, KeyedId, LogId};
 use sha2::{Digest, Sha256};
 
+use super::cluster::Claims;
 use super::erased::Erased;
 use super::{BadEntry, Verifier};
 use crate::body;
@@ -29,6 +30,8 @@ pub(super) struct GroupCheck<'a> {
     /// Leaf of each request id that a client chose.
     requests: BTreeMap<KeyedId, u64>,
     pub(super) erased: Erased,
+    /// Of the cluster log.
+    pub(super) claims: Claims,
     pub(super) checkpoints_passed: u64,
     pub(super) bodies_opened: u64,
     pub(super) bodies_closed: u64,
@@ -47,6 +50,7 @@ impl<'a> GroupCheck<'a> {
             last_is_closed: true,
             requests: BTreeMap::new(),
             erased: Erased::default(),
+            claims: Claims::default(),
             checkpoints_passed: 0,
             bodies_opened: 0,
             bodies_closed: 0,
@@ -126,12 +130,26 @@ impl<'a> GroupCheck<'a> {
 
     fn record(&mut self, record: Record<'_>, hash: Hash) -> Result<(), BadEntry> {
         let at = record.leaf_index;
+        if self.log.group == GroupId::CONTROL {
+            self.check_cluster_leaf(&record)?;
+            self.tree.append(hash);
+            return self.check_root();
+        }
         let leaf = LeafV1::decode(record.leaf).map_err(|error| self.bad(at, error))?;
         self.check_place(at, &leaf)?;
         self.check_request(at, &leaf)?;
         self.check_body(at, &leaf, record.body)?;
         self.tree.append(hash);
         self.check_root()
+    }
+
+    /// A leaf of the cluster log is a checkpoint that says more than the last one of its log, and has no body.
+    fn check_cluster_leaf(&mut self, record: &Record<'_>) -> Result<(), BadEntry> {
+        if !record.body.is_empty() {
+            return Err(self.bad(record.leaf_index, "a leaf of the cluster log has no body"));
+        }
+        let added = self.claims.add(self.verifier.cluster, record.leaf, self.verifier.keys);
+        added.map_err(|reason| self.bad(record.leaf_index, reason))
     }
 
     fn check_place(&self, at: u64, leaf: &LeafV1) -> Result<(), BadEntry> {

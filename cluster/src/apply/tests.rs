@@ -15,7 +15,7 @@ const ID: KeyedId = KeyedId([1; 16]);
 
 async fn machine() -> PartitionMachine {
     let store = AuditStore::open(Arc::new(MemoryDisk::new()), "test", LOG).await.expect("it opens");
-    PartitionMachine::new(store, None).expect("a fresh log")
+    PartitionMachine::new(store).expect("a fresh log")
 }
 
 fn control() -> HeaderV1 {
@@ -87,7 +87,7 @@ async fn an_expiry_is_a_leaf_before_those_of_the_commands_that_came_later() {
     let spending = decide(&first.ledger, 10, 0);
     log.push(apply(&mut first, 3, 3 * SECOND_NS, spending));
 
-    let stored = first.store.read(0, 9).await.expect("all are there");
+    let stored = first.growth.store().read(0, 9).await.expect("all are there");
     let events: Vec<LeafEvent> = stored.iter().map(|(leaf, _)| LeafV1::decode(leaf).expect("ours").event).collect();
     let words: Vec<&str> = events.iter().map(LeafEvent::as_str).collect();
     assert_eq!(words, ["era-opened", "control", "decision", "reservation-ended", "decision"]);

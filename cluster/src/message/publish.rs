@@ -17,7 +17,12 @@ message! {
             path: String,
         },
         /// The proof of one leaf against a published checkpoint.
-        Receipt(DecisionId),
+        Receipt {
+            /// The leaf.
+            id: DecisionId,
+            /// Against this checkpoint, a note of the same log; none for the newest.
+            against: Option<String>,
+        },
     }
 
     /// The answer of a replica.
@@ -35,6 +40,31 @@ message! {
         Problem(Problem),
         /// The log is not that long here, or this node has no replica.
         Absent,
+    }
+
+    /// Where does the cluster log cover this leaf of a partition's log?
+    struct AskCoverV1 {
+        /// Of this group.
+        pub group: u32,
+        /// Its log's era.
+        pub era: u32,
+        /// The leaf.
+        pub leaf_index: u64,
+    }
+
+    /// The answer of the control leader.
+    enum CoverV1 {
+        /// There.
+        Covered {
+            /// The partition's checkpoint with cosignatures.
+            note: String,
+            /// The same, verbatim as in the cluster log.
+            leaf: String,
+            /// Its proof as text (c2sp.org/tlog-proof).
+            proof: String,
+        },
+        /// Not yet, or it cannot be shown now.
+        Not,
     }
 
     /// Do you hold these leaves durably? Then vouch for their checkpoint.

@@ -78,6 +78,23 @@ impl AuditStore {
         inner.tree.inclusion_proof(index, size, &source).map(Some).map_err(io::Error::other)
     }
 
+    /// The proof that the tree of the first `new` leaves extends that of the first `old` (RFC 6962, 2.1.2); `None` where the
+    /// log is not that long, or `old` is the greater one.
+    ///
+    /// # Errors
+    /// Where a segment cannot be read or is damaged.
+    pub async fn prove_extension(&self, old: u64, new: u64) -> io::Result<Option<Vec<Hash>>> {
+        let (from, last) = (old / TILE_LEAVES, new / TILE_LEAVES);
+        let tiles = [(from, self.tile(from).await?), (last, self.tile(last).await?)];
+        let inner = self.inner.lock();
+        if old > new || new > inner.tree.size() {
+            return Ok(None);
+        }
+        let source =
+            |wanted: u64| tiles.iter().find(|(tile, _)| *tile == wanted).and_then(|(_, hashes)| hashes.clone());
+        inner.tree.consistency_proof(old, new, &source).map(Some).map_err(io::Error::other)
+    }
+
     /// The leaf hashes of a complete tile; `None` where it is not complete.
     pub(super) async fn tile(&self, tile: u64) -> io::Result<Option<Vec<Hash>>> {
         self.leaf_hashes(tile, TILE_LEAVES as usize).await

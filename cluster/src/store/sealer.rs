@@ -73,12 +73,15 @@ impl AuditStore {
         loop {
             let next = self.next_index();
             let records = self.trail.from(next, if buggify!("seal.one-record") { 1 } else { TAKE_BYTES_MAX });
-            if records.is_empty() || records[0].leaf.leaf_index != next {
+            if records.is_empty() || records[0].index != next {
                 break;
             }
             self.write(&records, clock).await?;
             self.add_up(core, &records);
-            core.shared.correlation.lock().note(self.log.group, records.iter().map(|record| &record.leaf));
+            core.shared
+                .correlation
+                .lock()
+                .note(self.log.group, records.iter().filter_map(|record| record.leaf.as_deref()));
         }
         if self.is_wanted() || (self.is_dirty() && clock.now().saturating_sub(*synced_at) >= sync_every()) {
             self.sync(core).await?;
@@ -93,7 +96,8 @@ impl AuditStore {
         let Some(replica) = core.partition(group) else { return };
         let mut overshoot = core.shared.overshoot.lock();
         let limit_of = |number| replica.machine.lock().ledger.limit(number).cloned();
-        let beyond: u64 = records.iter().map(|record| overshoot.note(group, &record.leaf, limit_of)).sum();
+        let beyond: u64 =
+            records.iter().filter_map(|record| Some(overshoot.note(group, record.leaf.as_ref()?, limit_of))).sum();
         always!(beyond == 0, "no-overshoot", "group {group} let through {beyond} units more than its limits allow");
         if beyond > 0 {
             metrics::counter!(OVERSHOOT_TOTAL).increment(beyond);

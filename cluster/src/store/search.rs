@@ -170,8 +170,8 @@ impl AuditStore {
             // The sealer may have emptied the tail since.
             if index >= first {
                 let hit = |record: &Arc<crate::trail::Record>| Hit {
-                    leaf_index: record.leaf.leaf_index,
-                    at_ns: record.leaf.now_ns,
+                    leaf_index: record.index,
+                    at_ns: record.leaf.as_ref().map_or(0, |leaf| leaf.now_ns),
                     leaf: record.bytes.to_vec(),
                     body: record.body.to_vec(),
                 };

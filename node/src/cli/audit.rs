@@ -14,6 +14,7 @@ use nethical_audit::verify::BadEntry;
 use super::EndpointArgs;
 use crate::output::{self, Exit, Format, stop};
 
+pub mod cluster_log;
 pub mod compare;
 pub mod erase;
 pub mod export;
@@ -23,6 +24,7 @@ pub mod offline;
 pub mod online;
 pub mod prove;
 pub mod query;
+pub mod witness;
 
 /// Read, prove and verify the audit trail.
 #[derive(Debug, Subcommand)]
@@ -43,6 +45,11 @@ pub enum AuditCommand {
     /// The keys by which logs sign and nodes vouch.
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Watch logs for somebody: sign each checkpoint that extends all that was signed before, and no other.
+    #[command(after_help = "The folder remembers what was signed; it must never be set back to an older state.\n\n\
+        Examples:\n  nethical audit witness --data w --print-key\n  \
+        nethical audit witness --data w --listen 127.0.0.1:8700 --log \"$(nethical audit key vkey --cluster)\"")]
+    Witness(witness::WitnessArgs),
     /// Make what was said of an agent or a person unreadable, everywhere and for good.
     #[command(
         after_help = "From the answer on nobody reads it. Then every node destroys the keys that could open copies in old logs and\n\
@@ -117,6 +124,10 @@ pub struct VerifyReport {
     pub copies: u64,
     /// Checkpoints whose root and signature fit.
     pub checkpoints: u64,
+    /// Checkpoints in the cluster log whose root is that of their log here.
+    pub covered: u64,
+    /// Checkpoints in the cluster log that cover more leaves than the one copy that is here (offline).
+    pub beyond: u64,
     /// Each log.
     pub logs: Vec<LogReport>,
     /// The first thing that does not verify.
@@ -162,6 +173,7 @@ pub async fn run(command: AuditCommand, format: Format) -> anyhow::Result<()> {
         AuditCommand::Fsck(args) => fsck::run(args, format).await,
         AuditCommand::Prove(args) => prove::run(args, format).await,
         AuditCommand::Key(command) => key::run(command, format).await,
+        AuditCommand::Witness(args) => witness::run(args).await,
         AuditCommand::Erase(args) => erase::run(args, format).await,
         AuditCommand::Erasures(args) => erase::list(args, format).await,
         AuditCommand::Query(args) => query::run(args, format).await,
@@ -205,6 +217,13 @@ fn print(report: &VerifyReport) -> anyhow::Result<()> {
     }
     output::print_table(&table, "no logs found")?;
     let verdict = if report.ok { "all verify" } else { "NOT ALL VERIFY" };
+    if report.covered + report.beyond > 0 {
+        let beyond = match report.beyond {
+            0 => String::new(),
+            beyond => format!("; {beyond} cover more than the one copy that is here"),
+        };
+        output::print_line(&format!("{} checkpoints in the cluster log fit their logs{beyond}", report.covered))?;
+    }
     let copies = if report.copies > 0 { format!(" ({} copies)", report.copies) } else { String::new() };
     output::print_line(&format!("{} entries in {} logs{copies}: {verdict}", report.entries, report.groups))
 }

@@ -35,6 +35,9 @@ pub struct DevArgs {
     /// Partition groups; fixed at the first start.
     #[arg(long, default_value_t = 12, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub partitions: u32,
+    /// A witness of the cluster log, `URL VKEY` (`nethical audit witness`); may be given several times.
+    #[arg(long, value_name = "WITNESS")]
+    pub witness: Vec<String>,
     /// The nodes' log filter; their logs are in DIR/node-<k>/log.
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
@@ -51,6 +54,7 @@ impl From<DevArgs> for DevOptions {
             http_base: args.http_base,
             quic_base: args.quic_base,
             partitions: args.partitions,
+            witnesses: args.witness.join(", "),
             log_level: args.log_level,
             ready_wait: Duration::from_secs(args.ready_timeout_s),
         }

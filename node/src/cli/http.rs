@@ -114,6 +114,15 @@ impl Request {
         Ok((status, text))
     }
 
+    /// The bytes of a success; a problem becomes an error with its exit code.
+    pub async fn bytes(self) -> anyhow::Result<Vec<u8>> {
+        let answer = self.builder.send().await.map_err(|error| unreachable(&self.address, &error))?;
+        let status = answer.status().as_u16();
+        let bytes = answer.bytes().await.map_err(|error| unreachable(&self.address, &error))?;
+        let is_success = (200..300).contains(&status);
+        if is_success { Ok(bytes.to_vec()) } else { Err(refusal(status, &String::from_utf8_lossy(&bytes))) }
+    }
+
     /// The body of a success; a problem becomes an error with its exit code.
     pub async fn text(self) -> anyhow::Result<String> {
         let (status, text) = self.raw().await?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use nethical_cluster::witness::Witness;
 use nethical_protocol::ids::NodeId;
 
 use super::file::{PEER_FIELDS, RawPeer, Setting};
@@ -193,6 +194,7 @@ impl Values<'_> {
             log_format: if self.text("log.format")? == "json" { LogFormat::Json } else { LogFormat::Text },
             bootstrap: self.parse("cluster.bootstrap")?,
             admin_token: self.text("door.admin_token").filter(|token| !token.is_empty()),
+            witnesses: Witness::parse_list(&self.text("audit.witnesses")?).ok()?,
             taxonomy_path: self.path("taxonomy.file").filter(|path| !path.as_os_str().is_empty()),
         })
     }

@@ -1,6 +1,8 @@
 //! The table of settings: path, kind, default and meaning. Files, environment, flags, `config print` and the reference
 //! file are all read against this one table.
 
+use nethical_cluster::witness::Witness;
+
 use super::region;
 
 /// What a value has to look like.
@@ -16,6 +18,8 @@ pub enum Kind {
     Integer(u64, u64),
     /// `true` or `false`.
     Flag,
+    /// Witnesses, `URL VKEY` with commas between them.
+    Witnesses,
     /// One of these words.
     Word(&'static [&'static str]),
     /// One of [`region::REGIONS`].
@@ -106,6 +110,12 @@ pub const KEYS: &[Key] = &[
             "The ethical taxonomy that explains decisions; absent takes the built-in one.",
         )
     },
+    set(
+        "audit.witnesses",
+        Kind::Witnesses,
+        "",
+        "Who is shown the cluster log's checkpoints: `URL VKEY`, with commas between several. The same on every node.",
+    ),
     set("log.level", Kind::Text, "info", "error, warn, info, debug, trace, or a tracing filter."),
     set("log.format", Kind::Word(&["text", "json"]), "text", "How log lines look."),
 ];
@@ -161,6 +171,7 @@ pub fn fault(kind: Kind, value: &str) -> Option<String> {
             _ if to == u64::MAX => Some(format!("{value:?} is no integer from {from} up")),
             _ => Some(format!("{value:?} is no integer from {from} to {to}")),
         },
+        Kind::Witnesses => Witness::parse_list(value).err(),
         Kind::Flag if value == "true" || value == "false" => None,
         Kind::Flag => Some(format!("{value:?} is neither true nor false")),
         Kind::Word(words) if words.contains(&value) => None,

@@ -172,6 +172,7 @@ fn config(options: &DevOptions, places: &[NodePlace], own: &NodePlace) -> String
          [listen]\nhttp = \"{}\"\nquic = \"{}\"\npeer = \"{}\"\n\n\
          [tls]\nca = \"../ca/ca.pem\"\ncert = \"cert.pem\"\nkey = \"key.pem\"\n\n\
          [keys]\nkeyring = \"keyring\"\nkek = \"kek\"\n\n\
+         [audit]\nwitnesses = {}\n\n\
          [log]\nlevel = {}\n",
         options.partitions,
         own.id,
@@ -179,6 +180,7 @@ fn config(options: &DevOptions, places: &[NodePlace], own: &NodePlace) -> String
         own.http,
         own.quic,
         own.peer,
+        toml::Value::String(options.witnesses.clone()),
         toml::Value::String(options.log_level.clone()),
     );
     for place in places {
@@ -204,6 +206,7 @@ mod tests {
             http_base: 8000,
             quic_base: 9000,
             partitions: 12,
+            witnesses: String::new(),
             log_level: "info,nethical=\"debug\"".into(),
             ready_wait: Duration::from_secs(1),
         }

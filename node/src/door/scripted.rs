@@ -364,7 +364,10 @@ impl Governor for Scripted {
 
     fn receipt(&self, id: DecisionId) -> Answer<'_, ReceiptView> {
         let receipt = "c2sp.org/tlog-proof@v1\nindex 42\n".to_owned();
-        self.answer(format!("receipt {id}"), ReceiptView { decision_id: id, leaf: String::new(), receipt })
+        self.answer(
+            format!("receipt {id}"),
+            ReceiptView { decision_id: id, leaf: String::new(), receipt, cluster: None },
+        )
     }
 
     fn erase(&self, spec: EraseSpec) -> Answer<'_, ErasureView> {
@@ -384,7 +387,13 @@ impl Governor for Scripted {
     fn verifier_keys(&self) -> Answer<'_, VerifierKeys> {
         self.answer(
             "verifier_keys".into(),
-            VerifierKeys { cluster: "dev".into(), vkeys: vec!["dev+1+k".into()], cosigners: vec![] },
+            VerifierKeys {
+                cluster: "dev".into(),
+                vkeys: vec!["dev+1+k".into()],
+                cluster_log: "dev+2+k".into(),
+                witnesses: vec![],
+                cosigners: vec![],
+            },
         )
     }
 

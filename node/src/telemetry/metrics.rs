@@ -12,6 +12,7 @@ use nethical_cluster::overshoot::OVERSHOOT_TOTAL;
 use nethical_cluster::scores::{SCORERS, SCORES_TOTAL};
 use nethical_cluster::store::damage::{DAMAGED_LEAVES, REPAIRED_LEAVES_TOTAL, SCRUBBED_BYTES_TOTAL};
 use nethical_cluster::store::search::INDEXES_REBUILT;
+use nethical_cluster::witness::{CONFLICTS_TOTAL, COSIGNED_TOTAL};
 use nethical_protocol::decision::{ItemAnswer, Verdict};
 use nethical_protocol::error::Code;
 
@@ -32,7 +33,7 @@ pub const RESIDENT_BYTES: &str = "nethical_resident_memory_bytes";
 
 /// Names that are always present at `/metrics`.
 #[cfg(test)]
-pub const PROMISED: [&str; 12] = [
+pub const PROMISED: [&str; 14] = [
     ACTIONS_TOTAL,
     ACTIVE_AGENTS,
     STORAGE_BYTES,
@@ -45,6 +46,8 @@ pub const PROMISED: [&str; 12] = [
     DAMAGED_LEAVES,
     REPAIRED_LEAVES_TOTAL,
     SCRUBBED_BYTES_TOTAL,
+    COSIGNED_TOTAL,
+    CONFLICTS_TOTAL,
 ];
 
 /// Half a millisecond to the longest deadline; 0.2 and 0.5 are the alerts' thresholds.
@@ -106,6 +109,8 @@ pub fn touch() {
     gauge!(DAMAGED_LEAVES).increment(0.0);
     counter!(REPAIRED_LEAVES_TOTAL).increment(0);
     counter!(SCRUBBED_BYTES_TOTAL).increment(0);
+    counter!(COSIGNED_TOTAL).increment(0);
+    counter!(CONFLICTS_TOTAL).increment(0);
     for scorer in SCORERS {
         for agrees in ["true", "false"] {
             counter!(SCORES_TOTAL, "scorer" => scorer, "agrees" => agrees).increment(0);
@@ -129,6 +134,8 @@ pub fn describe() {
         describe_counter!(REPAIRED_LEAVES_TOTAL, "Audit entries put back into damaged segments");
         describe_counter!(SCRUBBED_BYTES_TOTAL, Unit::Bytes, "Closed audit segments read again");
         describe_counter!(INDEXES_REBUILT, "Damaged search indexes of audit segments that were made again in memory");
+        describe_counter!(COSIGNED_TOTAL, "Cosignatures of the cluster log by witnesses that this node kept");
+        describe_counter!(CONFLICTS_TOTAL, "Witnesses that saw another history of the cluster log; must stay 0");
         describe_counter!(SCORES_TOTAL, "Scores held against the rules', by scorer and whether they agree within 100");
         touch();
     });

@@ -215,6 +215,7 @@ fn knobs() -> BTreeMap<String, u64> {
         ("seal.leaves", 256),
         ("seal.sync-ms", 1_000),
         ("scrub.every-ms", 3_000),
+        ("cluster-log.every-ms", 2_000),
     ];
     small.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

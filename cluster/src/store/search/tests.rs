@@ -75,7 +75,7 @@ async fn rig() -> Rig {
     for index in CLOSED + OPEN..CLOSED + OPEN + TAIL {
         let (leaf, body) = (leaf(index), Bytes::from(vec![index as u8; 20]));
         let bytes = Bytes::from(leaf.encode());
-        store.trail.push(Arc::new(Record { leaf, hash: [0; 32], bytes, body }));
+        store.trail.push(Arc::new(Record::new(index, bytes, body, Some(Arc::new(leaf)))));
     }
     let leaves = (0..CLOSED + OPEN + TAIL).map(leaf).collect();
     Rig { disk, store, cache: IndexCache::new(1 << 20), leaves }
@@ -195,7 +195,7 @@ async fn a_log_that_grows_between_pages_neither_repeats_nor_skips() {
         for _ in 0..5 {
             let leaf = leaf(next);
             let bytes = Bytes::from(leaf.encode());
-            rig.store.trail.push(Arc::new(Record { leaf, hash: [0; 32], bytes, body: Bytes::new() }));
+            rig.store.trail.push(Arc::new(Record::new(next, bytes, Bytes::new(), Some(Arc::new(leaf)))));
             next += 1;
         }
     }

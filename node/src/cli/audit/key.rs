@@ -21,15 +21,21 @@ pub enum KeyCommand {
     /// Print C2SP verifier keys, one a line, for other people's verifiers.
     #[command(
         after_help = "Examples:\n  nethical audit key vkey > logs.vkeys\n  nethical audit key vkey --group 3\n  \
-        nethical audit key vkey --cosigners > nodes.vkeys"
+        nethical audit key vkey --cluster\n  nethical audit key vkey --cosigners > nodes.vkeys"
     )]
     Vkey {
         /// Only the log of this group.
         #[arg(long, conflicts_with = "cosigners")]
         group: Option<u32>,
+        /// The cluster log, in place of the partitions'.
+        #[arg(long, conflicts_with_all = ["group", "cosigners"])]
+        cluster: bool,
         /// The nodes that vouch for checkpoints, in place of the logs.
         #[arg(long)]
         cosigners: bool,
+        /// The witnesses that are shown the cluster log, in place of the logs.
+        #[arg(long, conflicts_with_all = ["group", "cosigners", "cluster"])]
+        witnesses: bool,
         #[command(flatten)]
         endpoint: EndpointArgs,
     },
@@ -39,7 +45,7 @@ pub enum KeyCommand {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct KeyRow {
     name: String,
-    /// `log` or `cosigner`.
+    /// `log`, `cosigner` or `witness`.
     kind: &'static str,
     /// Eight hex digits, as in signature lines.
     id: String,
@@ -60,10 +66,15 @@ impl KeyRow {
 pub async fn run(command: KeyCommand, format: Format) -> anyhow::Result<()> {
     match command {
         KeyCommand::List { endpoint } => list(&fetch(&endpoint).await?, format),
-        KeyCommand::Vkey { group, cosigners, endpoint } => {
+        KeyCommand::Vkey { group, cluster, cosigners, witnesses, endpoint } => {
             let keys = fetch(&endpoint).await?;
             let origin = group.map(|group| format!("{}/p/{group}/", keys.cluster));
-            let wanted = if cosigners { &keys.cosigners } else { &keys.vkeys };
+            let wanted = match (cluster, cosigners, witnesses) {
+                (true, ..) => std::slice::from_ref(&keys.cluster_log),
+                (_, true, _) => &keys.cosigners,
+                (.., true) => &keys.witnesses,
+                _ => &keys.vkeys,
+            };
             let is_wanted = |vkey: &&String| origin.as_ref().is_none_or(|origin| vkey.starts_with(origin.as_str()));
             let vkeys: Vec<&String> = wanted.iter().filter(is_wanted).collect();
             if format == Format::Json {
@@ -79,8 +90,11 @@ async fn fetch(endpoint: &EndpointArgs) -> anyhow::Result<VerifierKeys> {
 }
 
 fn list(keys: &VerifierKeys, format: Format) -> anyhow::Result<()> {
-    let parsed = [keys_of(&keys.vkeys)?, keys_of(&keys.cosigners)?].concat();
-    let rows: Vec<KeyRow> = parsed.iter().map(KeyRow::of).collect();
+    let cluster_log = keys_of(std::slice::from_ref(&keys.cluster_log))?;
+    let parsed = [keys_of(&keys.vkeys)?, cluster_log, keys_of(&keys.cosigners)?].concat();
+    let witnesses = keys_of(&keys.witnesses)?;
+    let witnesses = witnesses.iter().map(|key| KeyRow { kind: "witness", ..KeyRow::of(key) });
+    let rows: Vec<KeyRow> = parsed.iter().map(KeyRow::of).chain(witnesses).collect();
     if format == Format::Json {
         return output::print_json(&rows);
     }

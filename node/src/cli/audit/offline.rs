@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use nethical_audit::cluster::ClusterLeaf;
 use nethical_audit::keys::{KEY_BYTES, Keyring};
 use nethical_audit::note::{Signer, VerifierKey};
 use nethical_audit::segment::{SegmentMeta, SegmentScan};
 use nethical_audit::tree::{self, Frontier, Hash};
+use nethical_audit::verify::cluster::{Claim, Claims, Unheld};
 use nethical_audit::verify::{BadEntry, GroupLog, Verifier};
-use nethical_protocol::ids::LogId;
+use nethical_protocol::ids::{GroupId, LogId};
 
 use super::{LogReport, VerifyReport};
 use crate::dev::provision::parse_kek;
@@ -45,18 +47,51 @@ pub fn verify(dir: &Path) -> anyhow::Result<VerifyReport> {
     let bar = crate::output::bar(folders.len() as u64, "verifying logs");
     let mut report = VerifyReport { ok: true, ..VerifyReport::default() };
     let mut logs: BTreeMap<LogId, Longest> = BTreeMap::new();
+    let mut copies = Vec::new();
     for folder in &folders {
         match open(folder, dir) {
-            Ok(copy) => verify_copy(&copy, folder, &mut logs, &mut report)?,
+            Ok(copy) => copies.push((copy, folder)),
             Err(bad) => report.blame(bad),
         }
+    }
+    // The cluster log first: where nodes run, the others are then at least as long as it says.
+    copies.sort_by_key(|(copy, _)| copy.log);
+    for (copy, folder) in &copies {
+        verify_copy(copy, folder, &mut logs, &mut report)?;
         bar.inc(1);
     }
     bar.finish_and_clear();
+    hold_claims(&mut logs, &mut report);
     for (log, longest) in logs {
         report.add(longest.report(log));
     }
     Ok(report)
+}
+
+/// Holds what the cluster log says against the other logs.
+fn hold_claims(logs: &mut BTreeMap<LogId, Longest>, report: &mut VerifyReport) {
+    let claims: Vec<Claims> = logs.values_mut().map(|longest| std::mem::take(&mut longest.claims)).collect();
+    for claims in &claims {
+        for log in claims.logs() {
+            let Some(longest) = logs.get_mut(&log) else { continue };
+            let held = claims.hold(log, &longest.hashes).and_then(|beyond| match beyond.first() {
+                // One copy alone may be behind the one that the checkpoint was made of.
+                Some(claim) if longest.copies > 1 => Err(longest.cut(*claim)),
+                _ => Ok(beyond.len() as u64),
+            });
+            match held {
+                Ok(beyond) => {
+                    report.covered += claims.of(log).len() as u64 - beyond;
+                    report.beyond += beyond;
+                }
+                Err(Unheld { claim, reason }) => {
+                    longest.bad = true;
+                    let (group, era, leaf_index) = (log.group.0, log.era, claim.size.saturating_sub(1));
+                    report.blame(BadEntry { group, era, leaf_index, segment: String::new(), reason });
+                }
+            }
+        }
+    }
 }
 
 /// Folders with segments below `dir`, this deep.
@@ -122,8 +157,7 @@ fn verify_copy(
         );
         return Err(stop(Exit::Usage, message));
     };
-    let key = keyring.signing_seed.and_then(|seed| Signer::from_seed(&copy.log.origin(&keyring.cluster), &seed).ok());
-    let keys: Vec<VerifierKey> = key.iter().map(Signer::verifier_key).collect();
+    let keys = keys_of(copy, keyring);
     let verifier = Verifier { cluster: &keyring.cluster, keys: &keys, body_keys: None };
     // A file that cannot be read becomes empty bytes, which no segment is: the verifier then names it.
     let segments = copy.files.iter().map(|path| {
@@ -139,6 +173,10 @@ fn verify_copy(
     }
     let longest = logs.entry(copy.log).or_default();
     longest.bad |= !sound;
+    longest.copies += 1;
+    if checked.claims.leaves() > longest.claims.leaves() {
+        longest.claims = checked.claims;
+    }
     if let Some(leaf_index) = longest.compare(leaf_hashes(&copy.files)) {
         longest.bad = true;
         let reason = format!("{} differs from another replica's copy", folder.display());
@@ -146,6 +184,22 @@ fn verify_copy(
         report.blame(BadEntry { group: copy.log.group.0, era: copy.log.era, leaf_index, segment, reason });
     }
     Ok(())
+}
+
+/// The keys of a log, and of all that it speaks of where it is the cluster log; none where the keyring has no seed.
+fn keys_of(copy: &Copy, keyring: &Keyring) -> Vec<VerifierKey> {
+    let Some(seed) = &keyring.signing_seed else { return Vec::new() };
+    let mut logs = BTreeSet::from([copy.log]);
+    if copy.log.group == GroupId::CONTROL {
+        for path in &copy.files {
+            let bytes = std::fs::read(path).unwrap_or_default();
+            let leaves = SegmentScan::new(&bytes).into_iter().flatten();
+            let spoken = leaves.filter_map(|record| ClusterLeaf::decode(&keyring.cluster, record.leaf).ok());
+            logs.extend(spoken.map(|leaf| leaf.log));
+        }
+    }
+    let key = |log: LogId| Some(Signer::from_seed(&log.origin(&keyring.cluster), seed).ok()?.verifier_key());
+    logs.into_iter().filter_map(key).collect()
 }
 
 /// Leaf hashes of the readable part of a copy, 32 bytes of memory a leaf.
@@ -166,7 +220,10 @@ fn leaf_hashes(files: &[PathBuf]) -> Vec<Hash> {
 #[derive(Default)]
 struct Longest {
     bad: bool,
+    copies: u64,
     hashes: Vec<Hash>,
+    /// Of the cluster log.
+    claims: Claims,
 }
 
 impl Longest {
@@ -177,6 +234,12 @@ impl Longest {
             self.hashes = other;
         }
         differs.map(|index| index as u64)
+    }
+
+    /// What it means that a claim covers more than any copy has.
+    fn cut(&self, claim: Claim) -> Unheld {
+        let (index, size, here) = (claim.index, claim.size, self.hashes.len());
+        Unheld { claim, reason: format!("leaf {index} of the cluster log covers {size} leaves, only {here} are here") }
     }
 
     fn report(&self, log: LogId) -> LogReport {

@@ -11,10 +11,12 @@ use nethical_audit::leaf::LeafV1;
 use nethical_audit::note::VerifierKey;
 use nethical_audit::tree::{self, Frontier};
 use nethical_audit::verify::BadEntry;
+use nethical_audit::verify::cluster::{Claim, Claims};
 use nethical_cluster::api::{RawLeaves, VerifierKeys};
+use nethical_protocol::ids::{GroupId, LogId};
 use nethical_protocol::status::ClusterStatus;
 
-use super::{LogReport, VerifyReport};
+use super::{LogReport, VerifyReport, cluster_log};
 use crate::cli::http::Admin;
 use crate::output::{Exit, exit_code};
 
@@ -24,13 +26,31 @@ const PAGE_LEAVES: u64 = 1_000;
 /// Verifies all partition groups, or the ones named.
 pub async fn verify(admin: &Admin, only: &[u32]) -> anyhow::Result<VerifyReport> {
     let keys: VerifierKeys = admin.get(&["v1", "audit", "keys"], &[]).await?;
+    let cluster = keys.cluster.clone();
+    let above = super::keys_of(std::slice::from_ref(&keys.cluster_log))?;
     let keys = super::keys_of(&keys.vkeys)?;
     let groups = if only.is_empty() { logs(&keys, admin).await? } else { only.to_vec() };
     let bar = crate::output::bar(groups.len() as u64, "verifying logs");
     let mut report = VerifyReport { ok: true, ..VerifyReport::default() };
+    // The cluster log first: the others are then at least as long as it says.
+    let claims = match cluster_log::fetch(admin, &cluster, &above, &keys).await? {
+        cluster_log::Fetched::Sound { log, claims } => {
+            report.checkpoints += 1;
+            report.add(log);
+            claims
+        }
+        cluster_log::Fetched::Bad { log, bad } => {
+            report.add(log);
+            report.blame(bad);
+            Claims::default()
+        }
+        cluster_log::Fetched::Absent => Claims::default(),
+    };
     for group in groups {
-        let mut log = Log { group, era: 0, entries: 0, tree: Frontier::default() };
+        let mut log = Log::new(group);
+        log.claims = claims.of(LogId { group: GroupId(group), era: log.era }).to_vec();
         let fault = verify_log(admin, &mut log, &keys).await?;
+        report.covered += log.covered;
         report.checkpoints += u64::from(fault.is_none());
         report.add(log.report(fault.is_none()));
         if let Some(bad) = fault {
@@ -69,7 +89,7 @@ async fn verify_log(admin: &Admin, log: &mut Log, keys: &[VerifierKey]) -> anyho
         Err(error) => return Ok(log.bad(format!("the checkpoint is not to be believed: {error}"))),
     };
     match log_of(&checkpoint.origin) {
-        Some((group, era)) if group == log.group => log.era = era,
+        Some((group, era)) if (group, era) == (log.group, log.era) => {}
         _ => return Ok(log.bad(format!("the checkpoint is of {}", checkpoint.origin))),
     }
     let mut most = PAGE_LEAVES;
@@ -98,6 +118,10 @@ async fn verify_log(admin: &Admin, log: &mut Log, keys: &[VerifierKey]) -> anyho
             }
         }
     }
+    if let Some(claim) = log.claims.get(log.covered as usize) {
+        let reason = format!("leaf {} of the cluster log covers {} leaves; the log ends here", claim.index, claim.size);
+        return Ok(log.bad(reason));
+    }
     let whole = log.tree.root() == checkpoint.root;
     Ok(if whole { None } else { log.bad("the leaves before this one do not have the root that was signed".to_owned()) })
 }
@@ -108,9 +132,18 @@ struct Log {
     era: u32,
     entries: u64,
     tree: Frontier,
+    /// What the cluster log says of it, in order.
+    claims: Vec<Claim>,
+    /// How many of that hold.
+    covered: u64,
 }
 
 impl Log {
+    /// One of the first era, of which the cluster log says nothing.
+    fn new(group: u32) -> Self {
+        Self { group, era: 1, entries: 0, tree: Frontier::default(), claims: Vec::new(), covered: 0 }
+    }
+
     fn append(&mut self, leaf: &str) -> Result<(), String> {
         let bytes = STANDARD.decode(leaf).map_err(|_| "not base64".to_owned())?;
         let decoded = LeafV1::decode(&bytes).map_err(|error| format!("not a leaf: {error}"))?;
@@ -119,6 +152,10 @@ impl Log {
         }
         self.tree.append(tree::leaf_hash(&bytes));
         self.entries += 1;
+        if let Some(claim) = self.claims.get(self.covered as usize).filter(|claim| claim.size == self.entries) {
+            claim.check(&self.tree).map_err(|unheld| unheld.reason)?;
+            self.covered += 1;
+        }
         Ok(())
     }
 
@@ -145,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_leaf_out_of_place_or_of_another_group_is_named() {
-        let mut log = Log { group: 3, era: 1, entries: 0, tree: Frontier::default() };
+        let mut log = Log::new(3);
         log.append(&leaf(3, 0)).expect("the first leaf");
         assert!(log.append(&leaf(3, 2)).expect_err("a hole").contains("leaf 2"));
         assert!(log.append(&leaf(4, 1)).expect_err("a stranger").contains("group 4"));

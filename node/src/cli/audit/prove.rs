@@ -1,6 +1,6 @@
 //! `nethical audit prove`: fetches a decision's receipt and believes it only once hashes and keys say so.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use base64::Engine;
@@ -8,20 +8,26 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use serde::Serialize;
 
-use nethical_audit::note::Note;
+use nethical_audit::checkpoint::Checkpoint;
+use nethical_audit::cluster::ClusterLeaf;
+use nethical_audit::note::{Note, VerifierKey};
 use nethical_audit::proof::Proof;
 use nethical_audit::tree::leaf_hash;
-use nethical_cluster::api::{ReceiptView, VerifierKeys};
-use nethical_protocol::ids::DecisionId;
+use nethical_cluster::api::{ClusterProofView, ReceiptView, VerifierKeys};
+use nethical_protocol::ids::{DecisionId, GroupId, LogId};
 
 use super::{EndpointArgs, keys_of, time};
 use crate::output::{self, Exit, Format, stop};
+
+/// Nanoseconds of a second.
+const NANOS: u64 = 1_000_000_000;
 
 #[derive(Debug, Args)]
 pub struct ProveArgs {
     /// As answered with the decision: group.era.leaf, such as 3.1.42.
     pub decision_id: DecisionId,
-    /// Write the C2SP tlog-proof here, for other people's verifiers.
+    /// Write the C2SP tlog-proof here, for other people's verifiers; the cluster log's beside it, with `.cluster` behind the
+    /// name, where there is one.
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
     #[command(flatten)]
@@ -37,6 +43,11 @@ pub async fn run(args: ProveArgs, format: Format) -> anyhow::Result<()> {
     let proven = check_receipt(&view, args.decision_id, &keys)?;
     if let Some(path) = &args.save {
         save(path, &view.receipt)?;
+        if let Some(cluster) = &view.cluster {
+            let mut beside = path.clone().into_os_string();
+            beside.push(".cluster");
+            save(Path::new(&beside), &cluster.proof)?;
+        }
     }
     if format == Format::Json {
         return output::print_json(&proven);
@@ -52,7 +63,27 @@ pub async fn run(args: ProveArgs, format: Format) -> anyhow::Result<()> {
     for voucher in vouched {
         table.add_row([&voucher.name, &voucher.at]);
     }
-    output::print_table(&table, "no replica has vouched for the checkpoint")
+    output::print_table(&table, "no replica has vouched for the checkpoint")?;
+    match &proven.cluster {
+        Some(cluster) => print_cluster(cluster),
+        None => output::print_line("\nthe cluster log does not cover this checkpoint yet"),
+    }
+}
+
+fn print_cluster(cluster: &ProvenCluster) -> anyhow::Result<()> {
+    let ProvenCluster { origin, leaf_index, tree_size, hashes, checkpoint, vouched, witnessed } = cluster;
+    output::print_line(&format!(
+        "\nthat checkpoint is leaf {leaf_index} of {tree_size} in {origin}\n{} sibling hashes lead to the signed \
+         checkpoint:\n\n{}\n",
+        hashes.len(),
+        checkpoint.trim_end()
+    ))?;
+    let mut table = output::table(&["VOUCHED FOR BY", "AS", "AT"]);
+    let rows = vouched.iter().map(|voucher| (voucher, "replica"));
+    for (voucher, role) in rows.chain(witnessed.iter().map(|voucher| (voucher, "witness"))) {
+        table.add_row([&voucher.name, role, &voucher.at]);
+    }
+    output::print_table(&table, "nobody has vouched for the cluster log's checkpoint")
 }
 
 /// What `audit prove -o json` prints.
@@ -78,6 +109,28 @@ pub struct Proven {
     pub vouched: Vec<Voucher>,
     /// The same as text (c2sp.org/tlog-proof).
     pub receipt: String,
+    /// That the checkpoint stands in the cluster log; absent while it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ProvenCluster>,
+}
+
+/// The second step: from the checkpoint to the cluster log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProvenCluster {
+    /// The cluster log.
+    pub origin: String,
+    /// Where the checkpoint stands there, from 0.
+    pub leaf_index: u64,
+    /// Leaves that the cluster log's checkpoint covers.
+    pub tree_size: u64,
+    /// Sibling hashes from the leaf up, hex.
+    pub hashes: Vec<String>,
+    /// The cluster log's signed checkpoint.
+    pub checkpoint: String,
+    /// Replicas that hold all of the cluster log durably, by their own word.
+    pub vouched: Vec<Voucher>,
+    /// Witnesses that saw no other history of it, by their own word.
+    pub witnessed: Vec<Voucher>,
 }
 
 /// A replica's word.
@@ -100,10 +153,9 @@ fn check_receipt(view: &ReceiptView, asked: DecisionId, keys: &VerifierKeys) -> 
     }
     let checkpoint = proof.verify(&leaf, &origin, &known).map_err(|error| refuse(error.to_string()))?;
     let note = Note::parse(&proof.checkpoint).map_err(|error| refuse(error.to_string()))?;
-    let cosigners = keys_of(&keys.cosigners)?;
-    let vouched = note.cosigned_by(&cosigners).into_iter();
-    let vouched = vouched
-        .map(|(key, at_s)| Voucher { name: key.name().to_owned(), at: time(at_s.saturating_mul(1_000_000_000)) });
+    let vouched = vouched(&note, &keys_of(&keys.cosigners)?);
+    let cluster = view.cluster.as_ref().map(|cluster| check_cluster(cluster, &checkpoint, keys));
+    let cluster = cluster.transpose().map_err(|error| refuse(error.to_string()))?;
     Ok(Proven {
         decision_id: asked,
         origin,
@@ -113,8 +165,42 @@ fn check_receipt(view: &ReceiptView, asked: DecisionId, keys: &VerifierKeys) -> 
         tree_size: checkpoint.size,
         hashes: proof.hashes.iter().map(hex::encode).collect(),
         checkpoint: proof.checkpoint,
-        vouched: vouched.collect(),
+        vouched,
         receipt: view.receipt.clone(),
+        cluster,
+    })
+}
+
+/// Who of these vouched for a note.
+fn vouched(note: &Note, keys: &[VerifierKey]) -> Vec<Voucher> {
+    let found = note.cosigned_by(keys).into_iter();
+    let voucher = |(key, at_s): (&VerifierKey, u64)| Voucher {
+        name: key.name().to_owned(),
+        at: time(at_s.saturating_mul(NANOS)),
+    };
+    found.map(voucher).collect()
+}
+
+/// That a partition's checkpoint, verbatim, is a leaf of the cluster log.
+fn check_cluster(view: &ClusterProofView, of: &Checkpoint, keys: &VerifierKeys) -> anyhow::Result<ProvenCluster> {
+    let known = keys_of(&keys.vkeys)?;
+    let leaf = ClusterLeaf::open(&keys.cluster, view.leaf.as_bytes(), &known).context("the cluster log's leaf")?;
+    anyhow::ensure!(leaf.checkpoint == *of, "the cluster log's leaf is another checkpoint than the receipt's");
+    let key = VerifierKey::parse(&keys.cluster_log).context("the cluster log's verifier key")?;
+    let origin = key.name().to_owned();
+    let log = LogId::of_origin(&keys.cluster, &origin).filter(|log| log.group == GroupId::CONTROL);
+    anyhow::ensure!(log.is_some(), "{origin} is not the origin of a cluster log");
+    let proof = Proof::parse(&view.proof).context("the cluster log's proof")?;
+    let checkpoint = proof.verify(view.leaf.as_bytes(), &origin, &[key]).context("the cluster log's proof")?;
+    let note = Note::parse(&proof.checkpoint)?;
+    Ok(ProvenCluster {
+        origin,
+        leaf_index: proof.index,
+        tree_size: checkpoint.size,
+        hashes: proof.hashes.iter().map(hex::encode).collect(),
+        vouched: vouched(&note, &keys_of(&keys.cosigners)?),
+        witnessed: vouched(&note, &keys_of(&keys.witnesses)?),
+        checkpoint: proof.checkpoint,
     })
 }
 
@@ -126,11 +212,9 @@ fn save(path: &std::path::Path, text: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nethical_audit::checkpoint::Checkpoint;
     use nethical_audit::note::Signer;
     use nethical_audit::note::cosign::Cosigner;
     use nethical_audit::tree::TileTree;
-    use nethical_protocol::ids::{GroupId, LogId};
 
     fn proven() -> (ReceiptView, DecisionId, VerifierKeys) {
         let signer = Signer::from_seed("demo/p/3/1", &[5; 32]).expect("a good name");
@@ -143,8 +227,27 @@ mod tests {
         let note = checkpoint.sign(&signer) + &replica.cosign(&checkpoint.text(), 1_767_225_600);
         let receipt = Proof { extra: None, index: 4, hashes, checkpoint: note }.encode();
         let (vkeys, cosigners) = (vec![signer.verifier_key().to_string()], vec![replica.verifier_key().to_string()]);
-        let view = ReceiptView { decision_id, leaf: STANDARD.encode([4]), receipt };
-        (view, decision_id, VerifierKeys { cluster: "demo".into(), vkeys, cosigners })
+        let above = Signer::from_seed("demo/cluster/1", &[5; 32]).expect("a good name");
+        let cluster = Some(covered(&above, &replica, checkpoint.sign(&signer)));
+        let view = ReceiptView { decision_id, leaf: STANDARD.encode([4]), receipt, cluster };
+        let cluster_log = above.verifier_key().to_string();
+        let witnesses = vec![witness().verifier_key().to_string()];
+        (view, decision_id, VerifierKeys { cluster: "demo".into(), vkeys, cluster_log, witnesses, cosigners })
+    }
+
+    fn witness() -> Cosigner {
+        Cosigner::from_seed("w.example/1", &[8; 32]).expect("a good name")
+    }
+
+    /// The checkpoint as the second of three leaves of the cluster log.
+    fn covered(above: &Signer, replica: &Cosigner, leaf: String) -> ClusterProofView {
+        let mut tree = TileTree::default();
+        [b"a", leaf.as_bytes(), b"b"].into_iter().for_each(|leaf| tree.append(leaf_hash(leaf)));
+        let checkpoint = Checkpoint { origin: "demo/cluster/1".into(), size: 3, root: tree.root() };
+        let lines = [replica, &witness()].map(|one| one.cosign(&checkpoint.text(), 1_767_225_601));
+        let note = checkpoint.sign(above) + &lines.concat();
+        let hashes = tree.inclusion_proof(1, 3, &|_| None).expect("in range");
+        ClusterProofView { leaf, proof: Proof { extra: None, index: 1, hashes, checkpoint: note }.encode() }
     }
 
     #[test]
@@ -154,6 +257,9 @@ mod tests {
         assert_eq!((shown.tree_size, shown.leaf_index, shown.origin.as_str()), (6, 4, "demo/p/3/1"));
         let vouched = Voucher { name: "demo/n/2".into(), at: "2026-01-01T00:00:00.000Z".into() };
         assert_eq!(shown.vouched, [vouched]);
+        let above = shown.cluster.expect("it is covered");
+        assert_eq!((above.leaf_index, above.tree_size, above.origin.as_str()), (1, 3, "demo/cluster/1"));
+        assert_eq!((above.vouched.len(), above.witnessed.len()), (1, 1));
         let other = DecisionId { leaf_index: 3, ..id };
         assert!(check_receipt(&view, other, &keys).is_err(), "another index");
         let doctored = ReceiptView { leaf: STANDARD.encode([5]), ..view.clone() };
@@ -162,6 +268,15 @@ mod tests {
         assert!(check_receipt(&doctored, id, &keys).is_err(), "another checkpoint");
         let foreign = VerifierKeys { vkeys: vec![], ..keys.clone() };
         assert!(check_receipt(&view, id, &foreign).is_err(), "no key");
+        let cluster = view.cluster.clone().expect("it is covered");
+        let moved = ClusterProofView { proof: cluster.proof.replacen("index 1", "index 0", 1), ..cluster.clone() };
+        let doctored = ReceiptView { cluster: Some(moved), ..view.clone() };
+        assert!(check_receipt(&doctored, id, &keys).is_err(), "another leaf of the cluster log");
+        let other = cluster.leaf.replacen("\n6\n", "\n7\n", 1);
+        let doctored = ReceiptView { cluster: Some(ClusterProofView { leaf: other, ..cluster }), ..view.clone() };
+        assert!(check_receipt(&doctored, id, &keys).is_err(), "another checkpoint in the cluster log");
+        let foreign = VerifierKeys { cluster_log: keys.vkeys[0].clone(), ..keys.clone() };
+        assert!(check_receipt(&view, id, &foreign).is_err(), "a partition's key for the cluster log");
         let alone = VerifierKeys { cosigners: vec![], ..keys };
         assert_eq!(check_receipt(&view, id, &alone).expect("the log signed it").vouched, []);
     }

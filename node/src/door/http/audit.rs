@@ -6,11 +6,13 @@ use nethical_audit::publish::Resource;
 use nethical_cluster::api::EntryQuery;
 use nethical_protocol::control::EraseSpec;
 use nethical_protocol::error::{Code, Problem};
-use nethical_protocol::ids::DecisionId;
+use nethical_protocol::ids::{DecisionId, GroupId};
 
 use super::call::{Call, Handled, Reply};
 use super::routes::ok;
 
+/// What stands in paths for the log of the logs' checkpoints.
+const CLUSTER_LOG: &str = "cluster";
 /// A note is renewed every second at most.
 const CHECKPOINT_CACHE: &str = "public, max-age=1";
 /// What has a width in its name never changes.
@@ -120,9 +122,18 @@ pub async fn receipt(call: Call) -> Handled {
     ok(call.door.governor.receipt(id).await)
 }
 
+/// The log named in a path: a partition's by its number, or the cluster log.
+fn log_of(call: &Call) -> Result<GroupId, Problem> {
+    if call.param("group") == CLUSTER_LOG {
+        return Ok(GroupId::CONTROL);
+    }
+    let none = || Problem::new(Code::NotFound, "logs are named by a partition's number, or `cluster`");
+    call.parsed("group").ok().filter(|group: &GroupId| group.is_partition()).ok_or_else(none)
+}
+
 /// `GET /log/{group}/checkpoint` (c2sp.org/tlog-tiles)
 pub async fn log_checkpoint(call: Call) -> Handled {
-    let note = call.door.governor.published(call.parsed("group")?, Resource::Checkpoint).await?;
+    let note = call.door.governor.published(log_of(&call)?, Resource::Checkpoint).await?;
     Ok(Reply::text("text/plain; charset=utf-8", note).header("cache-control", CHECKPOINT_CACHE))
 }
 
@@ -131,7 +142,7 @@ pub async fn log_tile(call: Call) -> Handled {
     let path = format!("tile/{}", call.param("path"));
     let none = || Problem::new(Code::NotFound, "tiles are <level>/<index>[.p/<width>] or entries/<index>[.p/<width>]");
     let resource = Resource::parse(&path).ok_or_else(none)?;
-    let bytes = call.door.governor.published(call.parsed("group")?, resource).await?;
+    let bytes = call.door.governor.published(log_of(&call)?, resource).await?;
     Ok(Reply::text("application/octet-stream", bytes).header("cache-control", TILE_CACHE))
 }
 

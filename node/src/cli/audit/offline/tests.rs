@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nethical_audit::checkpoint::Checkpoint;
 use nethical_audit::leaf::{LeafEvent, LeafV1};
 use nethical_audit::segment::SegmentWriter;
-use nethical_protocol::ids::{DecisionId, GroupId};
+use nethical_protocol::ids::DecisionId;
 
 use super::*;
 
@@ -91,6 +91,44 @@ fn replicas_that_disagree_are_named_though_each_is_sound() {
     let report = verify(cluster(&[segment("demo", 5, 1), segment("demo", 5, 2)]).path()).expect("readable");
     assert!(!report.ok);
     assert!(report.first_bad.expect("named").reason.contains("differs"), "the copies differ in every leaf's term");
+}
+
+/// A segment of the cluster log with these checkpoints of the log above.
+fn cluster_segment(leaves: &[(u64, Hash)]) -> Vec<u8> {
+    let log = LogId { group: GroupId::CONTROL, era: 1 };
+    let (mut writer, header) = SegmentWriter::create(SegmentMeta::new("demo", log, 0));
+    let signer = Signer::from_seed("demo/p/3/1", &[9; 32]).expect("a good name");
+    let mut bytes = header.to_vec();
+    for (size, root) in leaves {
+        let note = Checkpoint { origin: "demo/p/3/1".into(), size: *size, root: *root }.sign(&signer);
+        bytes.extend(writer.push(note.as_bytes(), &[]).unwrap_or_default());
+    }
+    bytes.extend(writer.flush_frame().unwrap_or_default());
+    bytes
+}
+
+#[test]
+fn what_the_cluster_log_says_is_held_against_each_log() {
+    let bytes = segment("demo", 5, 1);
+    let leaves: Vec<Hash> = SegmentScan::new(&bytes).expect("own").map(|record| tree::leaf_hash(record.leaf)).collect();
+    let dir = cluster(&[bytes.clone(), bytes]);
+    let above = dir.path().join("node-1/data/audit/1");
+    std::fs::create_dir_all(&above).expect("made");
+    let verified = |claims: &[(u64, Hash)]| {
+        std::fs::write(above.join(format!("{:020}.seg", 0)), cluster_segment(claims)).expect("written");
+        verify(dir.path()).expect("readable")
+    };
+    let (two, five) = ((2, tree::root_of(&leaves[..2])), (5, tree::root_of(&leaves)));
+    let report = verified(&[two, five]);
+    assert!(report.ok, "{report:?}");
+    assert_eq!((report.groups, report.covered, report.beyond), (2, 2, 0));
+    let report = verified(&[two, (5, [1; 32])]);
+    let bad = report.first_bad.expect("another history");
+    assert!((bad.group, bad.leaf_index) == (3, 4) && bad.reason.contains("leaf 1 of the cluster log"), "{bad:?}");
+    let bad = verified(&[two, (6, [1; 32])]).first_bad.expect("every copy is cut");
+    assert!(bad.reason.contains("covers 6 leaves, only 5 are here"), "{bad:?}");
+    let bad = verified(&[five, two]).first_bad.expect("a log that shrinks");
+    assert_eq!((bad.group, bad.leaf_index), (1, 1));
 }
 
 #[test]
