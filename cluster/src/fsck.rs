@@ -18,7 +18,7 @@ use nethical_protocol::{buggify, probe};
 
 use crate::message::{AskFsckV1, AskRecordsV1, DamageV1, FsckV1, GapV1, KIND_FSCK, LeavesV1};
 use crate::node::Core;
-use crate::replica::PartitionReplica;
+use crate::store::AuditStore;
 use crate::store::damage::DAMAGED_LEAVES;
 use crate::store::scrub::Pace;
 use crate::world::{Lane, timeout};
@@ -135,7 +135,7 @@ pub async fn pump(core: Arc<Core>) {
         if (is_asked || clock.now() >= mend_at) && !mend_all(&core).await {
             mend_at = clock.now() + MEND_AGAIN.min(every);
         }
-        let damages = core.partitions().into_iter().flat_map(|replica| replica.store.damages());
+        let damages = core.audits().into_iter().flat_map(|store| store.damages());
         let leaves: u64 = damages.map(|damage| damage.last - damage.first + 1).sum();
         metrics::gauge!(DAMAGED_LEAVES).set(leaves as f64);
     }
@@ -147,10 +147,10 @@ async fn pass(core: &Core, bytes_per_s: u64) {
     fsck.read.store(0, Ordering::SeqCst);
     let number = fsck.begun.fetch_add(1, Ordering::SeqCst) + 1;
     let pace = Pace { clock: &*core.shared.world.clock, bytes_per_s };
-    for replica in core.partitions() {
-        for first in replica.store.closed_segments() {
-            if let Some((_, false)) = replica.store.scrub(first, &pace).await {
-                mend(core, &replica, first, &pace).await;
+    for store in core.audits() {
+        for first in store.closed_segments() {
+            if let Some((_, false)) = store.scrub(first, &pace).await {
+                mend(core, &store, first, &pace).await;
             }
             fsck.read.fetch_add(1, Ordering::SeqCst);
         }
@@ -162,26 +162,26 @@ async fn pass(core: &Core, bytes_per_s: u64) {
 async fn mend_all(core: &Core) -> bool {
     let pace = Pace { clock: &*core.shared.world.clock, bytes_per_s: ASKED_BYTES_PER_S };
     let mut is_whole = true;
-    for replica in core.partitions() {
-        let damaged = replica.store.damages();
-        for first in replica.store.closed_segments() {
+    for store in core.audits() {
+        let damaged = store.damages();
+        for first in store.closed_segments() {
             let name = format!("{first:020}.seg");
             let is_noted = damaged.iter().any(|damage| damage.segment == name);
-            if is_noted && matches!(replica.store.scrub(first, &pace).await, Some((_, false))) {
-                is_whole &= mend(core, &replica, first, &pace).await;
+            if is_noted && matches!(store.scrub(first, &pace).await, Some((_, false))) {
+                is_whole &= mend(core, &store, first, &pace).await;
             }
         }
     }
     is_whole
 }
 
-async fn mend(core: &Core, replica: &PartitionReplica, first: u64, pace: &Pace<'_>) -> bool {
-    let mended = replica.store.mend(core, first, pace).await;
+async fn mend(core: &Core, store: &AuditStore, first: u64, pace: &Pace<'_>) -> bool {
+    let mended = store.mend(core, first, pace).await;
     match &mended {
         Ok(fetched) => {
             core.fsck.repaired.fetch_add(*fetched, Ordering::SeqCst);
         }
-        Err(why) => tracing::warn!(group = %replica.group.id(), first, why, "a damaged segment cannot be mended yet"),
+        Err(why) => tracing::warn!(group = %store.log().group, first, why, "a damaged segment cannot be mended yet"),
     }
     mended.is_ok()
 }
@@ -207,8 +207,8 @@ pub async fn on_ask(core: Arc<Core>, ask: AskFsckV1) -> Bytes {
 pub fn report(core: &Core) -> FsckV1 {
     let fsck = &core.fsck;
     let (mut segments, mut damage, mut gaps) = (0, Vec::new(), Vec::new());
-    for replica in core.partitions() {
-        let (store, log) = (&replica.store, replica.store.log());
+    for store in core.audits() {
+        let log = store.log();
         segments += store.closed_segments().len() as u64;
         let named = |gap: (u64, u64)| GapV1 { group: log.group.0, first: gap.0, last: gap.1 - 1 };
         gaps.extend(store.gap().map(named));
@@ -276,10 +276,10 @@ impl FsckNode {
 
 /// Another replica asks for records: as many as one answer may hold, from this node's own copy.
 pub async fn on_records(core: Arc<Core>, ask: AskRecordsV1) -> Bytes {
-    let replica = core.partition(GroupId(ask.group)).filter(|replica| replica.store.log().era == ask.era);
-    let Some(replica) = replica else { return Bytes::new() };
+    let store = core.audit(GroupId(ask.group)).filter(|store| store.log().era == ask.era);
+    let Some(store) = store else { return Bytes::new() };
     let count = ask.count.min(nethical_audit::tree::TILE_LEAVES);
-    let Ok(mut records) = replica.store.read_within(ask.from, count, RECORDS_BYTES_MAX).await else {
+    let Ok(mut records) = store.read_within(ask.from, count, RECORDS_BYTES_MAX).await else {
         return Bytes::new();
     };
     if let Some((leaf, body)) = records.first_mut().filter(|_| buggify!("repair.other-bytes")) {
@@ -287,5 +287,5 @@ pub async fn on_records(core: Arc<Core>, ask: AskRecordsV1) -> Bytes {
         let changed = if ask.from.is_multiple_of(2) || body.is_empty() { leaf } else { body };
         changed[0] ^= 1;
     }
-    LeavesV1 { size: replica.store.stored().0, records }.to_bytes()
+    LeavesV1 { size: store.stored().0, records }.to_bytes()
 }
