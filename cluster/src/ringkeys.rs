@@ -68,7 +68,7 @@ impl RingKeys {
     /// Where the disk fails or there are too many; then the key is not held.
     pub async fn put(&self, key: RingKey) -> io::Result<()> {
         let number = ring_number(&key.key);
-        let is_new = |held: &[(u64, RingKey)]| !held.iter().any(|known| *known == (number, key));
+        let is_new = |held: &[(u64, RingKey)]| !held.contains(&(number, key));
         self.change(|held| {
             let adds = is_new(held) && held.len() < RING_KEYS_MAX;
             held.extend(adds.then_some((number, key)));

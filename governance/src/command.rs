@@ -46,6 +46,7 @@ impl CommandV1 {
 }
 
 /// What a command asks for.
+#[allow(clippy::large_enum_variant, reason = "nearly all are decisions")]
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum HeaderV1 {
     /// Decide an action.

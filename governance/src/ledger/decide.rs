@@ -63,7 +63,7 @@ impl Ledger {
             return OutcomeV1::Stale(Stale::Agent);
         }
         if let Err(stale) = self.check_keys(decide) {
-            return stale;
+            return OutcomeV1::Stale(stale);
         }
         self.execute(decide, agent)
     }

@@ -24,7 +24,7 @@ impl Ledger {
         }
         let subject = subject_id(&order.actor);
         if let Err(stale) = self.check_key(&subject, order.sealing.as_ref()) {
-            return stale;
+            return OutcomeV1::Stale(stale);
         }
         self.take_key(subject, order.sealing.as_ref());
         let key = AgentKey::from(order.actor);
@@ -76,7 +76,7 @@ impl Ledger {
         }
         let subject = subject_id(&order.actor);
         if let Err(stale) = self.check_key(&subject, order.sealing.as_ref()) {
-            return stale;
+            return OutcomeV1::Stale(stale);
         }
         self.take_key(subject, order.sealing.as_ref());
         let key = AgentKey::from(order.actor);

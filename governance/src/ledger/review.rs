@@ -151,7 +151,7 @@ impl Ledger {
         if known.state == ApprovalState::Pending {
             let subject = SubjectId { slot: key.slot, tenant: known.agent.tenant, subject: known.agent.agent };
             if let Err(stale) = self.check_key(&subject, word.sealing.as_ref()) {
-                return stale;
+                return OutcomeV1::Stale(stale);
             }
             let leaf_index = self.next_leaf;
             let Some(now) = self.approvals.move_on(&key, state, leaf_index) else { return OutcomeV1::NoApproval };

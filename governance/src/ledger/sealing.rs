@@ -20,7 +20,7 @@ impl Ledger {
     }
 
     /// Stale where the body could not be opened by what the state holds: another one must be sealed.
-    pub(super) fn check_keys(&self, decide: &DecideV1) -> Result<(), OutcomeV1> {
+    pub(super) fn check_keys(&self, decide: &DecideV1) -> Result<(), Stale> {
         let Some(sealing) = &decide.sealing else { return Ok(()) };
         self.check_key(&subject_id(&decide.actor), Some(&sealing.agent))?;
         match sealing.person.as_deref() {
@@ -30,12 +30,12 @@ impl Ledger {
     }
 
     /// As [`Ledger::check_keys`], for a body that is sealed under the agent's key alone.
-    pub(super) fn check_key(&self, id: &SubjectId, used: Option<&KeyUseV1>) -> Result<(), OutcomeV1> {
+    pub(super) fn check_key(&self, id: &SubjectId, used: Option<&KeyUseV1>) -> Result<(), Stale> {
         match used.is_none_or(|used| self.subjects.fits(id, used)) {
             true => Ok(()),
             false => {
                 sometimes!(true, "a subject's key changed while a body was sealed");
-                Err(OutcomeV1::Stale(Stale::Keys))
+                Err(Stale::Keys)
             }
         }
     }

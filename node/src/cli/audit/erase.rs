@@ -1,4 +1,5 @@
 //! `nethical audit erase`: make what was said of an agent or a person unreadable, and watch until every key of it is gone.
+#![allow(clippy::disallowed_methods, reason = "a command at a person's terminal: no simulator runs it")]
 
 use std::time::{Duration, Instant};
 
