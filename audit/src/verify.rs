@@ -19,7 +19,7 @@ use crate::keys::BodyKeys;
 use crate::note::VerifierKey;
 
 pub mod cluster;
-mod erased;
+pub mod erased;
 mod group;
 
 use cluster::Claims;
@@ -65,7 +65,7 @@ pub struct Report {
     pub bodies_opened: u64,
     /// Sealed bodies for which there was no key, and entries without a body.
     pub bodies_closed: u64,
-    /// Of those, bodies sealed under keys that the log says are gone for good: erased.
+    /// Bodies sealed under keys that the log says are gone for good: erased.
     pub bodies_erased: u64,
     /// What the cluster log says of the others, where it is among them; not held against them yet.
     #[serde(skip)]

@@ -181,21 +181,15 @@ impl<'a> GroupCheck<'a> {
     }
 
     fn check_body(&mut self, at: u64, leaf: &LeafV1, stored: &[u8]) -> Result<(), BadEntry> {
-        if let LeafEvent::SubjectsErased(gone) = &leaf.event {
-            self.erased.tell(gone);
-        }
+        self.erased.take(leaf, stored);
         let sealed_for = body::sealed_for(stored);
-        let agent = leaf.event.agent().map(|(_, tenant, agent)| (tenant, agent));
-        let keys =
-            sealed_for.zip(agent).and_then(|(sealed_for, (_, agent))| self.verifier.body_keys?(agent, sealed_for));
+        let agent = leaf.event.agent().map(|(_, _, agent)| agent);
+        let keys = sealed_for.zip(agent).and_then(|(sealed_for, agent)| self.verifier.body_keys?(agent, sealed_for));
         let opened = match keys {
             _ if body::is_plain(stored) => body::open_plain(stored),
             Some(keys) => body::open(&keys, stored),
             None if stored.is_empty() || sealed_for.is_some() => {
                 self.bodies_closed += 1;
-                if let Some((sealed_for, (tenant, agent))) = sealed_for.zip(agent) {
-                    self.erased.see(tenant, agent, sealed_for);
-                }
                 return Ok(());
             }
             None => Err(body::BodyError::Malformed),

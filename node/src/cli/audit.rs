@@ -118,6 +118,8 @@ pub struct VerifyReport {
     pub ok: bool,
     /// Leaves of all logs; copies of one log count once.
     pub entries: u64,
+    /// Bodies that their logs say are erased.
+    pub erased: u64,
     /// Logs looked at.
     pub groups: u64,
     /// Replicas' copies looked at (offline).
@@ -146,6 +148,8 @@ pub struct LogReport {
     pub entries: u64,
     /// Its root as recomputed, hex.
     pub root: String,
+    /// Bodies that it says are erased.
+    pub erased: u64,
     /// True where it verifies.
     pub ok: bool,
 }
@@ -154,6 +158,7 @@ impl VerifyReport {
     /// Adds a log's result.
     pub fn add(&mut self, log: LogReport) {
         self.entries += log.entries;
+        self.erased += log.erased;
         self.groups += 1;
         self.ok &= log.ok;
         self.logs.push(log);
@@ -225,7 +230,9 @@ fn print(report: &VerifyReport) -> anyhow::Result<()> {
         output::print_line(&format!("{} checkpoints in the cluster log fit their logs{beyond}", report.covered))?;
     }
     let copies = if report.copies > 0 { format!(" ({} copies)", report.copies) } else { String::new() };
-    output::print_line(&format!("{} entries in {} logs{copies}: {verdict}", report.entries, report.groups))
+    let erased = if report.erased > 0 { format!(", {} bodies are erased", report.erased) } else { String::new() };
+    let (entries, logs) = (report.entries, report.groups);
+    output::print_line(&format!("{entries} entries in {logs} logs{copies}: {verdict}{erased}"))
 }
 
 /// The keys that a node serves, parsed.

@@ -61,7 +61,8 @@ pub async fn fetch(
     let mut reading = Reading { era: 1, ..Reading::default() };
     let outcome = read(admin, cluster, above, keys, &note, &mut reading).await?;
     let (group, era, entries) = (GroupId::CONTROL.0, reading.era, reading.tree.size());
-    let log = LogReport { group, era, entries, root: hex::encode(reading.tree.root()), ok: outcome.is_ok() };
+    let (root, erased, ok) = (hex::encode(reading.tree.root()), 0, outcome.is_ok());
+    let log = LogReport { group, era, entries, root, erased, ok };
     Ok(match outcome {
         Ok(()) => Fetched::Sound { log, claims: reading.claims },
         Err(reason) => {

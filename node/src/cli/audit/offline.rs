@@ -174,6 +174,7 @@ fn verify_copy(
     let longest = logs.entry(copy.log).or_default();
     longest.bad |= !sound;
     longest.copies += 1;
+    longest.erased = longest.erased.max(checked.bodies_erased);
     if checked.claims.leaves() > longest.claims.leaves() {
         longest.claims = checked.claims;
     }
@@ -221,6 +222,7 @@ fn leaf_hashes(files: &[PathBuf]) -> Vec<Hash> {
 struct Longest {
     bad: bool,
     copies: u64,
+    erased: u64,
     hashes: Vec<Hash>,
     /// Of the cluster log.
     claims: Claims,
@@ -246,7 +248,8 @@ impl Longest {
         let mut tree = Frontier::default();
         self.hashes.iter().for_each(|hash| tree.append(*hash));
         let root = hex::encode(tree.root());
-        LogReport { group: log.group.0, era: log.era, entries: tree.size(), root, ok: !self.bad }
+        let (entries, erased, ok) = (tree.size(), self.erased, !self.bad);
+        LogReport { group: log.group.0, era: log.era, entries, root, erased, ok }
     }
 }
 

@@ -12,6 +12,7 @@ use nethical_audit::note::VerifierKey;
 use nethical_audit::tree::{self, Frontier};
 use nethical_audit::verify::BadEntry;
 use nethical_audit::verify::cluster::{Claim, Claims};
+use nethical_audit::verify::erased::Erased;
 use nethical_cluster::api::{RawLeaves, VerifierKeys};
 use nethical_protocol::ids::{GroupId, LogId};
 use nethical_protocol::status::ClusterStatus;
@@ -112,8 +113,8 @@ async fn verify_log(admin: &Admin, log: &mut Log, keys: &[VerifierKey]) -> anyho
             let (leaves, from) = (page.leaves.len(), page.from);
             return Ok(log.bad(format!("asked for {count} leaves, got {leaves} from {from}")));
         }
-        for leaf in &page.leaves {
-            if let Err(reason) = log.append(leaf) {
+        for (place, leaf) in page.leaves.iter().enumerate() {
+            if let Err(reason) = log.append(leaf, page.bodies.get(place)) {
                 return Ok(log.bad(reason));
             }
         }
@@ -136,20 +137,31 @@ struct Log {
     claims: Vec<Claim>,
     /// How many of that hold.
     covered: u64,
+    erased: Erased,
 }
 
 impl Log {
     /// One of the first era, of which the cluster log says nothing.
     fn new(group: u32) -> Self {
-        Self { group, era: 1, entries: 0, tree: Frontier::default(), claims: Vec::new(), covered: 0 }
+        Self {
+            group,
+            era: 1,
+            entries: 0,
+            tree: Frontier::default(),
+            claims: Vec::new(),
+            covered: 0,
+            erased: Erased::default(),
+        }
     }
 
-    fn append(&mut self, leaf: &str) -> Result<(), String> {
+    fn append(&mut self, leaf: &str, stored: Option<&String>) -> Result<(), String> {
         let bytes = STANDARD.decode(leaf).map_err(|_| "not base64".to_owned())?;
         let decoded = LeafV1::decode(&bytes).map_err(|error| format!("not a leaf: {error}"))?;
         if (decoded.group, decoded.era, decoded.leaf_index) != (self.group, self.era, self.entries) {
             return Err(format!("says that it is leaf {} of group {}", decoded.leaf_index, decoded.group));
         }
+        let stored = stored.map(|stored| STANDARD.decode(stored)).transpose().map_err(|_| "its body is not base64")?;
+        self.erased.take(&decoded, &stored.unwrap_or_default());
         self.tree.append(tree::leaf_hash(&bytes));
         self.entries += 1;
         if let Some(claim) = self.claims.get(self.covered as usize).filter(|claim| claim.size == self.entries) {
@@ -160,7 +172,8 @@ impl Log {
     }
 
     fn report(&self, ok: bool) -> LogReport {
-        LogReport { group: self.group, era: self.era, entries: self.entries, root: hex::encode(self.tree.root()), ok }
+        let (group, era, entries, erased) = (self.group, self.era, self.entries, self.erased.count());
+        LogReport { group, era, entries, root: hex::encode(self.tree.root()), erased, ok }
     }
 
     fn bad(&self, reason: String) -> Option<BadEntry> {
@@ -183,10 +196,10 @@ mod tests {
     #[test]
     fn a_leaf_out_of_place_or_of_another_group_is_named() {
         let mut log = Log::new(3);
-        log.append(&leaf(3, 0)).expect("the first leaf");
-        assert!(log.append(&leaf(3, 2)).expect_err("a hole").contains("leaf 2"));
-        assert!(log.append(&leaf(4, 1)).expect_err("a stranger").contains("group 4"));
-        assert!(log.append("AAAA").is_err() && log.append("?").is_err());
+        log.append(&leaf(3, 0), None).expect("the first leaf");
+        assert!(log.append(&leaf(3, 2), None).expect_err("a hole").contains("leaf 2"));
+        assert!(log.append(&leaf(4, 1), None).expect_err("a stranger").contains("group 4"));
+        assert!(log.append("AAAA", None).is_err() && log.append("?", None).is_err());
         assert_eq!(log.entries, 1);
     }
 
