@@ -13,6 +13,7 @@ use crate::dice;
 use crate::fault::{Entry, Fault};
 use crate::plan::{CALM, FORMAT, FleetSpec, Net, Order, OrderKind, Plan, Runtime, SECONDS_MIN, WorkSpec};
 
+mod erasures;
 mod limits;
 mod people;
 /// Before that the fleet founds its groups, and only the network is harmed.
@@ -221,7 +222,7 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
     let (a_second, window_s) = (dice.random_range(2..12), dice.random_range(4..20));
     let fleet = dice.random_bool(0.7).then_some((a_second * window_s, window_s));
     let (shared, house) = (limits::draw_shared(dice), limits::draw_house(dice));
-    orders.extend(erasures(&orders, spread_agents, length_ms));
+    orders.extend(erasures::draw(&orders, spread_agents, length_ms));
     orders.sort_by_key(|order| order.at_ms);
     WorkSpec {
         clients: shape.clients.unwrap_or_else(|| dice.random_range(6..12)),
@@ -240,15 +241,6 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
         approvals: 0,
         orders,
     }
-}
-
-/// Erasures in half of the plans, where the times of other orders say so: the dice of a seed fall as they did before there
-/// were any.
-fn erasures(orders: &[Order], spread_agents: u32, length_ms: u64) -> Vec<Order> {
-    let drawn = orders.first().map_or(0, |order| order.at_ms);
-    let agent = (drawn / 2 % u64::from(spread_agents)) as u32;
-    let at = |share: u64| Order { at_ms: length_ms * share / 10, order: OrderKind::Erase { agent } };
-    if drawn.is_multiple_of(2) { vec![at(4), at(6)] } else { Vec::new() }
 }
 
 /// Faults while they are drawn.
