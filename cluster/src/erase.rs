@@ -140,9 +140,16 @@ async fn destroy(core: &Core, replica: &PartitionReplica) -> Result<(), Problem>
 /// Makes a ring key, has a quorum hold it, and turns the group to it.
 async fn turn(core: &Core, replica: &PartitionReplica, lead: &Lead) -> Result<(), Problem> {
     let group = replica.group.id();
-    let mut key = [0; 32];
-    core.shared.world.scope.fill(&mut key);
-    core.shared.ring_keys.put(RingKey { group: group.0, term: lead.term, key }).await.map_err(broken)?;
+    let used: Vec<u64> = {
+        let machine = replica.machine.lock();
+        let subjects = machine.ledger.subjects();
+        subjects.ring().into_iter().chain(subjects.past().iter().copied()).collect()
+    };
+    // One that too few nodes could be given is tried again, or a leader without a quorum would pile them up.
+    let RingKey { key, .. } = match core.shared.ring_keys.made_in(group, lead.term, &used) {
+        Some(made) => made,
+        None => make(core, group, lead.term).await?,
+    };
     world::pass(&*core.shared.world.clock, "ring.made").await;
     let (own, placed) = (core.shared.options.node, core.placed(group));
     let ask = RingAskV1::Put { group: group.0, term: lead.term, key };
@@ -155,6 +162,15 @@ async fn turn(core: &Core, replica: &PartitionReplica, lead: &Lead) -> Result<()
     world::pass(&*core.shared.world.clock, "ring.held").await;
     replica.propose(lead, HeaderV1::TurnRing(ring_number(&key)), Vec::new(), PATIENCE).await?;
     Ok(())
+}
+
+/// A new ring key, held durably here.
+async fn make(core: &Core, group: GroupId, term: u64) -> Result<RingKey, Problem> {
+    let mut key = [0; 32];
+    core.shared.world.scope.fill(&mut key);
+    let made = RingKey { group: group.0, term, key };
+    core.shared.ring_keys.put(made).await.map_err(broken)?;
+    Ok(made)
 }
 
 /// Wraps survivors under the ring key in force.

@@ -62,6 +62,14 @@ impl RingKeys {
         held.iter().find(|(number, held)| held.group == group.0 && *number == ring).map(|(_, held)| *held)
     }
 
+    /// A group's key that was made in a term and is none of these; one that a leader had made and not yet turned to.
+    pub fn made_in(&self, group: GroupId, term: u64, none_of: &[u64]) -> Option<RingKey> {
+        let held = self.held.read();
+        let fits =
+            |(number, held): &&(u64, RingKey)| (held.group, held.term) == (group.0, term) && !none_of.contains(number);
+        held.iter().find(fits).map(|(_, held)| *held)
+    }
+
     /// Keeps a key. Durable when it returns.
     ///
     /// # Errors

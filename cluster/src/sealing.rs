@@ -11,7 +11,7 @@ use nethical_audit::keys::BodyKeys;
 use nethical_audit::keys::subject::{unwrap_subject, wrap_subject};
 use nethical_governance::command::ActorKeys;
 use nethical_governance::ledger::{person_id, subject_id};
-use nethical_governance::subject::{KeyUseV1, SealingV1, SubjectId, WrappedV1};
+use nethical_governance::subject::{KeyUseV1, SealingV1, SubjectId, Subjects, WrappedV1};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{GroupId, KeyedId};
 
@@ -55,8 +55,9 @@ impl Sealer {
         person: Option<KeyedId>,
         plaintext: &[u8],
     ) -> Result<Sealed, Problem> {
-        let (agent_key, agent) = self.key_of(lead, subject_id(actor))?;
-        let person = person.map(|person| Ok((person, self.key_of(lead, person_id(actor, person))?))).transpose()?;
+        let (agent_key, agent) = self.key_of(lead, subject_id(actor), Subjects::has_room)?;
+        let of_person = |person| self.key_of(lead, person_id(actor, person), Subjects::has_room_for_person);
+        let person = person.map(of_person).transpose()?.zip(person).map(|(key, person)| (person, key));
         let keys = BodyKeys::new(&agent_key, person.as_ref().map(|(_, (key, _))| key));
         let about = person.as_ref().map(|(person, (_, used))| (*person, used.generation));
         let sealed_for = SealedFor { generation: agent.generation, person: about };
@@ -66,14 +67,23 @@ impl Sealer {
     }
 
     /// A subject's key, and how the command is to speak of it.
-    fn key_of(&mut self, lead: &Lead, id: SubjectId) -> Result<([u8; 32], KeyUseV1), Problem> {
+    fn key_of(
+        &mut self,
+        lead: &Lead,
+        id: SubjectId,
+        has_room: fn(&Subjects) -> bool,
+    ) -> Result<([u8; 32], KeyUseV1), Problem> {
         let (generation, held, ring, has_room) = {
             let machine = lead.machine().lock();
             let subjects = machine.ledger.subjects();
             let (generation, held) = subjects.key(&id);
-            (generation, held, subjects.ring(), subjects.has_room())
+            (generation, held, subjects.ring(), has_room(subjects))
         };
-        let known = self.known.get(&id).filter(|known| known.generation == generation);
+        if self.known.get(&id).is_some_and(|known| known.generation != generation) {
+            // Its subject was erased since.
+            self.known.remove(&id);
+        }
+        let known = self.known.get(&id);
         if let Some(held) = held {
             let key = known.filter(|known| known.wrapped == held).map(|known| known.key);
             let key = key.map_or_else(|| open(lead.shared(), lead.group(), &held), Ok)?;

@@ -137,9 +137,14 @@ impl Subjects {
         &self.ring.past
     }
 
-    /// True where a new subject can be given a key.
+    /// True where a new agent can be given a key.
     pub fn has_room(&self) -> bool {
         self.entries.len() < SUBJECTS_PER_GROUP_MAX
+    }
+
+    /// True where a new person can: half of the room is for agents, so that nobody who makes up persons keeps agents out.
+    pub fn has_room_for_person(&self) -> bool {
+        self.entries.len() < SUBJECTS_PER_GROUP_MAX / 2
     }
 
     /// True where the group needs another ring key: it has none, or erased under the one that it has.
@@ -181,6 +186,11 @@ impl Subjects {
             (None, None) => false,
             (None, Some(fresh)) => Some(fresh.ring) == self.ring.current && (entry.is_some() || self.has_room()),
         }
+    }
+
+    /// True where a person's key need not be kept, or can be.
+    pub(crate) fn admits_person(&self, id: &SubjectId) -> bool {
+        self.entries.contains_key(id) || self.has_room_for_person()
     }
 
     /// Keeps a new subject's key. The caller has seen that it fits.

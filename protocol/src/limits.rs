@@ -189,7 +189,8 @@ pub const SEARCH_FRAMES_MAX: usize = 256;
 pub const SEARCH_SEGMENTS_MAX: usize = 1_024;
 /// Bytes applied but not yet written to audit segments, per group; past it the door sheds.
 pub const SEAL_LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Agents and persons of one group whose bodies are sealed under keys of their own; some 120 B each in state and snapshot.
+/// Agents and persons of one group whose bodies are sealed under keys of their own; some 120 B each in state and snapshot. Persons
+/// are given keys only while less than half of it is taken.
 pub const SUBJECTS_PER_GROUP_MAX: usize = 262_144;
 /// Erasures that a zone remembers; some 150 B each.
 pub const ERASURES_MAX: usize = 65_536;

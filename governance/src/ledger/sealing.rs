@@ -24,7 +24,10 @@ impl Ledger {
         let Some(sealing) = &decide.sealing else { return Ok(()) };
         self.check_key(&subject_id(&decide.actor), Some(&sealing.agent))?;
         match sealing.person.as_deref() {
-            Some((person, used)) => self.check_key(&person_id(&decide.actor, *person), Some(used)),
+            Some((person, used)) => {
+                let id = person_id(&decide.actor, *person);
+                if self.subjects.admits_person(&id) { self.check_key(&id, Some(used)) } else { Err(Stale::Keys) }
+            }
             None => Ok(()),
         }
     }

@@ -176,8 +176,11 @@ fn print(page: &EntryPage) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A word of the opened body, or a dash.
+/// A word of the opened body; a dash where it has none, or why it is not shown.
 fn word(entry: &EntryView, name: &str) -> String {
+    if let Some(state) = &entry.body_state {
+        return format!("({state})");
+    }
     let word = entry.body.as_ref().and_then(|body| body.get(name)).and_then(|value| value.as_str());
     word.filter(|word| !word.is_empty()).unwrap_or("-").to_owned()
 }
