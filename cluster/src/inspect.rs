@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+pub use nethical_audit::leaf::codec::KINDS;
 use nethical_audit::leaf::{LeafEvent, LeafV1};
 use nethical_audit::note::Signer;
 use nethical_audit::tree::leaf_hash;
@@ -28,19 +29,6 @@ use crate::world::timeout;
 const SEAL_PATIENCE: Duration = Duration::from_secs(5);
 /// Raw leaves in one answer.
 const RAW_MAX: u64 = 2_048;
-
-/// The words for kinds of entries, in the order of their kind bytes, from 1.
-pub const KINDS: [&str; 9] = [
-    "decision",
-    "control",
-    "hold-placed",
-    "hold-lifted",
-    "era-opened",
-    "reservation-ended",
-    "approval-decided",
-    "denials-repeated",
-    "subjects-erased",
-];
 
 fn id_of(leaf: &LeafV1) -> DecisionId {
     DecisionId { log: LogId { group: GroupId(leaf.group), era: leaf.era }, leaf_index: leaf.leaf_index }

@@ -18,6 +18,18 @@ use checks::{check_approval, check_decision, check_ended, check_hold};
 
 /// First byte of every leaf of this layout.
 pub const VERSION: u8 = 1;
+/// The words for kinds of leaves, in the order of their kind bytes, from 1.
+pub const KINDS: [&str; 9] = [
+    "decision",
+    "control",
+    "hold-placed",
+    "hold-lifted",
+    "era-opened",
+    "reservation-ended",
+    "approval-decided",
+    "denials-repeated",
+    "subjects-erased",
+];
 /// Rules in a leaf.
 pub const RULES_MAX: usize = REASONS_MAX;
 /// Detections in a leaf.
@@ -195,18 +207,7 @@ impl LeafEvent {
 
     /// The kind's word in answers and exports.
     pub fn as_str(&self) -> &'static str {
-        const WORDS: [&str; 9] = [
-            "decision",
-            "control",
-            "hold-placed",
-            "hold-lifted",
-            "era-opened",
-            "reservation-ended",
-            "approval-decided",
-            "denials-repeated",
-            "subjects-erased",
-        ];
-        WORDS[usize::from(self.kind_byte() - 1)]
+        KINDS[usize::from(self.kind_byte() - 1)]
     }
 }
 

@@ -21,7 +21,7 @@ pub const SCENARIOS: &[Scenario] = &[
         build: |seed| Draft::three(seed).done(),
     },
     Scenario {
-        name: "witness-knows-more-than-a-new-leader",
+        name: "witness-ahead-of-a-new-leader",
         what: "The control group's leader dies again and again, and its successors learn from the witness how far it has come.",
         expected: Expected::Good,
         seen: &[GATHERED, SIGNED, "a witness told the size that it had signed"],
