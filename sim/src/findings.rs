@@ -37,6 +37,8 @@ const PROOFS: usize = 6;
 /// Reads everything from the nodes that run.
 pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -> Findings<'a> {
     let fleet = &stage.fleet;
+    // Before anything is read: what is awaited here adds leaves, and all copies are to be of one moment.
+    let unfinished = unfinished(fleet).await;
     let (mut logs, mut entries, mut keys) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
     for group in fleet.partitions() {
         let mut reader = None;
@@ -75,7 +77,6 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
     }
     let cosigners = fleet.living().iter().filter_map(|(_, living)| publish::vkey(living.governor.core())).collect();
     let searches = searches::gather(fleet, &logs).await;
-    let unfinished = unfinished(fleet).await;
     name_erased(&mut entries, &operations);
     let cluster = read_cluster_logs(fleet).await;
     let (segments, history, witnessed) = (read_segments(fleet).await, stage.history.clone(), fleet.witness().signed());

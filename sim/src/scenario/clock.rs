@@ -52,7 +52,7 @@ pub const SCENARIOS: &[Scenario] = &[
         build: |seed| {
             Draft::three(seed)
                 .fleet(|fleet| fleet.wall_off_ms[1] = 5_000)
-                .each(4, 9_000, 4_000, 500, |turn| kill(turn % 2 * 2))
+                .each(3, 9_000, 5_000, 1_500, |turn| kill(turn * 2))
                 .done()
         },
     },
