@@ -28,14 +28,15 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "torn-tails",
-        what: "All machines lose power seven times while slow syncs are under way, so that logs end in half a write.",
+        what: "All machines lose power eight times while slow syncs are under way, so that logs end in half a write.",
         expected: Expected::Good,
         seen: &["a start cut the log's torn tail"],
         bounds: LONG,
         build: |seed| {
             Draft::three(seed)
                 .fleet(|fleet| fleet.sync_ms = (40, 120))
-                .each(7, 8_000, 3_100, 200, |_| power(&[1, 2, 3]))
+                .seconds(48)
+                .each(8, 8_000, 3_700, 200, |_| power(&[1, 2, 3]))
                 .done()
         },
     },
