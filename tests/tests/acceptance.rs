@@ -12,7 +12,8 @@ use std::time::Duration;
 use nethical_tests::cluster::{Cluster, pause};
 use serde_json::{Value, json};
 
-/// How long the cluster log may take to have a leaf for each log, on a busy machine.
+/// How long the cluster log may take to have a leaf for each log, and a checkpoint to cover what was decided: a disk that is
+/// late makes a checkpoint older, not later.
 const GATHER_WAIT: Duration = Duration::from_secs(60);
 /// Where Debian keeps Go's packages.
 const GOPATH: &str = "/usr/share/gocode";
@@ -103,6 +104,44 @@ fn verified(verifier: &Path, prefix: &str, vkey: &str, cosigners: &[String]) -> 
     said(Command::new(verifier).args([prefix, vkey]).args(cosigners))
 }
 
+/// Waits until `is_so`; `what` is what was waited for in vain.
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < GATHER_WAIT, "{what}");
+        pause(Duration::from_millis(200));
+    }
+}
+
+/// Leaves that a published checkpoint covers.
+fn published(cluster: &Cluster, node: u16, log: &str) -> Option<u64> {
+    let note = cluster.get(node, &format!("/log/{log}/checkpoint")).ok()?;
+    note.as_str()?.lines().nth(1)?.parse().ok()
+}
+
+/// Until every replica of every log publishes what was decided.
+fn await_checkpoints(cluster: &Cluster, logs: usize, decided: u64) {
+    for node in 1..=3 {
+        wait_until(&format!("the checkpoints of node {node} do not cover {decided} decisions"), || {
+            let sizes = (2..2 + logs).map(|log| published(cluster, node, &log.to_string()));
+            sizes.sum::<Option<u64>>().is_some_and(|leaves| leaves >= decided)
+        });
+    }
+}
+
+/// As [`verified`], once `lines` replicas vouch for what is published: one whose disk is late is left out of a checkpoint.
+fn vouched(verifier: &Path, prefix: &str, vkey: &str, cosigners: &[String], lines: usize) -> Value {
+    let begun = std::time::Instant::now();
+    loop {
+        let found = verified(verifier, prefix, vkey, cosigners).expect("it verifies");
+        if found["cosigners"].as_array().map(Vec::len) == Some(lines) {
+            return found;
+        }
+        assert!(begun.elapsed() < GATHER_WAIT, "{lines} replicas are to hold it durably: {found}");
+        pause(Duration::from_millis(200));
+    }
+}
+
 /// Every log on every node by each verifier; gives the leaves of all logs.
 fn all_believe(cluster: &Cluster, verifiers: &[PathBuf], logs: &[String], cosigners: &[String]) -> u64 {
     let mut leaves = 0;
@@ -112,9 +151,7 @@ fn all_believe(cluster: &Cluster, verifiers: &[PathBuf], logs: &[String], cosign
         for verifier in verifiers {
             let mut size = 0;
             for node in 1..=3 {
-                let found = verified(verifier, &prefix(node), vkey, cosigners).expect("it verifies");
-                let lines = found["cosigners"].as_array().map(Vec::len);
-                assert_eq!(lines, Some(3), "every replica holds it durably: {found}");
+                let found = vouched(verifier, &prefix(node), vkey, cosigners, 3);
                 size = found["size"].as_u64().expect("a size");
             }
             leaves += if *verifier == verifiers[0] { size } else { 0 };
@@ -128,14 +165,10 @@ fn all_believe(cluster: &Cluster, verifiers: &[PathBuf], logs: &[String], cosign
 fn check_cluster_log(cluster: &Cluster, verifiers: &[PathBuf], logs: &[String], cosigners: &[String]) {
     let (_, above) = cluster.cli(3, &["audit", "key", "vkey", "--cluster"]).expect("it runs");
     let above = strings(&above);
-    let size_of = |node| {
-        let note = cluster.get(node, "/log/cluster/checkpoint").ok()?;
-        note.as_str()?.lines().nth(1)?.parse::<usize>().ok()
-    };
-    let begun = std::time::Instant::now();
-    while size_of(1).is_none_or(|size| size < logs.len()) {
-        assert!(begun.elapsed() < GATHER_WAIT, "no checkpoints are gathered");
-        pause(Duration::from_millis(200));
+    for node in 1..=3 {
+        wait_until("no checkpoints are gathered", || {
+            published(cluster, node, "cluster").is_some_and(|size| size >= logs.len() as u64)
+        });
     }
     for (verifier, node) in verifiers.iter().flat_map(|verifier| (1..=3).map(move |node| (verifier, node))) {
         let prefix = format!("{}/log/cluster", cluster.http(node));
@@ -174,6 +207,7 @@ fn what_others_wrote_believes_every_log_on_every_node_and_nothing_that_was_chang
     let (_, cosigners) = cluster.cli(2, &["audit", "key", "vkey", "--cosigners"]).expect("it runs");
     let (logs, cosigners) = (strings(&keys), strings(&cosigners));
     assert_eq!((logs.len(), cosigners.len()), (12, 3));
+    await_checkpoints(&cluster, logs.len(), decided);
     let leaves = all_believe(&cluster, &verifiers, &logs, &cosigners);
     assert!(leaves >= decided, "{leaves} leaves of {decided} decisions");
     for group in python.iter().flat_map(|_| 2..2 + logs.len()) {
@@ -189,8 +223,7 @@ fn what_others_wrote_believes_every_log_on_every_node_and_nothing_that_was_chang
     assert!(decide(&cluster, 1, 200) > 0, "two of three decide");
     let prefix = format!("{}/log/2", cluster.http(1));
     for verifier in &verifiers {
-        let found = verified(verifier, &prefix, &logs[0], &cosigners).expect("it verifies");
-        assert_eq!(found["cosigners"].as_array().map(Vec::len), Some(2), "{found}");
+        vouched(verifier, &prefix, &logs[0], &cosigners, 2);
     }
     cluster.restart(3).expect("it starts");
     let prefix = format!("{}/log/2", cluster.http(3));
