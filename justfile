@@ -29,10 +29,14 @@ dev *args:
 demo *args:
     cargo run --release -- demo {{args}}
 
-# Measure what the README states, with its conditions; about five minutes (bench 20 for a short run).
-bench *args:
-    cargo build --release -p nethical
-    cargo run --quiet -p nethical-tests --bin bench -- {{args}}
+# Measure what the README states, with its conditions; about five minutes (bench 20 for a short run). `bench audit [RECORDS]`
+# measures the audit trail on a million records, `bench audit-10m` on ten million; they say how much of the disk they want.
+bench what='' *args:
+    case '{{what}}' in \
+      audit) cargo bench --locked -p nethical-cluster --bench audit -- {{ if args == '' { '1000000' } else { args } }} ;; \
+      audit-10m) cargo bench --locked -p nethical-cluster --bench audit -- 10000000 ;; \
+      *) cargo run --release --quiet -p nethical-tests --bin bench -- {{what}} {{args}} ;; \
+    esac
 
 # Run the cluster's code in a fake world (sim/README.md). Its own target folder, because the flags rebuild everything.
 sim *args:

@@ -5,146 +5,22 @@
 //! release is trained and written there; a release never changes the one that its bodies are packed with.
 #![allow(clippy::disallowed_methods, reason = "tests are the outermost layer")]
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use nethical_audit::body::pack::DICTIONARY_1;
 use nethical_audit::body::{self, OVERHEAD_BYTES, SealedFor};
 use nethical_audit::keys::BodyKeys;
-use nethical_cluster::body::{BodyV1, SeenV1};
-use nethical_governance::command::EvaluationV1;
-use nethical_protocol::action::{Action, ActionKind, Cost};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
-use rand::{Rng, RngExt, SeedableRng};
-use serde_json::{Map, Value, json};
+
+mod made_up;
+
+use made_up::Prose;
 
 /// Bytes of a dictionary: zstd's own default.
 const DICTIONARY_BYTES: usize = 112 * 1024;
-/// Tools with the names of their arguments.
-const TOOLS: [(&str, ActionKind, &[&str]); 12] = [
-    ("search_flights", ActionKind::ToolCall, &["origin", "destination", "date", "cabin", "passengers"]),
-    ("get_user_details", ActionKind::ToolCall, &["user_id", "fields"]),
-    ("book_reservation", ActionKind::ToolCall, &["user_id", "flights", "payment_methods", "insurance"]),
-    ("refund", ActionKind::ToolCall, &["order_id", "amount", "currency", "reason"]),
-    ("send_email", ActionKind::Message, &["to", "subject", "body", "reply_to"]),
-    ("post_message", ActionKind::Message, &["channel", "text", "thread"]),
-    ("run_python", ActionKind::CodeExecution, &["code", "timeout_s", "packages"]),
-    ("read_file", ActionKind::DataAccess, &["path", "offset", "limit"]),
-    ("query_table", ActionKind::DataAccess, &["table", "columns", "where", "limit"]),
-    ("complete", ActionKind::ModelCall, &["model", "messages", "temperature", "max_tokens"]),
-    ("delegate", ActionKind::Delegation, &["to_agent", "task", "deadline", "context"]),
-    ("think", ActionKind::ToolCall, &["thought"]),
-];
 
-/// Which words follow which in some documents.
-struct Prose {
-    after: BTreeMap<String, Vec<String>>,
-    words: Vec<String>,
-}
-
-impl Prose {
-    fn of(documents: &[&str]) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-        let mut prose = Self { after: BTreeMap::new(), words: Vec::new() };
-        for document in documents {
-            let text = std::fs::read_to_string(root.join(document)).expect("a document of this project");
-            let words: Vec<String> =
-                text.split_whitespace().filter(|word| word.len() < 24).map(str::to_owned).collect();
-            for pair in words.windows(2) {
-                prose.after.entry(pair[0].clone()).or_default().push(pair[1].clone());
-            }
-            prose.words.extend(words);
-        }
-        prose
-    }
-
-    /// So many words; one in six leaps to another place, so that no text is that of the document.
-    fn text(&self, dice: &mut StdRng, words: usize) -> String {
-        let mut at = self.words.choose(dice).expect("words").clone();
-        let mut text = at.clone();
-        for _ in 1..words {
-            let leaps = dice.random_ratio(1, 6);
-            let next = self.after.get(&at).filter(|_| !leaps).and_then(|next| next.choose(dice));
-            at = next.or_else(|| self.words.choose(dice)).expect("words").clone();
-            text.push(' ');
-            text += &at;
-        }
-        text
-    }
-
-    /// A value that an argument of that name might have.
-    fn value(&self, dice: &mut StdRng, name: &str) -> Value {
-        match name {
-            "body" | "text" | "code" | "task" | "thought" | "messages" | "context" | "reason" => {
-                let words = dice.random_range(8..90);
-                self.text(dice, words).into()
-            }
-            "subject" | "where" | "path" => self.text(dice, 4).into(),
-            "amount" | "limit" | "offset" | "max_tokens" | "timeout_s" | "passengers" => {
-                dice.random_range(0..20_000).into()
-            }
-            "date" | "deadline" => {
-                format!("2026-{:02}-{:02}", dice.random_range(1..13), dice.random_range(1..29)).into()
-            }
-            _ => format!("{}_{:06x}", self.text(dice, 1).to_lowercase(), dice.random_range(0..1 << 24)).into(),
-        }
-    }
-
-    fn action(&self, dice: &mut StdRng) -> Action {
-        let (name, kind, arguments) = TOOLS.choose(dice).expect("tools");
-        let mut args: Map<String, Value> =
-            arguments.iter().map(|name| ((*name).to_owned(), self.value(dice, name))).collect();
-        let (intent, explain) = (dice.random_range(30..110), dice.random_range(5..40));
-        args.insert("intent".to_owned(), self.text(dice, intent).into());
-        let trace = format!("{:016x}{:016x}", dice.next_u64(), dice.next_u64());
-        let context =
-            json!({ "trace_id": trace, "step": dice.random_range(0..40), "explain": self.text(dice, explain) });
-        let id = (dice.next_u32() >> 16, dice.next_u32() >> 20, dice.next_u64() >> 16);
-        let one_of = |dice: &mut StdRng, names: [&str; 3]| (*names.choose(dice).expect("three")).to_owned();
-        Action {
-            request_id: format!(
-                "01a2{:04x}-{:04x}-7{:03x}-b{:03x}-{:012x}",
-                id.0,
-                id.0 ^ 0x5a5a,
-                id.1,
-                id.1 ^ 0x3c3,
-                id.2
-            ),
-            client_chosen: true,
-            issued_at_ms: 1_795_000_000_000 + dice.random_range(0..1_000_000_000),
-            tenant: one_of(dice, ["airline", "bank", "retail"]),
-            agent: format!("agent-{:04}", dice.random_range(0..2_000)),
-            session: format!("session-{:08x}", dice.next_u32()),
-            cohort: one_of(dice, ["alpha", "beta", ""]),
-            region: one_of(dice, ["us-east-1", "eu-west-1", ""]),
-            kind: *kind,
-            name: (*name).to_owned(),
-            resource_type: "record".to_owned(),
-            resource_id: format!("r-{:08}", dice.random_range(0..99_999_999)),
-            args_json: Value::Object(args).to_string(),
-            context_json: context.to_string(),
-            cost: vec![Cost::charged("usd_micros", dice.random_range(0..5_000))],
-            explain: false,
-            approval: String::new(),
-            is_critical: false,
-            wants_receipt: false,
-        }
-    }
-
-    /// Stored bodies of made-up actions, about 1.5 KB each.
-    fn bodies(&self, seed: u64, count: usize) -> Vec<Vec<u8>> {
-        let mut dice = StdRng::seed_from_u64(seed);
-        let mut body = || BodyV1::Decision {
-            action: self.action(&mut dice),
-            evaluation: EvaluationV1::default(),
-            seen: SeenV1::default(),
-            shadow: None,
-            detectors: 3,
-            redacted: None,
-        };
-        (0..count).map(|_| body().to_bytes()).collect()
-    }
+fn bodies(prose: &Prose, seed: u64, count: usize) -> Vec<Vec<u8>> {
+    let mut dice = StdRng::seed_from_u64(seed);
+    (0..count).map(|_| prose.body(&mut dice)).collect()
 }
 
 #[test]
@@ -153,7 +29,7 @@ fn a_dictionary_is_trained_where_one_is_asked_for() {
         return eprintln!("skipped: NETHICAL_DICTIONARY names no file for a new dictionary");
     };
     let prose = Prose::of(&["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/errors.md", "docs/policy.md"]);
-    let dictionary = zstd::dict::from_samples(&prose.bodies(1, 8_000), DICTIONARY_BYTES).expect("it trains");
+    let dictionary = zstd::dict::from_samples(&bodies(&prose, 1, 8_000), DICTIONARY_BYTES).expect("it trains");
     assert_eq!(dictionary.len(), DICTIONARY_BYTES);
     std::fs::write(path, &dictionary).expect("written");
 }
@@ -162,7 +38,7 @@ fn a_dictionary_is_trained_where_one_is_asked_for() {
 fn bodies_of_actions_that_it_was_not_trained_on_take_less_than_half() {
     assert_eq!(DICTIONARY_1.len(), DICTIONARY_BYTES);
     let prose = Prose::of(&["docs/behaviour.md", "docs/detect.md", "docs/correlation.md", "sim/README.md"]);
-    let (keys, bodies) = (BodyKeys::new(&[7; 32], None), prose.bodies(2, 2_000));
+    let (keys, bodies) = (BodyKeys::new(&[7; 32], None), bodies(&prose, 2, 2_000));
     let (mut raw, mut stored) = (0, 0);
     for (number, body) in bodies.iter().enumerate() {
         let (sealed, _) =

@@ -1,4 +1,4 @@
-//! A real cluster of processes for the end-to-end tests: the released binary, real ports, real disks, real signals.
+//! A real cluster of processes for the end-to-end tests: the binary as users run it, real ports, real disks, real signals.
 //!
 //! Starts `nethical dev` in a temporary folder and talks to it as a user would. Ends only processes that it started.
 
@@ -17,25 +17,28 @@ const READY_WAIT: Duration = Duration::from_secs(90);
 /// In a cluster's block of ports, one that it does not use.
 const SPARE_PORT: u16 = 8;
 
-/// The binary that demo, bench and tests share: `NETHICAL_BIN`, or a release build of this workspace.
+/// The binary that tests and bench run: `NETHICAL_BIN`, or a build of this workspace in the profile that this is built in.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match std::env::var_os("NETHICAL_BIN") {
         Some(path) => PathBuf::from(path),
-        None => build().expect("the release build of the binary"),
+        None => build().expect("a build of the binary"),
     })
 }
+
+/// With the features that `cargo test --workspace` builds everything with, so that it has built this already: a binary
+/// comes along with the tests of its command line.
+const TESTED: [&str; 4] = ["test", "--workspace", "--no-run", "--test=cli"];
+const RELEASED: [&str; 4] = ["build", "--release", "--package=nethical", "--bin=nethical"];
 
 fn build() -> anyhow::Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let status = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "--locked", "-p", "nethical", "--bin", "nethical"])
-        .current_dir(root)
-        .status()?;
-    anyhow::ensure!(status.success(), "cargo build --release -p nethical: {status}");
+    let (how, folder) = if cfg!(debug_assertions) { (TESTED, "debug") } else { (RELEASED, "release") };
+    let status = Command::new(cargo).args(how).args(["--quiet", "--locked"]).current_dir(root).status()?;
+    anyhow::ensure!(status.success(), "cargo {}: {status}", how.join(" "));
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join("release").join("nethical"))
+    Ok(target.join(folder).join("nethical"))
 }
 
 /// A running development cluster; stopped and removed when dropped.

@@ -81,7 +81,7 @@ pub enum AuditCommand {
     /// Compare a client's journal (`nethical load --journal`) with the audit trail.
     #[command(
         after_help = "Exits 1 where a decision that the client was told is not recorded as told, or a request was executed twice.\n\n\
-        Example:\n  nethical load --rps 500 --duration 30 --journal load.journal && nethical audit compare load.journal"
+        Examples:\n  nethical load --rps 500 --duration 30 --journal load.journal\n  nethical audit compare load.journal"
     )]
     Compare(CompareArgs),
 }

@@ -16,6 +16,8 @@ pub enum ConfigCommand {
     /// Report every problem of TOML and env files at once.
     Check(CheckArgs),
     /// Show what would be in force and where each value comes from.
+    #[command(after_help = "Takes what `nethical node` takes, and starts nothing.\n\n\
+        Examples:\n  nethical config print --config /etc/nethical/node.toml\n  nethical config print --config node.toml -o json")]
     Print(NodeArgs),
 }
 
