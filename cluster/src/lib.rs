@@ -45,6 +45,7 @@ pub mod redact;
 pub mod repeats;
 pub mod replay;
 pub mod replica;
+pub mod retention;
 pub mod review;
 pub mod ringkeys;
 pub mod rules;

@@ -130,6 +130,7 @@ fn put_tenant(state: &ControlState, spec: &TenantSpec, wrapped_key: &[u8]) -> Re
         off.dedup();
     }
     spec.sla.map_or(Ok(()), |targets| targets.check())?;
+    spec.retention.map_or(Ok(()), |retention| retention.check())?;
     match last_tenant_event(state, &spec.tenant) {
         Some((old, _)) if old.placement != spec.placement => {
             Err(invalid(format!("tenant {} exists with another placement, which is fixed at creation", spec.tenant)))
@@ -141,6 +142,8 @@ fn put_tenant(state: &ControlState, spec: &TenantSpec, wrapped_key: &[u8]) -> Re
             spec.sla = spec.sla.or(old.sla);
             spec.model_blending = spec.model_blending.or(old.model_blending);
             spec.privacy_mode = spec.privacy_mode.or(old.privacy_mode);
+            let older = old.retention.unwrap_or_default();
+            spec.retention = spec.retention.map(|retention| retention.or(older)).or(old.retention);
             Ok((spec != *old).then(|| EventV1::Tenant { spec, wrapped_key: key.to_vec() }))
         }
         None if tenants(state).len() >= TENANTS_MAX => {

@@ -277,10 +277,13 @@ impl ControlView {
     /// What partitions are told of an event: keyed ids and numbers. The event must be folded in already.
     fn fact_of(&self, event: &RevisedEventV1) -> RevisedFact {
         let fact = match &event.event {
-            EventV1::Tenant { spec, .. } => match self.tenant(&spec.tenant) {
-                Some(tenant) => ControlFact::Tenant(TenantFact { tenant: tenant.id, placement: spec.placement }),
-                None => ControlFact::Nothing,
-            },
+            EventV1::Tenant { spec, .. } => self.tenant(&spec.tenant).map_or(ControlFact::Nothing, |tenant| {
+                let tenant = TenantFact { tenant: tenant.id, placement: spec.placement };
+                match spec.retention {
+                    Some(retention) => ControlFact::TenantRetention { tenant, ages: retention.ages() },
+                    None => ControlFact::Tenant(tenant),
+                }
+            }),
             EventV1::Limit { number, spec } if spec.tenant == EVERY_TENANT => {
                 ControlFact::Limit(limit_fact(*number, spec, None))
             }

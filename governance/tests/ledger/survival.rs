@@ -6,10 +6,13 @@ use nethical_governance::command::{CostV1, DetectionV1, EntryV1, HeaderV1, HoldO
 use nethical_governance::ledger::{Applied, Ledger, UnknownApplyVersion};
 use nethical_governance::outcome::OutcomeV1;
 use nethical_governance::snapshot::SnapshotError;
-use nethical_protocol::control::{ControlFact, HoldEffect, HoldFact, KeyPart, LimitKind, LimitMode, Overrun};
+use nethical_protocol::control::{
+    ControlFact, HoldEffect, HoldFact, KeyPart, LimitKind, LimitMode, Overrun, Placement, TenantFact,
+};
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 use nethical_protocol::quarantine::{QuarantineFact, QuarantineRuleFact, QuarantineWhenFact};
+use nethical_protocol::retention::{Age, LegalHoldFact, LegalScope, RetentionAges};
 use proptest::prelude::*;
 
 use crate::bench::{Bench, SECOND_NS, actor, command, control, entry, id, limit, request};
@@ -87,6 +90,7 @@ fn any_change(now_ns: u64, from: u64, effect: HoldEffect, (who, how, much): (u8,
             1 => ControlFact::PolicyCanary { digest: [how; 32], percent: (much % 100) as u8 + 1 },
             _ => ControlFact::PolicyCanaryEnded,
         },
+        1 if much.is_multiple_of(3) => any_retention(from, who, much),
         1 => ControlFact::LimitRemoved(number),
         2 => ControlFact::Hold(HoldFact {
             id: ControlRevision(from + 1),
@@ -101,6 +105,19 @@ fn any_change(now_ns: u64, from: u64, effect: HoldEffect, (who, how, much): (u8,
         6 => ControlFact::Quarantine(any_rules(how, much, effect)),
         3 => ControlFact::HoldLifted(ControlRevision(from.saturating_sub(u64::from(who)))),
         _ => ControlFact::Limit(any_fact(number, how, much)),
+    }
+}
+
+fn any_retention(from: u64, who: u8, much: u16) -> ControlFact {
+    let (tenant, before) = (id("t"), ControlRevision(from.saturating_sub(u64::from(who % 4))));
+    let scope = [LegalScope::Tenant, LegalScope::Agent(id("a")), LegalScope::Person(id("p"))][usize::from(who % 3)];
+    match who / 3 % 3 {
+        0 => {
+            let ages = RetentionAges { routine: Age::seconds(u64::from(much)), ..RetentionAges::default() };
+            ControlFact::TenantRetention { tenant: TenantFact { tenant, placement: Placement::Single }, ages }
+        }
+        1 => ControlFact::LegalHold(LegalHoldFact { tenant, scope, from_ns: u64::from(much), to_ns: 0 }),
+        _ => ControlFact::LegalHoldLifted(before),
     }
 }
 
