@@ -12,6 +12,7 @@ pub mod ask;
 pub mod decide;
 pub mod lead;
 pub mod lease;
+pub mod legal;
 pub mod local;
 pub mod propose;
 pub mod replicate;

@@ -1,3 +1,5 @@
+//! What expires when, what legal holds keep, and that nothing comes back.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -104,7 +104,6 @@ struct SnapshotV2 {
     retention: retention::RetentionV1,
 }
 
-/// (lease, counters, until, refused until, enough at, refused to all, pinned, pinned until).
 /// Counters, whether refused to all, units kept; times as in [`Share`]; of what is counted ahead the three times.
 type ShareV1 = (LeaseKey, CountersV1, bool, u64, [u64; 4], [u64; 3]);
 /// (lease, child, granted, returned, spent, until).

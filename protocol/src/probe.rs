@@ -112,6 +112,7 @@ pub const SOMETIMES: &[&str] = &[
     "a lease was refused without another recall",
     "a leased budget ran out",
     "a leased rate or rolling window had no room",
+    "a legal hold forbade an erasure",
     "a log segment was used again",
     "a lost replica was replaced under a new id",
     "a model's score was blended in",

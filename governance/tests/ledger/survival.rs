@@ -252,9 +252,11 @@ fn every_flipped_bit_and_every_cut_of_a_snapshot_is_refused() {
     for cut in 0..bytes.len() {
         assert!(Ledger::from_bytes(&bytes[..cut]).is_err(), "cut at {cut} and accepted");
     }
-    let mut newer = bytes;
-    newer[4] = 2;
-    assert_eq!(Ledger::from_bytes(&newer).err(), Some(SnapshotError::Version(2)));
+    for version in [1, 3] {
+        let mut other = bytes.clone();
+        other[4] = version;
+        assert_eq!(Ledger::from_bytes(&other).err(), Some(SnapshotError::Version(u16::from(version))));
+    }
 }
 
 #[test]
@@ -282,16 +284,19 @@ fn the_digest_sees_every_kind_of_state() {
     let mut escalated = bench.decision("d");
     escalated.evaluation.verdict.0 = Verdict::Escalate;
     let mut approved = escalated.clone();
-    approved.review.named = Some(10);
-    let (approve, deny) = (bench.word(10, true, "ann"), bench.word(10, false, "ann"));
+    approved.review.named = Some(13);
+    let (approve, deny) = (bench.word(13, true, "ann"), bench.word(13, false, "ann"));
     let headers = [
         HeaderV1::Decide(decide),
         HeaderV1::Decide(remembered),
         control(2, 3, vec![ControlFact::Limit(fact)]),
+        control(3, 4, vec![any_retention(3, 0, 7)]),
+        control(4, 5, vec![any_retention(4, 3, 7)]),
+        control(5, 6, vec![any_retention(5, 8, 0)]),
         HeaderV1::PlaceHoldOrder(order.clone()),
         HeaderV1::LiftHoldOrder(order),
         HeaderV1::Decide(reserving),
-        HeaderV1::SettleReservation(SettleV1::release(actor("t", "c").slot, 8, [0; 8])),
+        HeaderV1::SettleReservation(SettleV1::release(actor("t", "c").slot, 11, [0; 8])),
         HeaderV1::Decide(escalated),
         HeaderV1::DecideApproval(approve),
         HeaderV1::Decide(approved),
@@ -303,7 +308,7 @@ fn the_digest_sees_every_kind_of_state() {
         assert!(!digests.contains(&digest));
         digests.push(digest);
     }
-    assert_eq!(bench.apply(HeaderV1::DecideApproval(deny)).outcome, OutcomeV1::Conflict { leaf_index: 11 });
+    assert_eq!(bench.apply(HeaderV1::DecideApproval(deny)).outcome, OutcomeV1::Conflict { leaf_index: 14 });
     bench.now_ns += 1;
     bench.apply(HeaderV1::Tick);
     assert!(!digests.contains(&bench.ledger.digest()), "time is state");
