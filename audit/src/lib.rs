@@ -13,6 +13,7 @@ pub mod note;
 pub mod proof;
 pub mod publish;
 mod reader;
+pub mod retention;
 pub mod segment;
 pub mod tree;
 pub mod verify;

@@ -16,11 +16,13 @@ use nethical_protocol::error::Problem;
 use nethical_protocol::ids::{DecisionId, GroupId};
 use nethical_protocol::privacy::{AggregateAnswer, AggregateQuery};
 use nethical_protocol::quarantine::QuarantineSpec;
+use nethical_protocol::retention::LegalHoldSpec;
 use nethical_protocol::sla::{SlaList, SlaQuery};
 use nethical_protocol::status::{ClusterStatus, ReadyCheck};
 
 mod approval;
 mod entry;
+mod legal;
 
 pub use crate::alarms::{AlarmList, AlarmQuery, AlarmView};
 pub use crate::drift::{CohortView, DriftList, DriftQuery, DriftView};
@@ -29,6 +31,7 @@ pub use crate::scores::{BinView, CheckView, ConfusionView, PromotionView, ScoreQ
 pub use crate::sla::Answered;
 pub use approval::{ApprovalList, ApprovalQuery, ApprovalView, ApprovalWord};
 pub use entry::{EntryPage, EntryQuery, EntryView};
+pub use legal::{LegalHoldView, RetentionView};
 
 /// The answer of every call.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Problem>>;
@@ -113,6 +116,14 @@ pub trait Governor: Send + Sync + 'static {
     fn erase(&self, spec: EraseSpec) -> Answer<'_, ErasureView>;
     /// Erasures, newest first, or one.
     fn erasures(&self, only: Option<u64>) -> Answer<'_, Vec<ErasureView>>;
+    /// Sets a legal hold: what it covers neither expires nor is erased once this has answered and awaits no group.
+    fn set_legal_hold(&self, spec: LegalHoldSpec) -> Answer<'_, LegalHoldView>;
+    /// Lifts a legal hold by its id, with the name of who asks.
+    fn lift_legal_hold(&self, id: u64, by: String) -> Answer<'_, LegalHoldView>;
+    /// Legal holds, newest first, or one; of all tenants, or of one.
+    fn legal_holds(&self, only: Option<u64>, tenant: Option<String>) -> Answer<'_, Vec<LegalHoldView>>;
+    /// How long a tenant's bodies are kept.
+    fn retention(&self, tenant: String) -> Answer<'_, RetentionView>;
     /// What a verifier needs of one group: leaves and sealed bodies from an index on.
     fn raw_leaves(&self, group: GroupId, from: u64, count: u64) -> Answer<'_, RawLeaves>;
     /// The verifier key of the zone's logs, as a C2SP vkey for each group, with the cluster's name.

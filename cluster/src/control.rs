@@ -17,6 +17,7 @@ use crate::replicate::machine::{Fault, Machine, Reply};
 
 pub mod bundles;
 pub mod check;
+pub mod legal;
 pub mod log;
 pub mod quarantine;
 pub mod view;
@@ -110,6 +111,10 @@ pub enum EventV1 {
     Quarantine(QuarantineSpec),
     /// What was said of a subject is erased. No name is in here.
     SubjectErased(ErasureV1),
+    /// Records are kept whatever their age, and not erased. No name of an agent or a person is in here.
+    LegalHold(legal::LegalHoldV1),
+    /// That legal hold stands no longer.
+    LegalHoldLifted(legal::LegalHoldLiftedV1),
 }
 
 impl EventV1 {
@@ -243,6 +248,15 @@ pub enum AskV1 {
     PutQuarantine(QuarantineSpec),
     /// Erase what was said of a subject.
     Erase(ErasureV1),
+    /// Set a legal hold.
+    SetLegalHold(legal::LegalHoldV1),
+    /// Lift one.
+    LiftLegalHold {
+        /// The revision that set it.
+        id: ControlRevision,
+        /// Who asks, as given.
+        by: String,
+    },
 }
 
 /// What became of a change. Equal on every replica.

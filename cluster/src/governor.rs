@@ -17,6 +17,7 @@ use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LimitNumber};
 use nethical_protocol::privacy::{AggregateAnswer, AggregateQuery};
 use nethical_protocol::quarantine::QuarantineSpec;
+use nethical_protocol::retention::LegalHoldSpec;
 use nethical_protocol::sla::{SlaList, SlaQuery};
 use nethical_protocol::status::{ClusterStatus, GroupStatus, NodeStatus, ReadyCheck};
 
@@ -27,8 +28,8 @@ use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
 use crate::{
-    administer, aggregate, alarms, approvals, bundles, drift, erase, fsck, inspect, publish, query, replay, rules,
-    scores, settle, sla,
+    administer, aggregate, alarms, approvals, bundles, drift, erase, fsck, inspect, legal, publish, query, replay,
+    rules, scores, settle, sla,
 };
 
 /// How long a question to another node may take.
@@ -402,6 +403,22 @@ impl Governor for NodeGovernor {
 
     fn erasures(&self, only: Option<u64>) -> Answer<'_, Vec<ErasureView>> {
         erase::views(self.core.clone(), only).map(Ok).boxed()
+    }
+
+    fn set_legal_hold(&self, spec: LegalHoldSpec) -> Answer<'_, LegalHoldView> {
+        legal::set(self.core.clone(), spec).boxed()
+    }
+
+    fn lift_legal_hold(&self, id: u64, by: String) -> Answer<'_, LegalHoldView> {
+        legal::lift(self.core.clone(), id, by).boxed()
+    }
+
+    fn legal_holds(&self, only: Option<u64>, tenant: Option<String>) -> Answer<'_, Vec<LegalHoldView>> {
+        legal::views(self.core.clone(), only, tenant).map(Ok).boxed()
+    }
+
+    fn retention(&self, tenant: String) -> Answer<'_, RetentionView> {
+        legal::retention(self.core.clone(), tenant).boxed()
     }
 
     fn checkpoint(&self, group: GroupId) -> Answer<'_, String> {

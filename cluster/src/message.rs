@@ -7,8 +7,9 @@ use nethical_protocol::action::Action;
 use nethical_protocol::control::{ControlAck, EraseSpec, HoldSpec, LimitSpec, TenantSpec};
 use nethical_protocol::decision::{ActionOutcome, AgentStatus, ItemAnswer, Settlement, Verdict};
 use nethical_protocol::error::Problem;
-use nethical_protocol::ids::DecisionId;
+use nethical_protocol::ids::{ControlRevision, DecisionId};
 use nethical_protocol::quarantine::QuarantineSpec;
+use nethical_protocol::retention::LegalHoldSpec;
 
 use nethical_governance::command::LeaseTakeV1;
 use nethical_governance::quota::lease::{CountersV1, LeaseAskV1, LeaseKey};
@@ -197,6 +198,15 @@ message! {
         PutQuarantine(QuarantineSpec),
         /// Erase what was said of a subject.
         Erase(EraseSpec),
+        /// Set a legal hold.
+        SetLegalHold(LegalHoldSpec),
+        /// Lift one.
+        LiftLegalHold {
+            /// The revision that set it.
+            id: ControlRevision,
+            /// Who asks, as given.
+            by: String,
+        },
     }
 
     /// What became of it.

@@ -1,7 +1,9 @@
 //! Opening bodies for readers: by the group's leader alone, once a quorum has confirmed that it leads.
 //!
 //! So nobody reads what is erased: an erasure is acknowledged when every group has applied it, and whoever opens has applied
-//! all that was acknowledged before. A body is believed where its leaf commits to it. Nothing is kept in here.
+//! all that was acknowledged before. Nor what has expired: that is judged by the group's log time, which never goes back. Where
+//! it stands still, since nothing is decided, and something has expired by the clock, it is made to pass first. A body is
+//! believed where its leaf commits to it. Nothing is kept in here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +13,19 @@ use bytes::Bytes;
 use nethical_audit::body::{self, SealedFor};
 use nethical_audit::keys::BodyKeys;
 use nethical_audit::leaf::LeafV1;
+use nethical_governance::command::HeaderV1;
 use nethical_governance::subject::SubjectId;
-use nethical_protocol::always;
 use nethical_protocol::error::Problem;
 use nethical_protocol::ids::{GroupId, KeyedId, NodeId, Slot};
+use nethical_protocol::{always, sometimes};
 
 use crate::administer::lead_of;
 use crate::body::BodyV1;
 use crate::message::{AskOpenV1, KIND_OPEN, OpenedBodyV1, OpenedV1};
 use crate::node::Core;
 use crate::replica::PartitionReplica;
-use crate::sealing;
 use crate::world::{Lane, timeout};
+use crate::{retention, sealing};
 
 /// Bodies in one question.
 const ASKED_MAX: usize = 256;
@@ -41,12 +44,14 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant, reason = "made for one reader and never kept in numbers")]
 pub enum Opened {
-    /// There never was one, it holds no personal bytes, or it was dropped.
+    /// There never was one, or it holds no personal bytes.
     None,
     /// Its content.
     Body(BodyV1),
     /// Its subject was erased.
     Erased,
+    /// It was kept for as long as its tenant wants it kept.
+    Expired,
     /// It cannot be opened now, and why.
     Unavailable(String),
 }
@@ -64,18 +69,38 @@ impl Opened {
         match told {
             OpenedBodyV1::Body(plaintext) => BodyV1::from_bytes(&plaintext).map_or_else(Self::Unavailable, Self::Body),
             OpenedBodyV1::Erased => Self::Erased,
+            OpenedBodyV1::Expired => Self::Expired,
             OpenedBodyV1::Unavailable(why) => Self::Unavailable(why),
         }
     }
 }
 
-/// The bodies of records of one group, (leaf index, stored body) each, in rising order of index: one answer for each.
-pub async fn open(core: &Arc<Core>, group: GroupId, records: &[(u64, &[u8])]) -> Vec<Opened> {
+/// A record whose body is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Where it stands.
+    pub leaf_index: u64,
+    /// Its body as stored.
+    pub stored: &'a [u8],
+    /// There was one, and its bytes are gone.
+    pub is_dropped: bool,
+}
+
+impl<'a> Wanted<'a> {
+    /// Of a leaf and its body.
+    pub fn of(leaf: &LeafV1, stored: &'a [u8]) -> Self {
+        Self { leaf_index: leaf.leaf_index, stored, is_dropped: retention::is_dropped(leaf, stored) }
+    }
+}
+
+/// The bodies of records of one group, in rising order of index: one answer for each.
+pub async fn open(core: &Arc<Core>, group: GroupId, records: &[Wanted<'_>]) -> Vec<Opened> {
     let mut opened = vec![Opened::None; records.len()];
-    let sealed: Vec<usize> = (0..records.len()).filter(|at| body::sealed_for(records[*at].1).is_some()).collect();
+    let is_asked = |wanted: &Wanted<'_>| wanted.is_dropped || body::sealed_for(wanted.stored).is_some();
+    let sealed: Vec<usize> = (0..records.len()).filter(|at| is_asked(&records[*at])).collect();
     let mut left = sealed.as_slice();
     while let Some(asked) = left.get(..left.len().min(ASKED_MAX)).filter(|asked| !asked.is_empty()) {
-        let indexes: Vec<u64> = asked.iter().map(|at| records[*at].0).collect();
+        let indexes: Vec<u64> = asked.iter().map(|at| records[*at].leaf_index).collect();
         match ask(core, AskOpenV1 { group: group.0, indexes }).await {
             Ok(bodies) if !bodies.is_empty() => {
                 let told = bodies.len().min(asked.len());
@@ -122,7 +147,7 @@ pub async fn on_open(core: Arc<Core>, ask: AskOpenV1) -> Bytes {
 }
 
 async fn here(core: &Core, ask: &AskOpenV1) -> OpenedV1 {
-    let (replica, _lead) = match lead_of(core, GroupId(ask.group)) {
+    let (replica, lead) = match lead_of(core, GroupId(ask.group)) {
         Ok(found) => found,
         Err(hint) => return OpenedV1::NotLeader(hint),
     };
@@ -130,14 +155,18 @@ async fn here(core: &Core, ask: &AskOpenV1) -> OpenedV1 {
         Some(Ok(())) => {}
         _ => return OpenedV1::NotLeader(None),
     }
-    let (mut bodies, mut bytes) = (Vec::new(), 0);
+    let (mut bodies, mut bytes, mut has_passed) = (Vec::new(), 0, false);
     for index in ask.indexes.iter().take(ASKED_MAX) {
-        let told = match core.leaves(GroupId(ask.group), *index, 1).await {
-            Ok(found) => match found.records.first() {
-                Some((leaf, stored)) => opened(core, &replica, leaf, stored),
-                None => OpenedBodyV1::Unavailable("the record is not here yet".to_owned()),
-            },
-            Err(problem) => OpenedBodyV1::Unavailable(problem.detail),
+        let told = match read(core, ask.group, *index).await {
+            Ok((leaf, stored)) => {
+                if !has_passed && is_due(core, &replica, &leaf, &stored) {
+                    has_passed = true;
+                    // Where it does not come about, log time is what it is.
+                    let _ = replica.propose(&lead, HeaderV1::Tick, Vec::new(), CONFIRM_PATIENCE).await;
+                }
+                opened(core, &replica, &leaf, &stored)
+            }
+            Err(why) => OpenedBodyV1::Unavailable(why),
         };
         bytes += if let OpenedBodyV1::Body(plaintext) = &told { plaintext.len() } else { 0 };
         bodies.push(told);
@@ -148,13 +177,27 @@ async fn here(core: &Core, ask: &AskOpenV1) -> OpenedV1 {
     OpenedV1::Bodies(bodies)
 }
 
-/// One body, by the keys that the state holds now.
-fn opened(core: &Core, replica: &PartitionReplica, leaf: &[u8], stored: &[u8]) -> OpenedBodyV1 {
+async fn read(core: &Core, group: u32, index: u64) -> Result<(LeafV1, Vec<u8>), String> {
+    let found = core.leaves(GroupId(group), index, 1).await.map_err(|problem| problem.detail)?;
+    let (leaf, stored) = found.records.into_iter().next().ok_or("the record is not here yet")?;
+    Ok((LeafV1::decode(&leaf).map_err(|error| error.to_string())?, stored))
+}
+
+/// True where a body has expired by this node's clock and not by log time: that has stood still, or the clock is wrong.
+fn is_due(core: &Core, replica: &PartitionReplica, leaf: &LeafV1, stored: &[u8]) -> bool {
+    let Some(body) = retention::facts_of(leaf, stored) else { return false };
+    let machine = replica.machine.lock();
+    let is_past = |now_ns: u64| machine.ledger.retention().is_expired(&body, now_ns);
+    !is_past(machine.ledger.now_ns()) && is_past(core.shared.world.clock.wall_ns())
+}
+
+/// One body, by the keys and ages that the state holds now.
+fn opened(core: &Core, replica: &PartitionReplica, leaf: &LeafV1, stored: &[u8]) -> OpenedBodyV1 {
     let unavailable = |why: String| OpenedBodyV1::Unavailable(why);
-    let leaf = match LeafV1::decode(leaf) {
-        Ok(leaf) => leaf,
-        Err(error) => return unavailable(error.to_string()),
-    };
+    let is_expired = || retention::is_expired(&replica.machine.lock().ledger, leaf, stored);
+    if retention::is_dropped(leaf, stored) {
+        return if is_expired() { OpenedBodyV1::Expired } else { OpenedBodyV1::Erased };
+    }
     let (Some((slot, tenant, agent)), Some(sealed_for)) = (leaf.event.agent(), body::sealed_for(stored)) else {
         return unavailable("the leaf names no agent under whose key a body could be sealed".to_owned());
     };
@@ -164,6 +207,10 @@ fn opened(core: &Core, replica: &PartitionReplica, leaf: &[u8], stored: &[u8]) -
         Ok(None) => return OpenedBodyV1::Erased,
         Err(problem) => return unavailable(problem.detail),
     };
+    if is_expired() {
+        sometimes!(true, "a body had expired");
+        return OpenedBodyV1::Expired;
+    }
     match body::open(&keys, stored) {
         Ok((plaintext, commitment)) if commitment == leaf.body_commitment => OpenedBodyV1::Body(plaintext),
         Ok(_) => unavailable("the body is not the one that the leaf commits to".to_owned()),

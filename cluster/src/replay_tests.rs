@@ -114,7 +114,7 @@ fn a_body_that_cannot_be_used_is_said_for_each_decision() {
     let (leaf, opened) = recorded(evaluation(Verdict::Block, vec![]), SeenV1::default(), 1);
     let hold = BodyV1::Hold(nethical_protocol::control::HoldSpec::new(nethical_protocol::control::HoldScope::All));
     let late = Opened::Unavailable("late".to_owned());
-    for opened in [Opened::None, Opened::Erased, late, Opened::Body(hold)] {
+    for opened in [Opened::None, Opened::Erased, Opened::Expired, late, Opened::Body(hold)] {
         assert!(page.see(&leaf, &opened, 10));
     }
     assert_eq!((page.out.decisions, page.out.flips.len(), page.out.same), (4, 0, 0));

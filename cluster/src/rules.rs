@@ -25,6 +25,7 @@ use nethical_protocol::limits::CLOCK_ERROR_MS_MAX;
 use crate::contact::revocation_bound;
 use crate::control::bundles::Bundles;
 use crate::control::{AskV1, ChangeV1, Changed, ControlEntryV1, ControlMachine, ErasureV1};
+use crate::legal;
 use crate::message::*;
 use crate::node::{Core, Plain};
 use crate::prepared::Prepared;
@@ -215,6 +216,8 @@ fn complete(core: &Core, control: &Plain<ControlMachine>, ask: ChangeRulesV1) ->
         }
         ChangeRulesV1::PutQuarantine(spec) => AskV1::PutQuarantine(spec),
         ChangeRulesV1::Erase(spec) => AskV1::Erase(erasure_of(core, spec)?),
+        ChangeRulesV1::SetLegalHold(spec) => AskV1::SetLegalHold(legal::hold_of(core, spec)?),
+        ChangeRulesV1::LiftLegalHold { id, by } => AskV1::LiftLegalHold { id, by },
     })
 }
 

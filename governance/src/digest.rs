@@ -8,6 +8,7 @@
 use nethical_protocol::control::{HoldEffect, HoldFact, KeyPart, LimitFact, LimitKind, LimitMode, Overrun, Placement};
 use nethical_protocol::ids::{ControlRevision, KeyedId, Slot};
 use nethical_protocol::quarantine::{QuarantineFact, QuarantineWhenFact};
+use nethical_protocol::retention::{LegalHoldFact, LegalScope, RetentionClass};
 use sha2::{Digest, Sha256};
 
 use crate::agent::{AgentEntry, AgentKey};
@@ -20,6 +21,7 @@ use crate::quota::table::Limit;
 use crate::quota::{BucketKey, Quota};
 use crate::release::Release;
 use crate::reservation::{Reservation, ReservationKey};
+use crate::retention::{Ages, LegalHold, Retention};
 use crate::subject::{Entry, ErasedV1, Ring, SubjectId};
 
 impl Ledger {
@@ -46,6 +48,11 @@ impl Ledger {
             section(self.subjects.erasing.iter(), |out, (at, erased)| out.erased(*at, erased)),
         ] {
             whole.update(section);
+        }
+        // Ledgers from before there was any retention keep their digests.
+        if self.retention != Retention::default() {
+            whole.update(section(self.retention.tenants.iter(), |out, (tenant, held)| out.ages(*tenant, held)));
+            whole.update(section(self.retention.holds.iter(), |out, ((_, id), hold)| out.legal_hold(*id, hold)));
         }
         whole.finalize().into()
     }
@@ -217,6 +224,27 @@ impl Canonical {
             None => self.byte(0),
             Some(key) => self.byte(1).u64(key.ring).bytes(&key.bytes),
         };
+    }
+
+    fn ages(&mut self, tenant: KeyedId, held: &Ages) {
+        let Ages { ages, since_ns, expired, dropped } = held;
+        self.id(tenant).u64(*since_ns);
+        for number in RetentionClass::ALL.map(|class| ages.of(class).ns()).iter().chain(expired).chain(dropped) {
+            self.u64(*number);
+        }
+    }
+
+    fn legal_hold(&mut self, id: ControlRevision, hold: &LegalHold) {
+        let LegalHold { fact: LegalHoldFact { tenant, scope, from_ns, to_ns }, since_ns, until_ns, dropped } = hold;
+        self.u64(id.0).id(*tenant).u64(*from_ns).u64(*to_ns).u64(*since_ns).u64(*until_ns);
+        match scope {
+            LegalScope::Tenant => self.byte(0),
+            LegalScope::Agent(agent) => self.byte(1).id(*agent),
+            LegalScope::Person(person) => self.byte(2).id(*person),
+        };
+        for at_ns in dropped {
+            self.u64(*at_ns);
+        }
     }
 
     fn erased(&mut self, at: ControlRevision, erased: &ErasedV1) {

@@ -27,6 +27,7 @@ use crate::quota::table::Limit;
 use crate::quota::{Quota, Subject};
 use crate::release::Release;
 use crate::reservation::Reservations;
+use crate::retention::Retention;
 use crate::risk::Past;
 use crate::subject::Subjects;
 
@@ -128,6 +129,7 @@ pub struct Ledger {
     /// What the release of held agents needs, where one word does not do.
     pub(crate) releases: BTreeMap<AgentKey, Release>,
     pub(crate) subjects: Subjects,
+    pub(crate) retention: Retention,
     /// What expired since somebody asked; not part of the state.
     lapsed: Vec<Lapsed>,
     /// What is due when. Follows from the hold-orders in `agents` and `holds`, from `reservations` and from `approvals`, so it is as
@@ -162,6 +164,7 @@ impl Ledger {
             approvals: Approvals::default(),
             releases: BTreeMap::new(),
             subjects: Subjects::default(),
+            retention: Retention::default(),
             lapsed: Vec::new(),
             timers: BTreeSet::new(),
             is_behind_snapshot: false,
@@ -248,6 +251,11 @@ impl Ledger {
     /// The policy in force here; without one nothing is decided.
     pub fn policy(&self) -> Option<PolicyInForce> {
         self.policy
+    }
+
+    /// How long bodies are kept, and what legal holds keep.
+    pub fn retention(&self) -> &Retention {
+        &self.retention
     }
 
     /// Where a tenant's agents live; `None` where the tenant is not known here yet.

@@ -1,6 +1,6 @@
 //! The ledger: what replicas must agree on about agents, and how facts about an action are computed.
 //!
-//! Two halves, both pure. *State* (`ledger`, `quota`, `agent`, `behaviour`, `dedup`, `hold`, `quarantine`, `reservation`, `risk`) changes only in
+//! Two halves, both pure. *State* (`ledger`, `quota`, `agent`, `behaviour`, `dedup`, `hold`, `quarantine`, `reservation`, `retention`, `risk`) changes only in
 //! `Ledger::apply_entry(term, entry)`: integers, fixed order, no clock, no dice, no floats, no hash-map iteration.
 //! *Facts* (`detect`, `entropy`, `flow`, `policy`) are computed by the agent's actor before a command is proposed, and travel inside it;
 //! `redact` cuts what was found out of what is stored and sent.
@@ -27,6 +27,7 @@ pub mod quota;
 pub mod redact;
 pub mod release;
 pub mod reservation;
+pub mod retention;
 pub mod risk;
 pub mod scores;
 pub mod snapshot;

@@ -4,10 +4,10 @@
 //! nor what follows from the rest (timers, indexes). Bytes come from disks and peers: whatever they are, reading them
 //! gives a ledger or an error. A restored ledger has the same digest as the one that was written.
 //!
-//! Envelope, little endian, 24 bytes, then rkyv's bytes of [`SnapshotV1`]:
+//! Envelope, little endian, 24 bytes, then rkyv's bytes of [`SnapshotV2`]:
 //! ```text
 //!  0  magic    4   "NTHS"
-//!  4  version  2   1
+//!  4  version  2   2
 //!  6  reserved 2   0
 //!  8  length   8   bytes of body
 //! 16  checksum 4   crc32c over bytes 0..16 and the body
@@ -39,10 +39,11 @@ use crate::reservation::{Hold, Reservation, ReservationKey};
 use crate::risk::{RECENT_MAX, RiskProfile};
 
 mod people;
+mod retention;
 mod subjects;
 
 const MAGIC: [u8; 4] = *b"NTHS";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HEADER_BYTES: usize = 24;
 /// No log reaches this; a ledger that claims it would overflow while it counts on.
 const LEAVES_MAX: u64 = 1 << 62;
@@ -72,7 +73,7 @@ pub enum SnapshotError {
 
 /// All of a ledger's state. Frozen.
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-struct SnapshotV1 {
+struct SnapshotV2 {
     group: u32,
     now_ns: u64,
     next_leaf: u64,
@@ -100,9 +101,9 @@ struct SnapshotV1 {
     releases: Vec<people::ReleaseV1>,
     quarantine: Vec<(ControlRevision, QuarantineFact)>,
     subjects: subjects::SubjectsV1,
+    retention: retention::RetentionV1,
 }
 
-/// (lease, counters, until, refused until, enough at, refused to all, pinned, pinned until).
 /// Counters, whether refused to all, units kept; times as in [`Share`]; of what is counted ahead the three times.
 type ShareV1 = (LeaseKey, CountersV1, bool, u64, [u64; 4], [u64; 3]);
 /// (lease, child, granted, returned, spent, until).
@@ -200,13 +201,13 @@ impl Ledger {
         let body = open(bytes)?;
         let mut aligned = AlignedVec::<16>::with_capacity(body.len());
         aligned.extend_from_slice(body);
-        let record = rkyv::from_bytes::<SnapshotV1, rancor::Error>(&aligned).map_err(contents)?;
+        let record = rkyv::from_bytes::<SnapshotV2, rancor::Error>(&aligned).map_err(contents)?;
         Self::from_record(record)
     }
 
-    fn to_record(&self) -> SnapshotV1 {
+    fn to_record(&self) -> SnapshotV2 {
         let dedup = &self.dedup;
-        SnapshotV1 {
+        SnapshotV2 {
             group: self.group,
             now_ns: self.now_ns,
             next_leaf: self.next_leaf,
@@ -237,10 +238,11 @@ impl Ledger {
             releases: self.releases.iter().map(people::release_record).collect(),
             quarantine: self.quarantine.iter().collect(),
             subjects: subjects::record(&self.subjects),
+            retention: retention::record(&self.retention),
         }
     }
 
-    fn from_record(record: SnapshotV1) -> Result<Self, SnapshotError> {
+    fn from_record(record: SnapshotV2) -> Result<Self, SnapshotError> {
         if !(1..=LEAVES_MAX).contains(&record.next_leaf) {
             return Err(contents("the number of leaves is absurd"));
         }
@@ -291,6 +293,7 @@ impl Ledger {
         ledger.releases = record.releases.into_iter().map(people::release_of).collect::<Result<_, _>>()?;
         record.quarantine.into_iter().for_each(|(revision, fact)| ledger.quarantine.set(revision, fact));
         ledger.subjects = subjects::read(record.subjects)?;
+        ledger.retention = retention::read(record.retention)?;
         ledger.rearm_all();
         let restored = [
             ledger.tenants.len(),

@@ -13,6 +13,7 @@ use crate::limits::{HOLD_APPROVER_NAMES_MAX, HOLD_APPROVERS_MAX, NAME_BYTES_MAX}
 use crate::model::ModelBlending;
 use crate::privacy::PrivacyMode;
 use crate::quarantine::QuarantineFact;
+use crate::retention::{LegalHoldFact, RetentionAges, RetentionSpec};
 use crate::sla::SlaTargets;
 
 mod limit;
@@ -111,6 +112,9 @@ pub struct TenantSpec {
     /// How its aggregates are exported; absent for exact counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy_mode: Option<PrivacyMode>,
+    /// How long the bodies of its records are kept; absent for the defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionSpec>,
 }
 
 impl TenantSpec {
@@ -330,6 +334,17 @@ pub enum ControlFact {
         /// The agent, or the person.
         subject: KeyedId,
     },
+    /// As [`ControlFact::Tenant`], with how long its bodies are kept from here on.
+    TenantRetention {
+        /// The tenant.
+        tenant: TenantFact,
+        /// The ages.
+        ages: RetentionAges,
+    },
+    /// What it covers neither expires nor is erased.
+    LegalHold(LegalHoldFact),
+    /// That legal hold stands no longer.
+    LegalHoldLifted(ControlRevision),
 }
 
 /// Whose words are to be erased.

@@ -133,6 +133,8 @@ codes! {
     ApprovalExpired = "approval-expired", Refused, 409, "Have the agent ask again; decide sooner, or let the rule give more time with @approval_ttl.";
     /// The tenant exports with noise, and no limit counts what that costs.
     NoPrivacyBudget = "no-privacy-budget", Refused, 422, "Set an enforced limit in the unit epsilon_micros that binds every export of the tenant; docs/privacy.md shows one.";
+    /// A legal hold covers what is to be erased.
+    LegalHold = "legal-hold", Refused, 409, "Erase it once the order that the detail names is lifted: `nethical audit legal-hold list`.";
 }
 
 impl std::fmt::Display for Code {

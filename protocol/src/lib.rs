@@ -16,6 +16,7 @@ pub mod person;
 pub mod privacy;
 pub mod probe;
 pub mod quarantine;
+pub mod retention;
 pub mod ring;
 pub mod sla;
 pub mod slot;

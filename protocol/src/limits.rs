@@ -196,6 +196,16 @@ pub const SUBJECTS_PER_GROUP_MAX: usize = 262_144;
 pub const ERASURES_MAX: usize = 65_536;
 /// Ring keys of a group whose destruction is awaited at once; the next erasure then waits for the one before.
 pub const RINGS_PAST_MAX: usize = 16;
+/// Legal holds that a zone remembers, lifted ones included; some 150 B each in every partition.
+pub const LEGAL_HOLDS_MAX: usize = 4_096;
+/// Of those, as many may stand at once.
+pub const LEGAL_HOLDS_STANDING_MAX: usize = 256;
+/// The shortest time that bodies may be kept, seconds.
+pub const RETENTION_S_MIN: u64 = 3_600;
+/// The longest short of for ever: a hundred years of 366 days.
+pub const RETENTION_S_MAX: u64 = 100 * 366 * 86_400;
+/// What has expired stays on disk for so long, seconds of log time: a legal hold that was asked for in time may be late.
+pub const RETENTION_GRACE_S: u64 = 3_600;
 /// A person whom an action is about, as named in its context.
 pub const DATA_SUBJECT_BYTES_MAX: usize = 256;
 
@@ -219,5 +229,7 @@ const _: () = {
     assert!(SEGMENT_LEAVES_MAX.is_power_of_two());
     assert!(SEARCH_BYTES_MAX + ENTRY_BYTES_MAX + SEARCH_PAGE_MAX * 64 < FRAME_BYTES_MAX);
     assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
+    assert!(LEGAL_HOLDS_STANDING_MAX <= LEGAL_HOLDS_MAX);
+    assert!(RETENTION_S_MIN <= RETENTION_S_MAX && RETENTION_S_MAX < u64::MAX / 1_000_000_000);
     assert!(SLOTS.is_power_of_two());
 };

@@ -39,6 +39,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("ring-key-kept", "No replica destroys ring keys that are past, and each says that it has none."),
     ("erased-before-all-answered", "An erasure is told as complete though a replica may still hold the ring key."),
     ("witness-shown-another-tree", "A control leader shows witnesses a tree that nobody else is shown."),
+    ("longer-retention-revives", "What had expired can be read again once its tenant's bodies are kept longer."),
 ];
 
 /// What production code reports as it claims it to be, bugs or none: the name, its facts in order. The node is the
@@ -81,10 +82,13 @@ pub const KNOBS: &[(&str, &str)] = &[
     ("propose.fill-commands", "commands that make an entry worth sending while another is in flight"),
     ("approval.ttl-s", "the longest that an approval lives, seconds of log time; a rule may say less"),
     ("propose.entry-bytes", "bytes of an entry; one command may still be larger"),
+    ("retention.age-s-min", "the shortest time that bodies may be kept, seconds"),
+    ("retention.grace-s", "how long what has expired is not dropped yet, seconds of log time"),
 ];
 
 /// What `sometimes!` counts in production code: a campaign that has not seen all of it has not tested all of it.
 pub const SOMETIMES: &[&str] = &[
+    "a body had expired",
     "a budget ran out",
     "a canary decided",
     "a checkpoint was vouched for by every replica",
@@ -108,6 +112,7 @@ pub const SOMETIMES: &[&str] = &[
     "a lease was refused without another recall",
     "a leased budget ran out",
     "a leased rate or rolling window had no room",
+    "a legal hold forbade an erasure",
     "a log segment was used again",
     "a lost replica was replaced under a new id",
     "a model's score was blended in",

@@ -29,6 +29,7 @@ pub mod proofs;
 pub mod quota;
 pub mod replicas;
 pub mod reservation;
+pub mod retention;
 pub mod retry;
 pub mod risk;
 pub mod search;
@@ -90,6 +91,8 @@ pub struct Findings<'a> {
     pub cosigners: Vec<String>,
     /// Erasures that are not complete long after everything has healed.
     pub unfinished: Vec<String>,
+    /// How long bodies are to be kept, and when they were read.
+    pub kept: retention::Kept,
     /// The leaves of the cluster log as each node that keeps it has stored them.
     pub cluster: BTreeMap<NodeId, Vec<Vec<u8>>>,
     /// Size and root of each tree of it that the witness signed.
@@ -113,7 +116,7 @@ pub struct Recorded<'a> {
 type Check = fn(&Findings<'_>) -> Vec<String>;
 
 /// All of them, in the order in which they run.
-pub const CHECKS: [(&str, Check); 20] = [
+pub const CHECKS: [(&str, Check); 21] = [
     ("replicas", replicas::check),
     ("segments-equal", segments::check),
     ("once", once::check),
@@ -133,6 +136,7 @@ pub const CHECKS: [(&str, Check); 20] = [
     ("search", search::check),
     ("proofs", proofs::check),
     ("erasure", erasure::check),
+    ("retention", retention::check),
     ("cluster-log", cluster_log::check),
 ];
 

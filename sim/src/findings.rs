@@ -15,9 +15,11 @@ use nethical_cluster::node::Core;
 use nethical_cluster::publish;
 use nethical_cluster::store::dir_of;
 use nethical_cluster::world::{Clock, read_all};
-use nethical_protocol::ids::{DecisionId, GroupId, LogId, NodeId};
+use nethical_protocol::control::RevisedFact;
+use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LogId, NodeId};
 
 use crate::check::proofs::Given;
+use crate::check::retention::Kept;
 use crate::check::{Entry, Findings, Log, Segments};
 use crate::history::{Operation, Told};
 use crate::plan::Plan;
@@ -39,6 +41,7 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
     let fleet = &stage.fleet;
     // Before anything is read: what is awaited here adds leaves, and all copies are to be of one moment.
     let unfinished = unfinished(fleet).await;
+    let mut kept = Kept::default();
     let (mut logs, mut entries, mut keys) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
     for group in fleet.partitions() {
         let mut reader = None;
@@ -62,13 +65,16 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
             reader = Some(living.governor);
         }
         if let Some(governor) = reader {
+            let before_ns = log_time(fleet, group);
             entries.extend(read_entries(&governor, group).await);
+            kept.read_at.insert(group, (before_ns, log_time(fleet, group)));
             let vkeys = governor.verifier_keys().await.map(|keys| keys.vkeys).unwrap_or_default();
             let origin = LogId { group, era: 1 }.origin(crate::world::CLUSTER);
             let own = vkeys.into_iter().find(|vkey| vkey.starts_with(&format!("{origin}+")));
             keys.extend(own.map(|vkey| (group, vkey)));
         }
     }
+    kept.facts = facts(fleet);
     let operations = stage.history.operations();
     let told: Vec<Told> = operations.values().filter_map(|operation| operation.told.clone()).sample(dice, PROOFS);
     let mut proofs = Vec::new();
@@ -92,9 +98,23 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
         keys,
         cosigners,
         unfinished,
+        kept,
         cluster,
         witnessed,
     }
+}
+
+/// The latest log time that a replica of a group has.
+fn log_time(fleet: &Fleet, group: GroupId) -> u64 {
+    let of = |living: &Living| Some(living.governor.core().partition(group)?.machine.lock().ledger.now_ns());
+    fleet.living().iter().filter_map(|(_, living)| of(living)).max().unwrap_or(0)
+}
+
+/// All facts that partitions were told, from the node that has heard most.
+fn facts(fleet: &Fleet) -> Vec<RevisedFact> {
+    let views = fleet.living().into_iter().map(|(_, living)| living.governor.core().shared.view());
+    let newest = views.max_by_key(|view| view.revision());
+    newest.map_or_else(Vec::new, |view| view.facts_after(ControlRevision(0), usize::MAX))
 }
 
 /// Nodes whose audit log of a group has a gap: a snapshot took them past leaves that they have still to fetch.

@@ -16,6 +16,10 @@ use nethical_protocol::sometimes;
 
 use crate::workload::{COINS, CREDITS};
 
+mod retention;
+
+pub use retention::LegallyHeld;
+
 /// What a decision says that may never change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
@@ -115,6 +119,7 @@ struct Inner {
     words: Vec<(DecisionId, bool)>,
     receipts: Vec<(Told, String)>,
     erased: BTreeSet<DecisionId>,
+    kept: retention::Kept,
 }
 
 impl History {

@@ -264,6 +264,20 @@ pub enum OrderKind {
         /// The agent's number.
         agent: u32,
     },
+    /// Keep the spread tenant's bodies so long from now on.
+    Keep {
+        /// Those of routine actions, seconds.
+        routine_s: u64,
+        /// Those of all others, seconds.
+        notable_s: u64,
+    },
+    /// Keep an agent of the spread tenant's records whatever their age, for some time.
+    LegalHold {
+        /// The agent's number.
+        agent: u32,
+        /// How long until the hold is lifted, milliseconds.
+        for_ms: u64,
+    },
 }
 
 impl OrderKind {
@@ -389,7 +403,10 @@ impl WorkSpec {
         for Order { at_ms, order } in &self.orders {
             ensure!(*at_ms < length_ms, "an order at {at_ms} ms is after the end of the run");
             match order {
-                OrderKind::Quarantine { agent, .. } | OrderKind::Guarded { agent, .. } | OrderKind::Erase { agent } => {
+                OrderKind::Quarantine { agent, .. }
+                | OrderKind::Guarded { agent, .. }
+                | OrderKind::Erase { agent }
+                | OrderKind::LegalHold { agent, .. } => {
                     ensure!(*agent < self.spread_agents, "there is no agent {agent}");
                 }
                 OrderKind::Pace { rate, burst } => {
@@ -407,6 +424,9 @@ impl WorkSpec {
                 }
                 OrderKind::Rules { count, within_s, .. } => {
                     ensure!(*count <= 10 && *within_s > 0, "an order counts {count} violations within {within_s} s");
+                }
+                OrderKind::Keep { routine_s, notable_s } => {
+                    ensure!(*routine_s > 0 && *notable_s > 0, "an order keeps bodies for no time");
                 }
                 OrderKind::Policy { .. } | OrderKind::Stop { .. } => {}
             }

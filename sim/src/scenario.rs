@@ -24,6 +24,7 @@ mod lease;
 mod load;
 mod network;
 mod power;
+mod retention;
 mod witness;
 
 /// A named situation.
@@ -167,6 +168,7 @@ pub fn all() -> &'static [Scenario] {
             complaint::SCENARIOS,
             approval::SCENARIOS,
             erasure::SCENARIOS,
+            retention::SCENARIOS,
         ];
         themes.concat()
     });

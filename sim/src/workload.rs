@@ -29,6 +29,7 @@ use crate::world::Fleet;
 pub mod approvals;
 mod erasures;
 mod orders;
+mod retention;
 pub mod settle;
 pub mod shared;
 

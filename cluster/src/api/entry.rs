@@ -73,7 +73,7 @@ pub struct EntryView {
     /// The sealed body, opened: the action, or the reason of a hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<serde_json::Value>,
-    /// Why a body is not shown: `erased`, or `unavailable` for now. Absent where it is shown, or there is none.
+    /// Why a body is not shown: `erased`, `expired`, or `unavailable` for now. Absent where it is shown, or there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_state: Option<String>,
 }

@@ -12,7 +12,7 @@ use nethical_protocol::ids::{ControlRevision, LimitNumber};
 use nethical_protocol::limits::{ERASURES_MAX, HOLDS_MAX, LIMITS_PER_TENANT_MAX, NAME_BYTES_MAX, TENANTS_MAX};
 
 use super::bundles::{Bundles, ask};
-use super::{AskV1, ControlState, ErasureV1, EventV1, RevisedEventV1, invalid, quarantine};
+use super::{AskV1, ControlState, ErasureV1, EventV1, RevisedEventV1, invalid, legal, quarantine};
 
 /// The event that a change amounts to; `None` where everything is so already.
 pub(super) fn event_of(state: &ControlState, ask: &AskV1) -> Result<Option<EventV1>, Problem> {
@@ -33,6 +33,8 @@ pub(super) fn event_of(state: &ControlState, ask: &AskV1) -> Result<Option<Event
         AskV1::CanaryBundle { digest, percent } => ask::canary(&bundles(state), digest, *percent),
         AskV1::PutQuarantine(spec) => quarantine::event_of(state, spec),
         AskV1::Erase(erasure) => erase(state, erasure),
+        AskV1::SetLegalHold(hold) => legal::set(state, hold),
+        AskV1::LiftLegalHold { id, by } => legal::lift(state, *id, by),
     }
 }
 
@@ -50,7 +52,7 @@ fn check_name(what: &str, name: &str) -> Result<(), Problem> {
     }
 }
 
-fn tenants(state: &ControlState) -> BTreeMap<&str, Placement> {
+pub(super) fn tenants(state: &ControlState) -> BTreeMap<&str, Placement> {
     state
         .events()
         .iter()
@@ -115,6 +117,7 @@ fn erase(state: &ControlState, erasure: &ErasureV1) -> Result<Option<EventV1>, P
     if state.events().iter().filter(is_erasure).count() >= ERASURES_MAX {
         return Err(invalid(format!("the zone remembers {ERASURES_MAX} erasures, and has no room for another one")));
     }
+    legal::check_erasure(state, erasure)?;
     match tenants(state).contains_key(erasure.tenant.as_str()) {
         true => Ok(Some(EventV1::SubjectErased(ErasureV1 { at_ns: state.now_ns(), ..erasure.clone() }))),
         false => Err(invalid(format!("there is no tenant {:?}", erasure.tenant))),
@@ -130,6 +133,7 @@ fn put_tenant(state: &ControlState, spec: &TenantSpec, wrapped_key: &[u8]) -> Re
         off.dedup();
     }
     spec.sla.map_or(Ok(()), |targets| targets.check())?;
+    spec.retention.map_or(Ok(()), |retention| retention.check())?;
     match last_tenant_event(state, &spec.tenant) {
         Some((old, _)) if old.placement != spec.placement => {
             Err(invalid(format!("tenant {} exists with another placement, which is fixed at creation", spec.tenant)))
@@ -141,6 +145,8 @@ fn put_tenant(state: &ControlState, spec: &TenantSpec, wrapped_key: &[u8]) -> Re
             spec.sla = spec.sla.or(old.sla);
             spec.model_blending = spec.model_blending.or(old.model_blending);
             spec.privacy_mode = spec.privacy_mode.or(old.privacy_mode);
+            let older = old.retention.unwrap_or_default();
+            spec.retention = spec.retention.map(|retention| retention.or(older)).or(old.retention);
             Ok((spec != *old).then(|| EventV1::Tenant { spec, wrapped_key: key.to_vec() }))
         }
         None if tenants(state).len() >= TENANTS_MAX => {

@@ -16,9 +16,11 @@ use nethical_protocol::control::{
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 use nethical_protocol::model::ModelBlending;
 use nethical_protocol::privacy::PrivacyMode;
+use nethical_protocol::retention::LegalHoldFact;
 use nethical_protocol::sla::SlaTargets;
 
 use super::bundles::Bundles;
+use super::legal::{LegalHoldLiftedV1, LegalHoldV1};
 use super::{ErasureV1, EventV1, RevisedEventV1, quarantine};
 use crate::prepared::Prepared;
 
@@ -63,6 +65,9 @@ impl Tenant {
     }
 }
 
+/// Legal holds by the revision that set them, with the revision that lifted them.
+pub type LegalHolds = BTreeMap<ControlRevision, (LegalHoldV1, Option<(ControlRevision, LegalHoldLiftedV1)>)>;
+
 /// The rules at one revision.
 #[derive(Clone, Default)]
 pub struct ControlView {
@@ -81,6 +86,7 @@ pub struct ControlView {
     store: Bundles,
     shadow: Option<Arc<Bundle>>,
     erasures: Arc<BTreeMap<ControlRevision, ErasureV1>>,
+    legal_holds: Arc<LegalHolds>,
     facts: Arc<Vec<RevisedFact>>,
 }
 
@@ -152,6 +158,14 @@ impl ControlView {
             EventV1::Quarantine(_) => self.quarantine.fold(&event.event),
             EventV1::SubjectErased(erasure) => {
                 Arc::make_mut(&mut self.erasures).insert(event.revision, erasure.clone());
+            }
+            EventV1::LegalHold(hold) => {
+                Arc::make_mut(&mut self.legal_holds).insert(event.revision, (hold.clone(), None));
+            }
+            EventV1::LegalHoldLifted(lifted) => {
+                if let Some((_, end)) = Arc::make_mut(&mut self.legal_holds).get_mut(&lifted.id) {
+                    *end = Some((event.revision, lifted.clone()));
+                }
             }
         }
         self.revision = event.revision;
@@ -269,6 +283,11 @@ impl ControlView {
         &self.erasures
     }
 
+    /// All legal holds.
+    pub fn legal_holds(&self) -> &LegalHolds {
+        &self.legal_holds
+    }
+
     /// What partitions are told, after a revision, at most `count` facts.
     pub fn facts_after(&self, revision: ControlRevision, count: usize) -> Vec<RevisedFact> {
         self.facts.iter().skip(revision.0 as usize).take(count).cloned().collect()
@@ -277,10 +296,13 @@ impl ControlView {
     /// What partitions are told of an event: keyed ids and numbers. The event must be folded in already.
     fn fact_of(&self, event: &RevisedEventV1) -> RevisedFact {
         let fact = match &event.event {
-            EventV1::Tenant { spec, .. } => match self.tenant(&spec.tenant) {
-                Some(tenant) => ControlFact::Tenant(TenantFact { tenant: tenant.id, placement: spec.placement }),
-                None => ControlFact::Nothing,
-            },
+            EventV1::Tenant { spec, .. } => self.tenant(&spec.tenant).map_or(ControlFact::Nothing, |tenant| {
+                let tenant = TenantFact { tenant: tenant.id, placement: spec.placement };
+                match spec.retention {
+                    Some(retention) => ControlFact::TenantRetention { tenant, ages: retention.ages() },
+                    None => ControlFact::Tenant(tenant),
+                }
+            }),
             EventV1::Limit { number, spec } if spec.tenant == EVERY_TENANT => {
                 ControlFact::Limit(limit_fact(*number, spec, None))
             }
@@ -304,6 +326,16 @@ impl ControlView {
                 Some(tenant) => ControlFact::Erase { tenant: tenant.id, subject: erasure.subject },
                 None => ControlFact::Nothing,
             },
+            EventV1::LegalHold(LegalHoldV1 { tenant, scope, from_ns, to_ns, .. }) => match self.tenant(tenant) {
+                Some(tenant) => ControlFact::LegalHold(LegalHoldFact {
+                    tenant: tenant.id,
+                    scope: *scope,
+                    from_ns: *from_ns,
+                    to_ns: *to_ns,
+                }),
+                None => ControlFact::Nothing,
+            },
+            EventV1::LegalHoldLifted(lifted) => ControlFact::LegalHoldLifted(lifted.id),
             EventV1::Quarantine(spec) if spec.tenant.is_empty() => {
                 ControlFact::Quarantine(quarantine::fact_of(KeyedId::NONE, spec))
             }

@@ -86,6 +86,8 @@ pub enum OpenedBodyV1 {
     Body(Vec<u8>),
     /// Its subject was erased.
     Erased,
+    /// Its time is over.
+    Expired,
     /// It cannot be opened now, and why.
     Unavailable(String),
 }

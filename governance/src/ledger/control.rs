@@ -54,6 +54,12 @@ impl Ledger {
             }
             ControlFact::PolicyCanaryEnded => self.set_canary(revision, None),
             ControlFact::Quarantine(fact) => self.quarantine.set(revision, fact.clone()),
+            ControlFact::TenantRetention { tenant, ages } => {
+                self.tenants.entry(tenant.tenant).or_insert(tenant.placement);
+                self.retention.set(tenant.tenant, *ages, self.now_ns);
+            }
+            ControlFact::LegalHold(fact) => self.retention.hold(revision, *fact, self.now_ns),
+            ControlFact::LegalHoldLifted(id) => self.retention.lift(*id, self.now_ns),
             ControlFact::Erase { tenant, subject } => self.erase_subject(*tenant, *subject, revision),
         }
     }

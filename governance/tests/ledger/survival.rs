@@ -6,10 +6,13 @@ use nethical_governance::command::{CostV1, DetectionV1, EntryV1, HeaderV1, HoldO
 use nethical_governance::ledger::{Applied, Ledger, UnknownApplyVersion};
 use nethical_governance::outcome::OutcomeV1;
 use nethical_governance::snapshot::SnapshotError;
-use nethical_protocol::control::{ControlFact, HoldEffect, HoldFact, KeyPart, LimitKind, LimitMode, Overrun};
+use nethical_protocol::control::{
+    ControlFact, HoldEffect, HoldFact, KeyPart, LimitKind, LimitMode, Overrun, Placement, TenantFact,
+};
 use nethical_protocol::decision::Verdict;
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 use nethical_protocol::quarantine::{QuarantineFact, QuarantineRuleFact, QuarantineWhenFact};
+use nethical_protocol::retention::{Age, LegalHoldFact, LegalScope, RetentionAges};
 use proptest::prelude::*;
 
 use crate::bench::{Bench, SECOND_NS, actor, command, control, entry, id, limit, request};
@@ -87,6 +90,7 @@ fn any_change(now_ns: u64, from: u64, effect: HoldEffect, (who, how, much): (u8,
             1 => ControlFact::PolicyCanary { digest: [how; 32], percent: (much % 100) as u8 + 1 },
             _ => ControlFact::PolicyCanaryEnded,
         },
+        1 if much.is_multiple_of(3) => any_retention(from, who, much),
         1 => ControlFact::LimitRemoved(number),
         2 => ControlFact::Hold(HoldFact {
             id: ControlRevision(from + 1),
@@ -101,6 +105,19 @@ fn any_change(now_ns: u64, from: u64, effect: HoldEffect, (who, how, much): (u8,
         6 => ControlFact::Quarantine(any_rules(how, much, effect)),
         3 => ControlFact::HoldLifted(ControlRevision(from.saturating_sub(u64::from(who)))),
         _ => ControlFact::Limit(any_fact(number, how, much)),
+    }
+}
+
+fn any_retention(from: u64, who: u8, much: u16) -> ControlFact {
+    let (tenant, before) = (id("t"), ControlRevision(from.saturating_sub(u64::from(who % 4))));
+    let scope = [LegalScope::Tenant, LegalScope::Agent(id("a")), LegalScope::Person(id("p"))][usize::from(who % 3)];
+    match who / 3 % 3 {
+        0 => {
+            let ages = RetentionAges { routine: Age::seconds(u64::from(much)), ..RetentionAges::default() };
+            ControlFact::TenantRetention { tenant: TenantFact { tenant, placement: Placement::Single }, ages }
+        }
+        1 => ControlFact::LegalHold(LegalHoldFact { tenant, scope, from_ns: u64::from(much), to_ns: 0 }),
+        _ => ControlFact::LegalHoldLifted(before),
     }
 }
 
@@ -235,9 +252,11 @@ fn every_flipped_bit_and_every_cut_of_a_snapshot_is_refused() {
     for cut in 0..bytes.len() {
         assert!(Ledger::from_bytes(&bytes[..cut]).is_err(), "cut at {cut} and accepted");
     }
-    let mut newer = bytes;
-    newer[4] = 2;
-    assert_eq!(Ledger::from_bytes(&newer).err(), Some(SnapshotError::Version(2)));
+    for version in [1, 3] {
+        let mut other = bytes.clone();
+        other[4] = version;
+        assert_eq!(Ledger::from_bytes(&other).err(), Some(SnapshotError::Version(u16::from(version))));
+    }
 }
 
 #[test]
@@ -265,16 +284,19 @@ fn the_digest_sees_every_kind_of_state() {
     let mut escalated = bench.decision("d");
     escalated.evaluation.verdict.0 = Verdict::Escalate;
     let mut approved = escalated.clone();
-    approved.review.named = Some(10);
-    let (approve, deny) = (bench.word(10, true, "ann"), bench.word(10, false, "ann"));
+    approved.review.named = Some(13);
+    let (approve, deny) = (bench.word(13, true, "ann"), bench.word(13, false, "ann"));
     let headers = [
         HeaderV1::Decide(decide),
         HeaderV1::Decide(remembered),
         control(2, 3, vec![ControlFact::Limit(fact)]),
+        control(3, 4, vec![any_retention(3, 0, 7)]),
+        control(4, 5, vec![any_retention(4, 3, 7)]),
+        control(5, 6, vec![any_retention(5, 8, 0)]),
         HeaderV1::PlaceHoldOrder(order.clone()),
         HeaderV1::LiftHoldOrder(order),
         HeaderV1::Decide(reserving),
-        HeaderV1::SettleReservation(SettleV1::release(actor("t", "c").slot, 8, [0; 8])),
+        HeaderV1::SettleReservation(SettleV1::release(actor("t", "c").slot, 11, [0; 8])),
         HeaderV1::Decide(escalated),
         HeaderV1::DecideApproval(approve),
         HeaderV1::Decide(approved),
@@ -286,7 +308,7 @@ fn the_digest_sees_every_kind_of_state() {
         assert!(!digests.contains(&digest));
         digests.push(digest);
     }
-    assert_eq!(bench.apply(HeaderV1::DecideApproval(deny)).outcome, OutcomeV1::Conflict { leaf_index: 11 });
+    assert_eq!(bench.apply(HeaderV1::DecideApproval(deny)).outcome, OutcomeV1::Conflict { leaf_index: 14 });
     bench.now_ns += 1;
     bench.apply(HeaderV1::Tick);
     assert!(!digests.contains(&bench.ledger.digest()), "time is state");

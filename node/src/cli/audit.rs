@@ -20,6 +20,7 @@ pub mod erase;
 pub mod export;
 pub mod fsck;
 pub mod key;
+pub mod legal;
 pub mod offline;
 pub mod online;
 pub mod prove;
@@ -62,6 +63,13 @@ pub enum AuditCommand {
     /// How far erasures are.
     #[command(after_help = "Examples:\n  nethical audit erasures\n  nethical audit erasures 17 -o json")]
     Erasures(erase::ErasuresArgs),
+    /// Order that records are kept, whatever their age, and lift such orders.
+    #[command(subcommand)]
+    LegalHold(legal::LegalHoldCommand),
+    /// How long a tenant's bodies are kept, and the legal holds that stand.
+    #[command(after_help = "Ages are set with `nethical tenant put NAME --retention routine=30d,notable=7y`.\n\n\
+        Example:\n  nethical audit retention --tenant bank")]
+    Retention(legal::RetentionArgs),
     /// Find entries in all groups.
     #[command(
         after_help = "Newest first. A page says where it ends; the cursor goes on there and never skips or repeats an entry.\n\
@@ -181,6 +189,8 @@ pub async fn run(command: AuditCommand, format: Format) -> anyhow::Result<()> {
         AuditCommand::Witness(args) => witness::run(args).await,
         AuditCommand::Erase(args) => erase::run(args, format).await,
         AuditCommand::Erasures(args) => erase::list(args, format).await,
+        AuditCommand::LegalHold(command) => legal::run(command, format).await,
+        AuditCommand::Retention(args) => legal::retention(args, format).await,
         AuditCommand::Query(args) => query::run(args, format).await,
         AuditCommand::Export(args) => export::run(args, format).await,
         AuditCommand::Compare(args) => compare::run(args, format).await,

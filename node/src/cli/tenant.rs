@@ -6,6 +6,7 @@ use reqwest::Method;
 use nethical_protocol::control::{ControlAck, Placement, Redaction, TenantSpec};
 use nethical_protocol::model::ModelBlending;
 use nethical_protocol::privacy::PrivacyMode;
+use nethical_protocol::retention::{Age, RetentionClass, RetentionSpec};
 use nethical_protocol::sla::SlaTargets;
 
 use super::agent::require_acknowledged;
@@ -26,6 +27,7 @@ pub enum TenantCommand {
         nethical tenant put bank --placement single --storage-redaction standard\n  \
         nethical tenant put bank --placement single --sla 99.95,150,400\n  \
         nethical tenant put bank --placement single --privacy-mode differential\n  \
+        nethical tenant put bank --placement single --retention routine=30d,notable=forever\n  \
         nethical tenant put airline --detectors-off ip,phone\n  nethical tenant put airline --detectors-off ''\n  \
         nethical tenant put airline --model-blending shadow")]
     Put(PutArgs),
@@ -62,6 +64,9 @@ pub struct PutArgs {
     /// How its aggregates are exported: exact, or with noise that is charged to a limit in epsilon_micros.
     #[arg(long, value_enum, value_name = "MODE")]
     pub privacy_mode: Option<PrivacyArg>,
+    /// How long bodies of a class are kept: routine, notable, administrative; 1h to 100y, or forever.
+    #[arg(long, value_parser = retention, value_name = "CLASS=AGE,…")]
+    pub retention: Option<RetentionSpec>,
     #[command(flatten)]
     pub endpoint: EndpointArgs,
 }
@@ -121,6 +126,7 @@ async fn put(args: PutArgs, format: Format) -> anyhow::Result<()> {
             PrivacyArg::Standard => PrivacyMode::Standard,
             PrivacyArg::Differential => PrivacyMode::Differential,
         }),
+        retention: args.retention,
     };
     let ack: ControlAck = args.endpoint.connect()?.send(Method::PUT, &["v1", "tenants", &args.tenant], &spec).await?;
     report(&ack, &format!("tenant {}", args.tenant), format)
@@ -142,6 +148,22 @@ async fn list(endpoint: EndpointArgs, format: Format) -> anyhow::Result<()> {
         table.add_row([tenant.tenant.as_str(), placement, redaction, blending, privacy, &off]);
     }
     output::print_table(&table, "no tenants yet; create one with `nethical tenant put NAME`")
+}
+
+/// `routine=30d,notable=7y`.
+fn retention(text: &str) -> Result<RetentionSpec, String> {
+    let mut spec = RetentionSpec::default();
+    for part in text.split(',') {
+        let (class, age) = part.split_once('=').ok_or_else(|| format!("{part:?} is no CLASS=AGE"))?;
+        let age = Age::from_words(age).ok_or_else(|| format!("{age:?} is no age: 36h, 30d, 7y, forever"))?;
+        let known = RetentionClass::ALL.into_iter().find(|known| known.as_str() == class);
+        match known.ok_or_else(|| format!("{class:?} is none of routine, notable, administrative"))? {
+            RetentionClass::Routine => spec.routine = Some(age),
+            RetentionClass::Notable => spec.notable = Some(age),
+            RetentionClass::Administrative => spec.administrative = Some(age),
+        }
+    }
+    Ok(spec)
 }
 
 /// Prints the fate of a control change.

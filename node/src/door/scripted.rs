@@ -18,6 +18,7 @@ use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LogId};
 use nethical_protocol::privacy::{AggregateAnswer, AggregateCell, AggregateQuery, AggregateView, PrivacyMode};
 use nethical_protocol::quarantine::QuarantineSpec;
+use nethical_protocol::retention::{LegalHoldSpec, RetentionAges};
 use nethical_protocol::sla::{SlaList, SlaQuery};
 use nethical_protocol::status::{ClusterStatus, ReadyCheck};
 
@@ -380,6 +381,26 @@ impl Governor for Scripted {
         self.answer(format!("erasures {only:?}"), found.into_iter().collect())
     }
 
+    fn set_legal_hold(&self, spec: LegalHoldSpec) -> Answer<'_, LegalHoldView> {
+        let said = format!("set_legal_hold {spec:?}");
+        self.answer(said, legal_hold(7, spec.tenant, if spec.reason == "pending" { vec![3] } else { vec![] }))
+    }
+
+    fn lift_legal_hold(&self, id: u64, by: String) -> Answer<'_, LegalHoldView> {
+        self.answer(format!("lift_legal_hold {id} {by:?}"), legal_hold(id, "t".into(), vec![]))
+    }
+
+    fn legal_holds(&self, only: Option<u64>, tenant: Option<String>) -> Answer<'_, Vec<LegalHoldView>> {
+        let found = only.filter(|id| *id > 100).is_none().then(|| legal_hold(only.unwrap_or(7), "t".into(), vec![]));
+        self.answer(format!("legal_holds {only:?} {tenant:?}"), found.into_iter().collect())
+    }
+
+    fn retention(&self, tenant: String) -> Answer<'_, RetentionView> {
+        let said = format!("retention {tenant}");
+        let ages = RetentionAges::default();
+        self.answer(said, RetentionView { tenant, ages, dropped_after_s: 3_600, legal_holds: Vec::new() })
+    }
+
     fn raw_leaves(&self, group: GroupId, from: u64, count: u64) -> Answer<'_, RawLeaves> {
         self.answer(format!("raw_leaves {group} {from} {count}"), RawLeaves { from, leaves: vec![], bodies: vec![] })
     }
@@ -446,5 +467,22 @@ fn erasure(id: u64, spec: EraseSpec) -> ErasureView {
         at_ns: 0,
         state: "erasing".into(),
         awaiting: Vec::new(),
+    }
+}
+
+fn legal_hold(id: u64, tenant: String, awaiting: Vec<u32>) -> LegalHoldView {
+    LegalHoldView {
+        id,
+        tenant,
+        scope: "tenant".into(),
+        subject: None,
+        from_ns: None,
+        to_ns: None,
+        reason: String::new(),
+        set_by: String::new(),
+        set_at_ns: 0,
+        lifted_by: None,
+        lifted_at_ns: None,
+        awaiting,
     }
 }

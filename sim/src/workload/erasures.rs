@@ -12,6 +12,7 @@ use nethical_cluster::world::Clock;
 use nethical_protocol::control::EraseSpec;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, GroupId};
+use nethical_protocol::sometimes;
 
 use super::{SPREAD, Stage};
 use crate::trace::Field;
@@ -24,7 +25,7 @@ const LOOKED_AT: usize = 100;
 impl Stage {
     /// Erases an agent, and follows the erasure until it is complete or the run ends.
     pub async fn erase(self, agent: String, dice: &mut ChaCha12Rng) {
-        let (told, before) = (self.told_of(&agent), self.ring_keys());
+        let (told, before, begun) = (self.told_of(&agent), self.ring_keys(), self.now());
         let spec = EraseSpec { tenant: SPREAD.to_owned(), agent: agent.clone(), ..EraseSpec::default() };
         let asked = self.administer(dice, move |governor| {
             let spec = spec.clone();
@@ -34,6 +35,7 @@ impl Stage {
         self.history.ordered(asked.is_ok());
         let words = asked.as_ref().map_or_else(ToString::to_string, |view| format!("{agent} as {}", view.id));
         self.fleet.event(None, "erase", &[("what", Field::Text(&words))]);
+        self.look_at_holds(&agent, begun, asked.as_ref());
         let Ok(view) = asked else { return };
         let fresh = self.history.erased(&told);
         self.look_at(&agent, &told).await;
@@ -43,6 +45,23 @@ impl Stage {
         // Where nothing was said since the erasure before, there was no key to take away.
         let groups: BTreeSet<GroupId> = fresh.iter().map(|id| id.log.group).collect();
         self.look_at_disks(&groups, &before).await;
+    }
+
+    /// An erasure is refused for a legal hold where one may stand, and never taken where one does.
+    fn look_at_holds(&self, agent: &str, begun: Duration, asked: Result<&ErasureView, &Problem>) {
+        let what = match asked {
+            Ok(view) if self.history.is_legally_held(agent, begun) => {
+                format!("{agent} was erased as {} under a legal hold", view.id)
+            }
+            Err(problem) if problem.code == Code::LegalHold && !self.history.may_be_legally_held(agent, begun) => {
+                format!("{agent} was not erased for a legal hold that nobody set: {problem}")
+            }
+            Err(problem) if problem.code == Code::LegalHold => {
+                return sometimes!(true, "a legal hold forbade an erasure");
+            }
+            _ => return,
+        };
+        self.fleet.watch().violated("retention", what);
     }
 
     /// The decisions of an agent that a client was told so far.

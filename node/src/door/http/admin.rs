@@ -14,6 +14,7 @@ use nethical_protocol::limits::NAME_BYTES_MAX;
 use nethical_protocol::model::ModelBlending;
 use nethical_protocol::privacy::PrivacyMode;
 use nethical_protocol::quarantine::QuarantineSpec;
+use nethical_protocol::retention::RetentionSpec;
 use nethical_protocol::sla::SlaTargets;
 
 use super::call::{Call, Handled, Reply};
@@ -32,6 +33,7 @@ struct TenantBody {
     sla: Option<SlaTargets>,
     model_blending: Option<ModelBlending>,
     privacy_mode: Option<PrivacyMode>,
+    retention: Option<RetentionSpec>,
 }
 
 #[derive(Deserialize)]
@@ -74,9 +76,20 @@ pub async fn put_tenant(call: Call) -> Handled {
     if body.tenant.as_ref().is_some_and(|named| *named != tenant) {
         return Err(Problem::new(Code::InvalidControl, "the body names another tenant than the path"));
     }
-    let TenantBody { placement, storage_redaction, detectors_off, sla, model_blending, privacy_mode, .. } = body;
+    let TenantBody { placement, storage_redaction, detectors_off, sla, model_blending, .. } = body;
+    let TenantBody { privacy_mode, retention, .. } = body;
     sla.map_or(Ok(()), |targets| targets.check())?;
-    let spec = TenantSpec { tenant, placement, storage_redaction, detectors_off, sla, model_blending, privacy_mode };
+    retention.map_or(Ok(()), |retention| retention.check())?;
+    let spec = TenantSpec {
+        tenant,
+        placement,
+        storage_redaction,
+        detectors_off,
+        sla,
+        model_blending,
+        privacy_mode,
+        retention,
+    };
     acknowledged(call.door.governor.put_tenant(spec).await)
 }
 

@@ -1,13 +1,17 @@
 //! Reading the audit trail: entries, receipts, checkpoints, and what logs publish for other people's verifiers.
 
+use axum::http::StatusCode;
 use serde::Deserialize;
 
 use nethical_audit::publish::Resource;
-use nethical_cluster::api::EntryQuery;
+use nethical_cluster::api::{EntryQuery, LegalHoldView};
 use nethical_protocol::control::EraseSpec;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, GroupId};
+use nethical_protocol::limits::{DATA_SUBJECT_BYTES_MAX, NAME_BYTES_MAX};
+use nethical_protocol::retention::LegalHoldSpec;
 
+use super::admin::{check_bytes, check_name};
 use super::call::{Call, Handled, Reply};
 use super::routes::ok;
 
@@ -47,6 +51,37 @@ struct EntriesQuery {
     order: Option<String>,
     cursor: Option<String>,
     limit: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LegalHoldBody {
+    tenant: String,
+    agent: Option<String>,
+    person: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    by: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LiftBody {
+    #[serde(default)]
+    by: String,
+}
+
+#[derive(Deserialize)]
+struct LegalHoldsQuery {
+    tenant: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RetentionQuery {
+    tenant: String,
 }
 
 /// `GET /v1/audit/entries`
@@ -108,6 +143,53 @@ pub async fn erasure(call: Call) -> Handled {
     let id: u64 = call.parsed("id")?;
     let none = || Problem::new(Code::NotFound, format!("there is no erasure {id}"));
     ok(call.door.governor.erasures(Some(id)).await.and_then(|mut found| found.pop().ok_or_else(none)))
+}
+
+/// `POST /v1/audit/legal-holds`
+pub async fn set_legal_hold(call: Call) -> Handled {
+    let LegalHoldBody { tenant, agent, person, from, to, reason, by } = call.json()?;
+    let (from_ns, to_ns) = (time_of("from", from)?.unwrap_or(0), time_of("to", to)?.unwrap_or(0));
+    let (agent, person) = (agent.unwrap_or_default(), person.unwrap_or_default());
+    check_name("tenant", &tenant)?;
+    check_bytes("agent", &agent, NAME_BYTES_MAX)?;
+    check_bytes("person", &person, DATA_SUBJECT_BYTES_MAX)?;
+    let spec = LegalHoldSpec { tenant, agent, person, from_ns, to_ns, reason, by };
+    spec.check()?;
+    held(call.door.governor.set_legal_hold(spec).await)
+}
+
+/// `GET /v1/audit/legal-holds?tenant=`
+pub async fn legal_holds(call: Call) -> Handled {
+    let LegalHoldsQuery { tenant } = call.query()?;
+    ok(call.door.governor.legal_holds(None, tenant).await)
+}
+
+/// `GET /v1/audit/legal-holds/{id}`
+pub async fn legal_hold(call: Call) -> Handled {
+    let id: u64 = call.parsed("id")?;
+    let none = || Problem::new(Code::NotFound, format!("there is no legal hold {id}"));
+    ok(call.door.governor.legal_holds(Some(id), None).await.and_then(|mut found| found.pop().ok_or_else(none)))
+}
+
+/// `DELETE /v1/audit/legal-holds/{id}`
+pub async fn lift_legal_hold(call: Call) -> Handled {
+    let LiftBody { by } = call.json_or_default()?;
+    let id = call.parsed("id")?;
+    held(call.door.governor.lift_legal_hold(id, by).await)
+}
+
+/// `GET /v1/audit/retention?tenant=`
+pub async fn retention(call: Call) -> Handled {
+    let RetentionQuery { tenant } = call.query()?;
+    check_name("tenant", &tenant)?;
+    ok(call.door.governor.retention(tenant).await)
+}
+
+/// What some group has not heard of yet is not in force: 202.
+fn held(view: Result<LegalHoldView, Problem>) -> Handled {
+    let view = view?;
+    let status = if view.awaiting.is_empty() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok(Reply::json(&view)?.status(status))
 }
 
 /// `GET /v1/audit/checkpoint/{group}`, a C2SP signed note

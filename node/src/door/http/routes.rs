@@ -96,6 +96,11 @@ table! {
     POST   "/v1/audit/erasures"                        Admin Takes::Json    => audit::erase;
     GET    "/v1/audit/erasures"                        Admin Takes::Nothing => audit::erasures;
     GET    "/v1/audit/erasures/{id}"                   Admin Takes::Nothing => audit::erasure;
+    POST   "/v1/audit/legal-holds"                     Admin Takes::Json    => audit::set_legal_hold;
+    GET    "/v1/audit/legal-holds"                     Admin Takes::Nothing => audit::legal_holds;
+    GET    "/v1/audit/legal-holds/{id}"                Admin Takes::Nothing => audit::legal_hold;
+    DELETE "/v1/audit/legal-holds/{id}"                Admin Takes::Json    => audit::lift_legal_hold;
+    GET    "/v1/audit/retention"                       Admin Takes::Nothing => audit::retention;
     GET    "/v1/audit/checkpoint/{group}"              Admin Takes::Nothing => audit::checkpoint;
     GET    "/v1/audit/raw/{group}"                     Admin Takes::Nothing => audit::raw_leaves;
     GET    "/v1/audit/keys"                            Admin Takes::Nothing => audit::verifier_keys;

@@ -14,8 +14,8 @@ async fn every_control_route_makes_its_call() {
         (
             "PUT",
             "/v1/tenants/t",
-            json!({ "placement": "single", "storage_redaction": "standard", "detectors_off": ["ip"], "sla": { "p95_ms": 150 }, "model_blending": "shadow", "privacy_mode": "differential" }),
-            "put_tenant TenantSpec { tenant: \"t\", placement: Single, storage_redaction: Some(Standard), detectors_off: Some([\"ip\"]), sla: Some(SlaTargets { availability_ppm: 999000, p95_ms: 150, p99_ms: 500 }), model_blending: Some(Shadow), privacy_mode: Some(Differential) }",
+            json!({ "placement": "single", "storage_redaction": "standard", "detectors_off": ["ip"], "sla": { "p95_ms": 150 }, "model_blending": "shadow", "privacy_mode": "differential", "retention": { "routine": "30d" } }),
+            "put_tenant TenantSpec { tenant: \"t\", placement: Single, storage_redaction: Some(Standard), detectors_off: Some([\"ip\"]), sla: Some(SlaTargets { availability_ppm: 999000, p95_ms: 150, p99_ms: 500 }), model_blending: Some(Shadow), privacy_mode: Some(Differential), retention: Some(RetentionSpec { routine: Some(Age(2592000)), notable: None, administrative: None }) }",
         ),
         ("GET", "/v1/tenants", Value::Null, "tenants"),
         (
@@ -69,6 +69,39 @@ async fn every_control_route_makes_its_call() {
         ),
     ];
     expect_calls(&rig, &cases).await;
+}
+
+#[tokio::test]
+async fn every_route_of_legal_holds_makes_its_call_and_one_that_is_not_in_force_is_202() {
+    let rig = rig(Scripted::deciding(vec![])).await;
+    let cases = [
+        (
+            "POST",
+            "/v1/audit/legal-holds",
+            json!({ "tenant": "t", "agent": "a", "from": "1970-01-01T00:00:01Z", "reason": "file 1", "by": "ann" }),
+            "set_legal_hold LegalHoldSpec { tenant: \"t\", agent: \"a\", person: \"\", from_ns: 1000000000, to_ns: 0, reason: \"file 1\", by: \"ann\" }",
+        ),
+        ("GET", "/v1/audit/legal-holds?tenant=t", Value::Null, "legal_holds None Some(\"t\")"),
+        ("GET", "/v1/audit/legal-holds/9", Value::Null, "legal_holds Some(9) None"),
+        ("DELETE", "/v1/audit/legal-holds/9", json!({ "by": "ann" }), "lift_legal_hold 9 \"ann\""),
+        ("DELETE", "/v1/audit/legal-holds/9", Value::Null, "lift_legal_hold 9 \"\""),
+        ("GET", "/v1/audit/retention?tenant=t", Value::Null, "retention t"),
+    ];
+    expect_calls(&rig, &cases).await;
+    let pending = json!({ "tenant": "t", "reason": "pending" });
+    let pending = rig.post("/v1/audit/legal-holds", &pending).await;
+    assert_eq!((pending.status, &pending.json()["awaiting"]), (202, &json!([3])));
+    let wrong = [
+        json!({ "tenant": "t", "agent": "a", "person": "p" }),
+        json!({ "tenant": "t", "from": "2026-02-01T00:00:00Z", "to": "2026-01-01T00:00:00Z" }),
+        json!({ "tenant": "t", "agents": "a" }),
+        json!({ "tenant": "" }),
+    ];
+    for body in wrong {
+        let refused = rig.post("/v1/audit/legal-holds", &body).await;
+        assert!((400..500).contains(&refused.status), "{body}: {}", refused.status);
+    }
+    assert_eq!(rig.get("/v1/audit/legal-holds/101").await.problem().0, "not-found");
 }
 
 #[tokio::test]
