@@ -33,6 +33,7 @@ pub mod retry;
 pub mod risk;
 pub mod search;
 pub mod segments;
+pub mod signing;
 pub mod sometimes;
 
 /// One entry of an audit log, as a reader of the interface sees it.
@@ -84,10 +85,12 @@ pub struct Findings<'a> {
     pub searches: Vec<search::Searched>,
     /// Proofs that nodes gave, with the leaf hash that the client was told.
     pub proofs: Vec<proofs::Given>,
-    /// The text of the key that checkpoints are verified with, by group.
-    pub keys: BTreeMap<GroupId, String>,
+    /// The texts of the keys that checkpoints are verified with, of all generations, by group.
+    pub keys: BTreeMap<GroupId, Vec<String>>,
     /// Those by which nodes vouch for checkpoints.
     pub cosigners: Vec<String>,
+    /// Signing keys.
+    pub signing: signing::Keys,
     /// Erasures that are not complete long after everything has healed.
     pub unfinished: Vec<String>,
     /// The leaves of the cluster log as each node that keeps it has stored them.
@@ -113,7 +116,7 @@ pub struct Recorded<'a> {
 type Check = fn(&Findings<'_>) -> Vec<String>;
 
 /// All of them, in the order in which they run.
-pub const CHECKS: [(&str, Check); 20] = [
+pub const CHECKS: [(&str, Check); 21] = [
     ("replicas", replicas::check),
     ("segments-equal", segments::check),
     ("once", once::check),
@@ -134,6 +137,7 @@ pub const CHECKS: [(&str, Check); 20] = [
     ("proofs", proofs::check),
     ("erasure", erasure::check),
     ("cluster-log", cluster_log::check),
+    ("signing", signing::check),
 ];
 
 impl<'a> Findings<'a> {

@@ -12,10 +12,9 @@ use nethical_audit::leaf::LeafV1;
 use nethical_audit::tree::{Frontier, leaf_hash};
 use nethical_cluster::api::{EntryQuery, EntryView, Governor};
 use nethical_cluster::node::Core;
-use nethical_cluster::publish;
 use nethical_cluster::store::dir_of;
 use nethical_cluster::world::{Clock, read_all};
-use nethical_protocol::ids::{DecisionId, GroupId, LogId, NodeId};
+use nethical_protocol::ids::{DecisionId, GroupId, NodeId};
 
 use crate::check::proofs::Given;
 use crate::check::{Entry, Findings, Log, Segments};
@@ -25,6 +24,7 @@ use crate::trace::Field;
 use crate::workload::Stage;
 use crate::world::{Fleet, Living};
 
+mod keys;
 mod searches;
 
 /// Entries read at once.
@@ -38,8 +38,8 @@ const PROOFS: usize = 6;
 pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -> Findings<'a> {
     let fleet = &stage.fleet;
     // Before anything is read: what is awaited here adds leaves, and all copies are to be of one moment.
-    let unfinished = unfinished(fleet).await;
-    let (mut logs, mut entries, mut keys) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+    let (unfinished, signing) = (unfinished(fleet).await, keys::gather(fleet).await);
+    let (mut logs, mut entries, mut log_keys) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
     for group in fleet.partitions() {
         let mut reader = None;
         for (node, living) in fleet.living() {
@@ -63,10 +63,7 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
         }
         if let Some(governor) = reader {
             entries.extend(read_entries(&governor, group).await);
-            let vkeys = governor.verifier_keys().await.map(|keys| keys.vkeys).unwrap_or_default();
-            let origin = LogId { group, era: 1 }.origin(crate::world::CLUSTER);
-            let own = vkeys.into_iter().find(|vkey| vkey.starts_with(&format!("{origin}+")));
-            keys.extend(own.map(|vkey| (group, vkey)));
+            log_keys.insert(group, keys::of_log(&governor, group).await);
         }
     }
     let operations = stage.history.operations();
@@ -75,7 +72,7 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
     for told in told {
         proofs.extend(ask_proof(fleet, told).await);
     }
-    let cosigners = fleet.living().iter().filter_map(|(_, living)| publish::vkey(living.governor.core())).collect();
+    let cosigners = keys::cosigners(fleet);
     let searches = searches::gather(fleet, &logs).await;
     name_erased(&mut entries, &operations);
     let cluster = read_cluster_logs(fleet).await;
@@ -89,8 +86,9 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
         segments,
         searches,
         proofs,
-        keys,
+        keys: log_keys,
         cosigners,
+        signing,
         unfinished,
         cluster,
         witnessed,

@@ -264,6 +264,13 @@ pub enum OrderKind {
         /// The agent's number.
         agent: u32,
     },
+    /// Turn signing keys, and watch what is published meanwhile.
+    RotateKeys {
+        /// How long the zone's old key signs beside the new one, seconds.
+        overlap_s: u64,
+        /// The node whose own key is turned; 0 for the zone's.
+        node: u64,
+    },
 }
 
 impl OrderKind {
@@ -407,6 +414,9 @@ impl WorkSpec {
                 }
                 OrderKind::Rules { count, within_s, .. } => {
                     ensure!(*count <= 10 && *within_s > 0, "an order counts {count} violations within {within_s} s");
+                }
+                OrderKind::RotateKeys { overlap_s, .. } => {
+                    ensure!(*overlap_s <= 600, "an order has two keys overlap for {overlap_s} s");
                 }
                 OrderKind::Policy { .. } | OrderKind::Stop { .. } => {}
             }

@@ -20,6 +20,7 @@ mod disk;
 mod draft;
 mod erasure;
 mod gray;
+mod keys;
 mod lease;
 mod load;
 mod network;
@@ -167,6 +168,7 @@ pub fn all() -> &'static [Scenario] {
             complaint::SCENARIOS,
             approval::SCENARIOS,
             erasure::SCENARIOS,
+            keys::SCENARIOS,
         ];
         themes.concat()
     });

@@ -47,6 +47,7 @@ impl Stage {
                 return self.hold(spec, format!("region {}", approvals::REGION), for_ms, &mut dice).await;
             }
             OrderKind::Erase { agent } => return self.erase(agent_name(agent), &mut dice).await,
+            OrderKind::RotateKeys { overlap_s, node } => return self.rotate_keys(overlap_s, node, &mut dice).await,
             OrderKind::Pace { rate, burst } => {
                 ("limit", format!("pace {rate}/s, {burst}"), self.put_limit(&mut dice, self.pace((rate, burst))).await)
             }
