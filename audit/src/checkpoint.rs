@@ -51,6 +51,13 @@ impl Checkpoint {
         signer.sign(&self.text())
     }
 
+    /// The note that several keys of the log signed, a line each, in their order; none where there is no key.
+    pub fn sign_by(&self, signers: &[Signer]) -> Option<String> {
+        let (first, others) = signers.split_first()?;
+        let text = self.text();
+        Some(others.iter().fold(self.sign(first), |note, signer| note + &signer.line(&text)))
+    }
+
     /// Reads a note's text.
     pub fn parse_text(text: &str) -> Result<Self, CheckpointError> {
         let refuse = CheckpointError::Malformed;

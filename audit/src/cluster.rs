@@ -16,6 +16,8 @@ pub struct ClusterLeaf {
     pub log: LogId,
     /// What it says. Not verified.
     pub checkpoint: Checkpoint,
+    /// The id of the key that signed it.
+    pub key_id: u32,
 }
 
 /// Why bytes are no leaf of a cluster's log.
@@ -58,7 +60,7 @@ impl ClusterLeaf {
         let is_own = signature.name == checkpoint.origin
             && text.strip_prefix(note.text_unverified()).and_then(|rest| rest.strip_prefix('\n'))
                 == Some(signature.line().as_str());
-        if is_own { Ok(Self { log, checkpoint }) } else { Err(ClusterLeafError::Lines) }
+        if is_own { Ok(Self { log, checkpoint, key_id: signature.key_id }) } else { Err(ClusterLeafError::Lines) }
     }
 
     /// Takes a leaf apart and believes it, where one of `keys` under its log's name signed it.
@@ -72,14 +74,15 @@ impl ClusterLeaf {
         Ok(leaf)
     }
 
-    /// The leaf that a published checkpoint makes: what its log itself wrote of it, without cosignatures.
+    /// The leaf that a published checkpoint makes: what its log itself wrote of it, in one line, without cosignatures.
     ///
     /// # Errors
-    /// Where the note is not a checkpoint of a partition's log that `key` signed.
-    pub fn of_note(cluster: &str, note: &str, key: &VerifierKey) -> Result<(Self, String), ClusterLeafError> {
-        let text = Note::parse(note).map_err(CheckpointError::from)?.only(key);
+    /// Where the note is not a checkpoint of a partition's log that one of `keys` signed; the first one that did counts.
+    pub fn of_note(cluster: &str, note: &str, keys: &[VerifierKey]) -> Result<(Self, String), ClusterLeafError> {
+        let note = Note::parse(note).map_err(CheckpointError::from)?;
+        let text = keys.iter().find_map(|key| note.only(key));
         let text = text.ok_or(CheckpointError::Note(NoteError::NoKnownKey))?;
-        let leaf = Self::open(cluster, text.as_bytes(), std::slice::from_ref(key))?;
+        let leaf = Self::open(cluster, text.as_bytes(), keys)?;
         Ok((leaf, text))
     }
 }
@@ -100,7 +103,7 @@ mod tests {
         let (note, key) = signed("demo/p/3/1", 5);
         let text = note.split_once("\n\n").expect("a note").0.to_owned() + "\n";
         let vouched = note.clone() + &Cosigner::from_seed("demo/n/1", &[3; 32]).expect("a good name").cosign(&text, 1);
-        let (leaf, bytes) = ClusterLeaf::of_note("demo", &vouched, &key).expect("a checkpoint");
+        let (leaf, bytes) = ClusterLeaf::of_note("demo", &vouched, std::slice::from_ref(&key)).expect("a checkpoint");
         assert_eq!((bytes.as_str(), leaf.checkpoint.size, leaf.log.group.0), (note.as_str(), 5, 3));
         assert_eq!(ClusterLeaf::decode("demo", note.as_bytes()), Ok(leaf));
         assert_eq!(ClusterLeaf::decode("demo", vouched.as_bytes()), Err(ClusterLeafError::Lines));

@@ -10,6 +10,8 @@ use ring::{hkdf, hmac};
 
 pub mod keyring;
 pub mod rings;
+pub mod seeds;
+pub mod slot;
 pub mod subject;
 
 pub use keyring::{Keyring, KeyringError};

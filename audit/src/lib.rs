@@ -7,6 +7,7 @@ pub mod body;
 pub mod checkpoint;
 pub mod cluster;
 pub mod filter;
+pub mod generations;
 pub mod keys;
 pub mod leaf;
 pub mod note;

@@ -101,9 +101,14 @@ impl Signer {
 
     /// `text`, a blank line and one signature. The text must end in a newline and hold no other control characters.
     pub fn sign(&self, text: &str) -> String {
+        format!("{text}\n{}", self.line(text))
+    }
+
+    /// One signature line, to stand behind others of a note with this text.
+    pub fn line(&self, text: &str) -> String {
         assert!(check_text(text).is_ok(), "notes are composed here from lines without control characters");
         let signature = self.key.sign(text.as_bytes());
-        format!("{text}\n{}", signature_line(&self.name, self.verifier_key().id, signature.as_ref()))
+        signature_line(&self.name, self.verifier_key().id, signature.as_ref())
     }
 }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::body::SealedFor;
 use crate::checkpoint::Checkpoint;
+use crate::generations::Generations;
 use crate::keys::BodyKeys;
 use crate::note::VerifierKey;
 
@@ -46,6 +47,8 @@ pub struct Verifier<'a> {
     /// The logs' keys, each named after its origin. Empty: checkpoints' roots are compared, signatures are not. For the
     /// cluster log, those of the logs that its leaves speak of are wanted, too.
     pub keys: &'a [VerifierKey],
+    /// Which of these keys signed when; empty where it is not known.
+    pub generations: &'a Generations,
     /// Opens bodies and compares their commitments where it is given.
     pub body_keys: Option<KeySource<'a>>,
 }

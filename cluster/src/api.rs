@@ -22,6 +22,7 @@ use nethical_protocol::status::{ClusterStatus, ReadyCheck};
 
 mod approval;
 mod entry;
+mod keys;
 mod legal;
 
 pub use crate::alarms::{AlarmList, AlarmQuery, AlarmView};
@@ -31,6 +32,7 @@ pub use crate::scores::{BinView, CheckView, ConfusionView, PromotionView, ScoreQ
 pub use crate::sla::Answered;
 pub use approval::{ApprovalList, ApprovalQuery, ApprovalView, ApprovalWord};
 pub use entry::{EntryPage, EntryQuery, EntryView};
+pub use keys::{CosignerKeyView, RotateSpec, VerifierKeys, ZoneKeyView};
 pub use legal::{LegalHoldView, RetentionView};
 
 /// The answer of every call.
@@ -126,8 +128,10 @@ pub trait Governor: Send + Sync + 'static {
     fn retention(&self, tenant: String) -> Answer<'_, RetentionView>;
     /// What a verifier needs of one group: leaves and sealed bodies from an index on.
     fn raw_leaves(&self, group: GroupId, from: u64, count: u64) -> Answer<'_, RawLeaves>;
-    /// The verifier key of the zone's logs, as a C2SP vkey for each group, with the cluster's name.
+    /// The verifier key of the zone's logs, as a C2SP vkey for each group, with the cluster's name; and all that there were.
     fn verifier_keys(&self) -> Answer<'_, VerifierKeys>;
+    /// Turns the zone's signing key, or the one by which a node vouches. The rest is done in the background.
+    fn rotate_keys(&self, spec: RotateSpec) -> Answer<'_, VerifierKeys>;
 
     /// Counts of a tenant's decisions, decided and charged as an action of the tenant's reserved subject.
     fn aggregate(&self, query: AggregateQuery) -> Answer<'_, AggregateAnswer>;
@@ -461,21 +465,4 @@ pub struct RawLeaves {
     pub leaves: Vec<String>,
     /// Sealed bodies, base64, one for each leaf.
     pub bodies: Vec<String>,
-}
-
-/// Keys that verify checkpoints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerifierKeys {
-    /// The cluster's name, first part of every origin.
-    pub cluster: String,
-    /// C2SP verifier keys `name+id+key`.
-    pub vkeys: Vec<String>,
-    /// The cluster log's verifier key.
-    pub cluster_log: String,
-    /// Verifier keys of the witnesses that this node is told of.
-    #[serde(default)]
-    pub witnesses: Vec<String>,
-    /// Verifier keys of the nodes that vouch for checkpoints, as far as they answered.
-    #[serde(default)]
-    pub cosigners: Vec<String>,
 }

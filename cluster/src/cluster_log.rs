@@ -6,15 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use parking_lot::Mutex;
 
-use nethical_audit::checkpoint::Checkpoint;
-use nethical_audit::cluster::ClusterLeaf;
-use nethical_audit::note::{Note, Signer};
+use nethical_audit::checkpoint::{Checkpoint, CheckpointError};
+use nethical_audit::cluster::{ClusterLeaf, ClusterLeafError};
+use nethical_audit::note::{Note, NoteError};
 use nethical_audit::proof::Proof;
 use nethical_audit::publish::Resource;
 use nethical_protocol::error::{Code, Problem};
@@ -27,6 +28,7 @@ use crate::message::{AskCoverV1, CoverV1, KIND_COVER};
 use crate::node::{Core, Plain};
 use crate::publish;
 use crate::rules::{control_here, control_leader};
+use crate::signing;
 use crate::store::AuditStore;
 use crate::world::{Lane, timeout};
 
@@ -48,12 +50,20 @@ const COVER_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Gathered {
     /// The newest note of each partition's log as it was published, cosignatures included, and how many leaves it covers.
     notes: Mutex<BTreeMap<LogId, (u64, String)>>,
+    /// What was gathered is void: a round is due.
+    is_void: AtomicBool,
 }
 
 impl Gathered {
     /// The published note of a log at that size.
     fn note(&self, log: LogId, size: u64) -> Option<String> {
         self.notes.lock().get(&log).filter(|(known, _)| *known == size).map(|(_, note)| note.clone())
+    }
+
+    /// Forgets all, as where other keys sign from now on: the next round does not wait.
+    pub fn clear(&self) {
+        self.notes.lock().clear();
+        self.is_void.store(true, Ordering::SeqCst);
     }
 
     /// Keeps a note, unless one of that size is known for which as many vouched.
@@ -77,14 +87,16 @@ pub struct Cover {
     pub proof: String,
 }
 
-/// Signature lines of a note.
+/// Signature lines of a note that its log did not write itself.
 fn lines(note: &str) -> usize {
-    Note::parse(note).map_or(0, |note| note.signatures().len())
+    let Ok(note) = Note::parse(note) else { return 0 };
+    let origin = note.text_unverified().lines().next().unwrap_or_default();
+    note.signatures().iter().filter(|signature| signature.name != origin).count()
 }
 
-/// True where so many vouch for a group's note that a quorum holds what it covers: one line is the log's own.
+/// True where so many vouch for a group's note that a quorum holds what it covers.
 fn is_vouched(core: &Core, group: GroupId, note: &str) -> bool {
-    lines(note) > core.placed(group).len() / 2 + 1
+    lines(note) > core.placed(group).len() / 2
 }
 
 /// Gathers, on the node that leads the control group. Runs until the node stops.
@@ -94,11 +106,12 @@ pub async fn gather(core: Arc<Core>) {
     loop {
         clock.sleep(LOOK.min(every())).await;
         let Some(control) = control_here(&core).filter(|control| control.group.leadership().borrow().here) else {
-            core.gathered.notes.lock().clear();
+            core.gathered.clear();
             last = None;
             continue;
         };
-        let is_due = last.is_none_or(|last| clock.now().saturating_sub(last) >= every());
+        let is_void = core.gathered.is_void.swap(false, Ordering::SeqCst);
+        let is_due = is_void || last.is_none_or(|last| clock.now().saturating_sub(last) >= every());
         if is_due || has_grown(&core, &control) {
             last = Some(clock.now());
             if let Err(problem) = round(&core, &control).await {
@@ -173,9 +186,14 @@ async fn fetch(core: Arc<Core>, group: GroupId) -> Option<(ClusterLeaf, String, 
     let cluster = &core.shared.options.cluster;
     let origin = Checkpoint::parse_unverified(&note).ok()?.origin;
     let log = LogId::of_origin(cluster, &origin).filter(|log| log.group == group)?;
-    let key = Signer::from_seed(&log.origin(cluster), core.shared.keyring.signing_seed.as_ref()?).ok()?.verifier_key();
-    match ClusterLeaf::of_note(cluster, &note, &key) {
+    let keys = signing::keys_of(&core, &log.origin(cluster));
+    match ClusterLeaf::of_note(cluster, &note, &keys) {
         Ok((leaf, text)) => Some((leaf, text, note)),
+        // A replica that has not heard of the newest turn signs by an older key.
+        Err(ClusterLeafError::Checkpoint(CheckpointError::Note(NoteError::NoKnownKey))) => {
+            tracing::debug!(%group, "a published checkpoint is signed by no key in force");
+            None
+        }
         Err(error) => {
             tracing::error!(%group, %error, "a published checkpoint is not to be believed");
             None

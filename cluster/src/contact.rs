@@ -22,7 +22,8 @@ const ANSWERS_MAX: usize = 64;
 /// When the control group was last reached, by this node and for each group that it leads.
 #[derive(Default)]
 pub struct Contact {
-    confirmed: Mutex<Option<Duration>>,
+    /// With the control group's revision then.
+    confirmed: Mutex<Option<(Duration, ControlRevision)>>,
     groups: Mutex<BTreeMap<GroupId, Answers>>,
     /// Told where a group has begun to be led here, so that contact is made at once.
     pub wanted: Notify,
@@ -60,7 +61,7 @@ impl Contact {
     /// leads; the control group had this revision.
     pub fn confirmed(&self, sent: Duration, revision: ControlRevision, groups: impl Iterator<Item = GroupId>) {
         let mut confirmed = self.confirmed.lock();
-        *confirmed = (*confirmed).max(Some(sent));
+        *confirmed = (*confirmed).max(Some((sent, revision)));
         drop(confirmed);
         let mut held = self.groups.lock();
         groups.for_each(|group| held.entry(group).or_default().add(sent, revision));
@@ -68,7 +69,13 @@ impl Contact {
 
     /// Refuses where this node has not reached the control group inside the bound.
     pub fn check(&self, now: Duration) -> Result<(), Problem> {
-        within_bound(*self.confirmed.lock(), now)
+        within_bound(self.confirmed.lock().map(|(sent, _)| sent), now)
+    }
+
+    /// Refuses where this node has not reached the control group inside the bound, or knows less than it had then.
+    pub fn check_known(&self, known: ControlRevision, now: Duration) -> Result<(), Problem> {
+        let confirmed = *self.confirmed.lock();
+        within_bound(confirmed.filter(|(_, revision)| *revision <= known).map(|(sent, _)| sent), now)
     }
 
     /// Refuses where a group that this node leads, and that has applied the control group's facts up to a revision, is not

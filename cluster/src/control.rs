@@ -13,6 +13,7 @@ use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 use nethical_protocol::quarantine::QuarantineSpec;
 
 use self::log::{ClusterLog, ClusterLogV1};
+use self::signing::{Place, Signing, SigningAskV1, SigningEventV1};
 use crate::replicate::machine::{Fault, Machine, Reply};
 
 pub mod bundles;
@@ -20,6 +21,7 @@ pub mod check;
 pub mod legal;
 pub mod log;
 pub mod quarantine;
+pub mod signing;
 pub mod view;
 
 /// One change of the zone's rules. Frozen per version.
@@ -115,6 +117,8 @@ pub enum EventV1 {
     LegalHold(legal::LegalHoldV1),
     /// That legal hold stands no longer.
     LegalHoldLifted(legal::LegalHoldLiftedV1),
+    /// Something happened to signing keys. No secret is in here.
+    Signing(SigningEventV1),
 }
 
 impl EventV1 {
@@ -257,6 +261,8 @@ pub enum AskV1 {
         /// Who asks, as given.
         by: String,
     },
+    /// Turn or retire signing keys.
+    Signing(SigningAskV1),
 }
 
 /// What became of a change. Equal on every replica.
@@ -299,10 +305,10 @@ impl ControlState {
         }
     }
 
-    /// Applies a change. Pure: the same on every replica.
-    pub fn apply(&mut self, entry: &ChangeV1) -> Changed {
+    /// Applies a change at a place of the group's log. Pure: the same on every replica.
+    pub fn apply(&mut self, entry: &ChangeV1, place: Place) -> Changed {
         self.now_ns = self.now_ns.max(entry.now_ns);
-        let event = match check::event_of(self, &entry.change) {
+        let event = match check::event_of(self, &entry.change, place) {
             Ok(Some(event)) => event,
             Ok(None) => return Changed::Unchanged(self.revision()),
             Err(problem) => return Changed::Refused(problem),
@@ -379,15 +385,18 @@ impl ControlMachine {
 }
 
 impl Machine for ControlMachine {
-    fn apply(&mut self, _term: u64, _index: u64, payload: &Bytes, wanted: bool) -> Result<Reply, Fault> {
+    fn apply(&mut self, term: u64, _index: u64, payload: &Bytes, wanted: bool) -> Result<Reply, Fault> {
         let entry = rkyv::from_bytes::<ControlEntryV1, Error>(payload)
             .map_err(|error| Fault(format!("a committed control entry does not read: {error}")))?;
         match entry {
             ControlEntryV1::Change(change) => {
-                let changed = self.state.apply(&change);
+                let changed = self.state.apply(&change, Place { term, leaves: self.log.tree().0 });
                 Ok(if wanted { Reply::of(changed) } else { Reply::default() })
             }
-            ControlEntryV1::Checkpoints(notes) => self.log.apply(&notes).map(Reply::of),
+            ControlEntryV1::Checkpoints(notes) => {
+                let generations = Signing::of(self.state.events()).generations();
+                self.log.apply(&notes, &generations).map(Reply::of)
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use nethical_protocol::action::Action;
 use nethical_protocol::control::{AckState, ControlAck, EraseSpec, HoldScope, HoldSpec, LimitSpec, TenantSpec};
 use nethical_protocol::decision::{ActionOutcome, ItemAnswer, Settlement};
 use nethical_protocol::error::{Code, Problem};
-use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LimitNumber};
+use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LimitNumber, NodeId};
 use nethical_protocol::privacy::{AggregateAnswer, AggregateQuery};
 use nethical_protocol::quarantine::QuarantineSpec;
 use nethical_protocol::retention::LegalHoldSpec;
@@ -29,7 +29,7 @@ use crate::node::Core;
 use crate::world::{Lane, timeout};
 use crate::{
     administer, aggregate, alarms, approvals, bundles, drift, erase, fsck, inspect, legal, publish, query, replay,
-    rules, scores, settle, sla,
+    rules, scores, settle, signing, sla,
 };
 
 /// How long a question to another node may take.
@@ -165,6 +165,15 @@ impl NodeGovernor {
         let mut reports = vec![administer::report(&self.core)];
         reports.extend(answers.into_iter().flatten().filter_map(|bytes| NodeReportV1::from_bytes(&bytes).ok()));
         reports
+    }
+
+    async fn all_keys(&self) -> Result<VerifierKeys, Problem> {
+        let awaits = signing::awaited(&self.core).await;
+        let mut keys = inspect::verifier_keys(&self.core, &awaits)?;
+        let cosigners = self.reports().await.into_iter().map(|report| report.cosigner);
+        keys.cosigners = cosigners.filter(|vkey| !vkey.is_empty()).collect();
+        keys.cosigners.sort();
+        Ok(keys)
     }
 
     async fn cluster_status(&self) -> ClusterStatus {
@@ -438,12 +447,18 @@ impl Governor for NodeGovernor {
     }
 
     fn verifier_keys(&self) -> Answer<'_, VerifierKeys> {
+        self.all_keys().boxed()
+    }
+
+    fn rotate_keys(&self, spec: RotateSpec) -> Answer<'_, VerifierKeys> {
         async move {
-            let mut keys = inspect::verifier_keys(&self.core)?;
-            let cosigners = self.reports().await.into_iter().map(|report| report.cosigner);
-            keys.cosigners = cosigners.filter(|vkey| !vkey.is_empty()).collect();
-            keys.cosigners.sort();
-            Ok(keys)
+            let overlap_s = spec.overlap_s();
+            let ack = match spec.node {
+                Some(node) => signing::turn_own(&self.core, NodeId(node), spec.reason).await?,
+                None => rules::change(&self.core, ChangeRulesV1::RotateKeys { reason: spec.reason, overlap_s }).await?,
+            };
+            self.see(ack.revision).await;
+            self.all_keys().await
         }
         .boxed()
     }

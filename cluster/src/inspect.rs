@@ -9,11 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 
 pub use nethical_audit::leaf::codec::KINDS;
 use nethical_audit::leaf::{LeafEvent, LeafV1};
-use nethical_audit::note::Signer;
 use nethical_audit::tree::leaf_hash;
 use nethical_protocol::decision::Decision;
 use nethical_protocol::error::{Code, Problem};
-use nethical_protocol::ids::{DecisionId, GroupId, LogId};
+use nethical_protocol::ids::{DecisionId, GroupId, LogId, NodeId};
 
 use crate::answer::{Wish, Words, decision_of};
 use crate::api::*;
@@ -22,6 +21,7 @@ use crate::control::view::ControlView;
 use crate::node::Core;
 use crate::opening::{self, Opened, Wanted};
 use crate::replica::PartitionReplica;
+use crate::signing;
 use crate::store::sealer;
 use crate::world::timeout;
 
@@ -134,7 +134,8 @@ pub async fn checkpoint(core: Arc<Core>, group: GroupId) -> Result<String, Probl
     let applied = replica.machine.lock().tree().0;
     sealed(&core, &replica, applied).await?;
     let (size, root) = replica.store.stored();
-    sealer::sign(&core, &replica.store, size, root)
+    let signers = signing::signers(&core, &replica.store)?;
+    sealer::sign_with(&core, &replica.store, &signers, size, root)
         .ok_or_else(|| Problem::new(Code::NotReady, "this node has no signing key"))
 }
 
@@ -149,18 +150,20 @@ pub async fn raw_leaves(core: Arc<Core>, group: GroupId, from: u64, count: u64) 
     Ok(RawLeaves { from, leaves, bodies })
 }
 
-/// Verifier keys of all partition logs and of the cluster log.
-pub fn verifier_keys(core: &Core) -> Result<VerifierKeys, Problem> {
-    let cluster = core.shared.options.cluster.clone();
-    let seed = core.shared.keyring.signing_seed.as_ref();
-    let seed = seed.ok_or_else(|| Problem::new(Code::NotReady, "this node has no signing key"))?;
-    let partitions = core.groups().filter(|group| group.is_partition());
-    let vkey = |group: GroupId| {
-        let origin = LogId { group, era: 1 }.origin(&cluster);
-        Signer::from_seed(&origin, seed).map(|signer| signer.verifier_key().to_string()).map_err(broken)
-    };
-    let vkeys = partitions.map(vkey).collect::<Result<_, _>>()?;
+/// Verifier keys of all partition logs and of the cluster log, and all that there were; those of nodes as far as they ever
+/// turned theirs.
+pub fn verifier_keys(core: &Core, awaits: &[u64]) -> Result<VerifierKeys, Problem> {
+    let (cluster, view) = (core.shared.options.cluster.clone(), core.shared.view());
+    let newest = signing::generations(core, view.signing()).0.pop();
+    let newest = newest.ok_or_else(|| Problem::new(Code::NotReady, "this node has no signing key"))?;
+    let origin = |group: GroupId| LogId { group, era: 1 }.origin(&cluster);
+    let vkey = |group| newest.key(&origin(group)).map(|key| key.to_string()).map_err(broken);
+    let vkeys = core.groups().filter(|group| group.is_partition()).map(vkey).collect::<Result<_, _>>()?;
     let cluster_log = vkey(GroupId::CONTROL)?;
     let witnesses = core.shared.options.witnesses.iter().map(|witness| witness.key.to_string()).collect();
-    Ok(VerifierKeys { cluster: cluster.clone(), vkeys, cluster_log, witnesses, cosigners: Vec::new() })
+    let signing = ZoneKeyView::all(view.signing(), &newest, awaits);
+    let nodes = view.signing().cosigners().iter();
+    let name = |node: u64| signing::own_name(core, NodeId(node));
+    let cosigner_keys = nodes.flat_map(|(node, keys)| CosignerKeyView::all(*node, &name(*node), keys)).collect();
+    Ok(VerifierKeys { vkeys, cluster_log, witnesses, signing, cosigner_keys, cosigners: Vec::new(), cluster })
 }

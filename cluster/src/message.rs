@@ -83,6 +83,9 @@ pub const KIND_FSCK: u16 = 87;
 /// Node → replica: records of a log, to mend a segment with ([`AskRecordsV1`] → [`LeavesV1`]).
 pub const KIND_RECORDS: u16 = 88;
 
+/// Node → node: signing seeds ([`SeedsAskV1`] → [`SeedsAnswerV1`]).
+pub const KIND_SEEDS: u16 = 95;
+
 /// Makes a type of this module travel.
 macro_rules! message {
     ($($(#[$doc:meta])* $kind:ident $name:ident $body:tt)*) => {$(
@@ -111,6 +114,7 @@ mod fsck;
 mod people;
 mod publish;
 mod search;
+mod seeds;
 
 pub use aggregate::*;
 pub use erase::*;
@@ -118,6 +122,7 @@ pub use fsck::*;
 pub use people::*;
 pub use publish::*;
 pub use search::*;
+pub use seeds::*;
 
 message! {
     /// Decide these, all of one group. Never forwarded again.
@@ -206,6 +211,24 @@ message! {
             id: ControlRevision,
             /// Who asks, as given.
             by: String,
+        },
+        /// Turn the zone's signing key.
+        RotateKeys {
+            /// Why.
+            reason: String,
+            /// How long the old key signs beside the new one, seconds.
+            overlap_s: u64,
+        },
+        /// A node vouches by a new key.
+        TurnCosigner {
+            /// The node.
+            node: u64,
+            /// The public key by which it vouched before.
+            before: [u8; 32],
+            /// The new one.
+            public: [u8; 32],
+            /// Why.
+            reason: String,
         },
     }
 

@@ -70,6 +70,8 @@ pub struct Core {
     pub gathered: crate::cluster_log::Gathered,
     /// What witnesses have signed for this node as control leader.
     pub witnessed: crate::witness::Witnessed,
+    /// Nodes that are waited for before a signing key is turned or told destroyed, where this node leads the control group.
+    pub signing_awaits: Mutex<Vec<NodeId>>,
     /// Told when a tenant was asked for.
     pub tenants_wanted: Notify,
     /// Told when the control group has something new.
@@ -108,6 +110,7 @@ impl Core {
             heard: Default::default(),
             gathered: Default::default(),
             witnessed: Default::default(),
+            signing_awaits: Mutex::default(),
             tenants_wanted: Notify::new(),
             nudged: Notify::new(),
             control_hint: Mutex::default(),

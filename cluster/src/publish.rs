@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use nethical_audit::checkpoint::Checkpoint;
-use nethical_audit::note::cosign::Cosigner;
+use nethical_audit::note::{KeyKind, VerifierKey};
 use nethical_audit::proof::Proof;
 use nethical_audit::publish::Resource;
 use nethical_audit::tree::Hash;
@@ -26,6 +26,8 @@ use crate::cluster_log;
 use crate::message::{AskPublishedV1, AskVouchV1, KIND_PUBLISHED, KIND_VOUCH, PublishedV1, VouchV1};
 use crate::node::Core;
 use crate::rules::control_leader;
+use crate::seeds::Public;
+use crate::signing;
 use crate::store::{AuditStore, sealer};
 use crate::world::{Lane, timeout};
 
@@ -54,13 +56,15 @@ pub struct Announced {
     at: Duration,
     /// All other replicas are in it.
     is_whole: bool,
+    /// The zone's keys that signed it, newest first.
+    pub signed_by: Vec<Public>,
 }
 
 impl Announced {
     /// A note that somebody else made.
     #[cfg(test)]
     pub(crate) fn of_note(size: u64, note: String) -> Self {
-        Self { size, note, at: Duration::ZERO, is_whole: false }
+        Self { size, note, at: Duration::ZERO, is_whole: false, signed_by: Vec::new() }
     }
 }
 
@@ -221,7 +225,8 @@ async fn fitting(core: &Core, store: &AuditStore, note: &str) -> Result<Option<u
 pub async fn shown(core: &Arc<Core>, store: &Arc<AuditStore>, size: u64) -> Result<Announced, Problem> {
     let is_witnessed = store.log().group == GroupId::CONTROL;
     let (now, end) = (core.shared.world.clock.now(), store.trail.end());
-    let best = if is_witnessed { core.witnessed.best(size, end, now) } else { None };
+    let by = signing::in_force(core);
+    let best = if is_witnessed { core.witnessed.best(size, end, now, &by) } else { None };
     match best {
         Some(best) => Ok(best),
         None => announced(core, store, size).await,
@@ -238,7 +243,8 @@ pub async fn announced(core: &Arc<Core>, store: &Arc<AuditStore>, size: u64) -> 
     let mut last = turn.ok_or_else(late)?;
     let now = core.shared.world.clock.now();
     let applied = store.trail.end();
-    if let Some(last) = last.as_ref().filter(|last| last.size >= size) {
+    let by = signing::in_force(core);
+    if let Some(last) = last.as_ref().filter(|last| last.size >= size && last.signed_by == by) {
         let is_current = last.size == applied && last.is_whole;
         if is_current || now.saturating_sub(last.at) < RENEW {
             return Ok(last.clone());
@@ -250,14 +256,20 @@ pub async fn announced(core: &Arc<Core>, store: &Arc<AuditStore>, size: u64) -> 
     if store.sealed().borrow().durable < size.max(1) {
         return Err(late());
     }
-    let announced = announce(core, store, now).await?;
-    *last = Some(announced.clone());
-    Ok(announced)
+    match announce(core, store, now).await {
+        Ok(announced) => {
+            *last = Some(announced.clone());
+            Ok(announced)
+        }
+        // A node that is cut off signs nothing new; what it has signed stays true.
+        Err(problem) => last.clone().filter(|last| last.size >= size && last.signed_by == by).ok_or(problem),
+    }
 }
 
 async fn announce(core: &Arc<Core>, store: &Arc<AuditStore>, at: Duration) -> Result<Announced, Problem> {
     let (size, root) = store.durable().await.map_err(broken)?;
-    let note = sealer::sign(core, store, size, root);
+    let signers = signing::signers(core, store)?;
+    let note = sealer::sign_with(core, store, &signers, size, root);
     let mut note = note.ok_or_else(|| Problem::new(Code::NotReady, "this node has no signing key"))?;
     let log = store.log();
     let own = core.shared.options.node;
@@ -271,7 +283,7 @@ async fn announce(core: &Arc<Core>, store: &Arc<AuditStore>, at: Duration) -> Re
     let is_whole = lines.len() == others.len();
     sometimes!(is_whole && !lines.is_empty(), "a checkpoint was vouched for by every replica");
     note.extend(lines);
-    Ok(Announced { size, note, at, is_whole })
+    Ok(Announced { size, note, at, is_whole, signed_by: signers.by.clone() })
 }
 
 fn line_of(bytes: &[u8]) -> Option<String> {
@@ -315,7 +327,7 @@ async fn vouch_for(core: &Core, ask: &AskVouchV1) -> Result<String, String> {
 /// This replica's word that it holds these leaves durably and has never vouched for more. The caller has seen to it that
 /// they are durable; that none of them is damaged and that the tree is the greatest so far is seen to here.
 fn vouch(core: &Core, store: &AuditStore, size: u64, root: Hash) -> Option<String> {
-    let cosigner = cosigner(core)?;
+    let cosigner = signing::cosigner(core)?;
     if !store.is_whole(size) {
         sometimes!(true, "a node with damaged leaves did not vouch for them");
         return None;
@@ -330,18 +342,10 @@ fn vouch(core: &Core, store: &AuditStore, size: u64, root: Hash) -> Option<Strin
     Some(cosigner.cosign(&Checkpoint { origin, size, root }.text(), at_s))
 }
 
-fn cosigner(core: &Core) -> Option<&Cosigner> {
-    let made = core.shared.cosigner.get_or_init(|| {
-        let seed = core.shared.keyring.cosigning_seed.as_ref()?;
-        let name = format!("{}/n/{}", core.shared.options.cluster, core.shared.options.node);
-        Cosigner::from_seed(&name, seed).ok()
-    });
-    made.as_ref()
-}
-
 /// The verifier key by which this node vouches.
 pub fn vkey(core: &Core) -> Option<String> {
-    cosigner(core).map(|cosigner| cosigner.verifier_key().to_string())
+    let name = signing::own_name(core, core.shared.options.node);
+    VerifierKey::new(&name, KeyKind::Cosigner, signing::own_public(core)?).ok().map(|key| key.to_string())
 }
 
 fn broken(error: std::io::Error) -> Problem {

@@ -1,13 +1,10 @@
 //! The ring keys that this node holds: durable before they are used, gone from the disk before that is said (ARCHITECTURE 4).
 //!
-//! Two slots, each replaced in place and both written by every change: a slot that still remembered a destroyed key would
-//! make an erasure a lie. What a file system or a drive keeps of overwritten blocks is out of reach; the file is sealed under
-//! the keyring, which rests apart. Nothing in here decides which keys are to go.
+//! The file is two slots ([`crate::slots`]), so that no erasure is a lie. Nothing in here decides which keys are to go.
 
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use parking_lot::RwLock;
 
 use nethical_audit::keys::rings::{self, RING_KEYS_MAX, RingKey};
@@ -15,7 +12,8 @@ use nethical_audit::keys::subject::ring_number;
 use nethical_audit::keys::{Keyring, TenantKeys};
 use nethical_protocol::ids::{GroupId, NodeId};
 
-use crate::world::{Disk, Scope, read_all};
+use crate::slots::Slots;
+use crate::world::{Disk, Scope};
 
 /// The folder, and the slots in it.
 const DIR: &str = "keys";
@@ -25,9 +23,7 @@ const AT_REST: &[u8] = b"nethical rings at rest 1";
 
 /// The ring keys of all groups of this node.
 pub struct RingKeys {
-    disk: Arc<dyn Disk>,
-    scope: Scope,
-    at_rest: [u8; 32],
+    slots: Slots,
     /// With the number of each.
     held: RwLock<Vec<(u64, RingKey)>>,
     /// The sequence of the last writing; one writes at a time.
@@ -42,10 +38,11 @@ impl RingKeys {
     pub async fn open(disk: Arc<dyn Disk>, scope: Scope, keyring: &Keyring, node: NodeId) -> io::Result<Self> {
         let at_rest = at_rest(keyring, node)?;
         disk.create_dir(DIR).await?;
-        let slots = read_slots(&*disk, &at_rest).await?;
-        let (held, sequence) = slots.into_iter().max_by_key(|(_, sequence)| *sequence).unwrap_or_default();
+        let slots = Slots { disk, scope, kind: rings::KIND, at_rest, dir: DIR, names: SLOTS };
+        let whole = read(slots.whole().await?);
+        let (held, sequence) = whole.into_iter().max_by_key(|(_, sequence)| *sequence).unwrap_or_default();
         let held = held.into_iter().map(|held| (ring_number(&held.key), held)).collect();
-        let keys = Self { disk, scope, at_rest, held: RwLock::new(held), writing: tokio::sync::Mutex::new(sequence) };
+        let keys = Self { slots, held: RwLock::new(held), writing: tokio::sync::Mutex::new(sequence) };
         // A crash between the two slots left one that remembers more than it should.
         keys.change(|_| true).await?;
         Ok(keys)
@@ -111,8 +108,8 @@ impl RingKeys {
     /// # Errors
     /// Where the disk fails, or the keyring has no key that the file is sealed under.
     pub async fn remembered(disk: &dyn Disk, keyring: &Keyring, node: NodeId) -> io::Result<Vec<(GroupId, u64)>> {
-        let slots = read_slots(disk, &at_rest(keyring, node)?).await?;
-        let keys = slots.into_iter().flat_map(|(keys, _)| keys);
+        let whole = Slots::read(disk, rings::KIND, &at_rest(keyring, node)?, DIR, SLOTS).await?;
+        let keys = read(whole).into_iter().flat_map(|(keys, _)| keys);
         Ok(keys.map(|held| (GroupId(held.group), ring_number(&held.key))).collect())
     }
 
@@ -123,23 +120,9 @@ impl RingKeys {
         if !change(&mut next) {
             return Ok(());
         }
-        let mut nonce = [0; 12];
-        self.scope.fill(&mut nonce);
         *sequence += 1;
         let keys: Vec<RingKey> = next.iter().map(|(_, held)| *held).collect();
-        let bytes = Bytes::from(rings::encode(&keys, *sequence, &self.at_rest, nonce));
-        // The slot that is older by now goes first: whatever a crash leaves, one slot is whole.
-        let first = (*sequence % 2) as usize;
-        for slot in [SLOTS[first], SLOTS[1 - first]] {
-            let file = self.disk.open(&format!("{DIR}/{slot}"), true).await?;
-            // Over what was there before it is cut: a cut gives blocks back unwritten.
-            let mut over = bytes.to_vec();
-            over.resize(bytes.len().max(file.len().await? as usize), 0);
-            file.write_and_sync(0, over.into()).await?;
-            file.set_len(bytes.len() as u64).await?;
-            file.sync().await?;
-            self.disk.sync_dir(DIR).await?;
-        }
+        self.slots.write(*sequence, &rings::encode(&keys)).await?;
         *self.held.write() = next;
         Ok(())
     }
@@ -152,14 +135,7 @@ fn at_rest(keyring: &Keyring, node: NodeId) -> io::Result<[u8; 32]> {
     Ok(TenantKeys::new(zone).derive(AT_REST, &node.0.to_le_bytes()))
 }
 
-/// Whole slots with their sequences.
-async fn read_slots(disk: &dyn Disk, at_rest: &[u8; 32]) -> io::Result<Vec<(Vec<RingKey>, u64)>> {
-    let present = disk.list(DIR).await?;
-    let mut whole = Vec::new();
-    for slot in SLOTS.into_iter().filter(|slot| present.iter().any(|name| name == slot)) {
-        let path = format!("{DIR}/{slot}");
-        disk.open(&path, false).await?.settle().await?;
-        whole.extend(rings::decode(&read_all(disk, &path).await?, at_rest));
-    }
-    Ok(whole)
+/// The keys of whole slots, with their sequences.
+fn read(slots: Vec<(Vec<u8>, u64)>) -> Vec<(Vec<RingKey>, u64)> {
+    slots.into_iter().filter_map(|(contents, sequence)| Some((rings::decode(&contents)?, sequence))).collect()
 }

@@ -24,6 +24,7 @@ use nethical_protocol::limits::CLOCK_ERROR_MS_MAX;
 
 use crate::contact::revocation_bound;
 use crate::control::bundles::Bundles;
+use crate::control::signing::SigningAskV1;
 use crate::control::{AskV1, ChangeV1, Changed, ControlEntryV1, ControlMachine, ErasureV1};
 use crate::legal;
 use crate::message::*;
@@ -109,7 +110,7 @@ pub(crate) fn control_leader(core: &Core) -> Option<NodeId> {
 }
 
 /// The control group here, where it leads and a quorum has confirmed that just now.
-async fn confirmed_leader(core: &Core) -> Result<Plain<ControlMachine>, Option<u64>> {
+pub(crate) async fn confirmed_leader(core: &Core) -> Result<Plain<ControlMachine>, Option<u64>> {
     let hint = || control_leader(core).map(|node| node.0);
     let control = control_here(core).ok_or_else(hint)?;
     if !control.group.leadership().borrow().here {
@@ -162,11 +163,13 @@ fn stamp(core: &Core, change: &AskV1) -> Result<u64, Problem> {
 }
 
 /// Proposes a change to the control group that this node leads, and waits until it is in force.
-async fn propose_here(core: &Arc<Core>, control: &Plain<ControlMachine>, change: AskV1) -> RulesChangedV1 {
+pub(crate) async fn propose_here(core: &Arc<Core>, control: &Plain<ControlMachine>, change: AskV1) -> RulesChangedV1 {
     let now_ns = match stamp(core, &change) {
         Ok(now_ns) => now_ns,
         Err(problem) => return RulesChangedV1::Problem(problem),
     };
+    // Partitions have no part in keys: nobody waits for them.
+    let is_of_partitions = !matches!(change, AskV1::Signing(_));
     let entry = ControlEntryV1::Change(ChangeV1 { now_ns, change });
     let unknown =
         || RulesChangedV1::Problem(Problem::new(Code::OutcomeUnknown, "the control group did not answer in time"));
@@ -174,8 +177,13 @@ async fn propose_here(core: &Arc<Core>, control: &Plain<ControlMachine>, change:
     match timeout(&*core.shared.world.clock, CALL_PATIENCE, reply).await {
         Some(Ok(reply)) => match reply.get::<Changed>().as_deref() {
             Some(Changed::Refused(problem)) => RulesChangedV1::Problem(problem.clone()),
-            Some(Changed::Revision(revision) | Changed::Unchanged(revision)) => {
+            Some(Changed::Revision(revision) | Changed::Unchanged(revision)) if is_of_partitions => {
                 RulesChangedV1::Ack(acknowledge(core, control, *revision).await)
+            }
+            Some(Changed::Revision(revision) | Changed::Unchanged(revision)) => {
+                nudge(core);
+                let (revision, state, awaiting) = (*revision, AckState::Acknowledged, Vec::new());
+                RulesChangedV1::Ack(ControlAck { revision, state, awaiting })
             }
             None => unknown(),
         },
@@ -218,6 +226,10 @@ fn complete(core: &Core, control: &Plain<ControlMachine>, ask: ChangeRulesV1) ->
         ChangeRulesV1::Erase(spec) => AskV1::Erase(erasure_of(core, spec)?),
         ChangeRulesV1::SetLegalHold(spec) => AskV1::SetLegalHold(legal::hold_of(core, spec)?),
         ChangeRulesV1::LiftLegalHold { id, by } => AskV1::LiftLegalHold { id, by },
+        ChangeRulesV1::RotateKeys { reason, overlap_s } => AskV1::Signing(SigningAskV1::Rotate { reason, overlap_s }),
+        ChangeRulesV1::TurnCosigner { node, before, public, reason } => {
+            AskV1::Signing(SigningAskV1::Cosigner { node, before, public, reason })
+        }
     })
 }
 

@@ -1,7 +1,7 @@
 //! What all parts of a node share: the seams, its options, the zone's rules as it knows them, clocks, control contact.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -23,6 +23,7 @@ use crate::overshoot::Overshoot;
 use crate::replicate::group::Timing;
 use crate::ringkeys::RingKeys;
 use crate::scores::ScoreCounts;
+use crate::seeds::{Public, SigningSeeds};
 use crate::shadow::ShadowCounts;
 use crate::sla::Monitor;
 use crate::store::IndexCache;
@@ -66,12 +67,14 @@ pub struct Shared {
     pub world: World,
     /// What the operator said.
     pub options: Options,
-    /// The zone's ring key and signing seed.
+    /// The zone's ring key.
     pub keyring: Keyring,
+    /// What this node signs and vouches by.
+    pub seeds: SigningSeeds,
     /// What subjects' keys of the groups here are wrapped under.
     pub ring_keys: RingKeys,
-    /// Made when this node first vouches for a checkpoint; none where its keyring has no seed for it.
-    pub cosigner: OnceLock<Option<Cosigner>>,
+    /// By which this node vouched last, with its public key.
+    pub cosigner: Mutex<Option<(Public, Arc<Cosigner>)>>,
     /// Told when the disk fails. In production it ends the process: nothing is tried again on a disk that has failed.
     pub on_fatal: OnFatal,
     /// The others' clocks.
@@ -102,7 +105,12 @@ pub struct Shared {
 
 impl Shared {
     /// A node that knows no rules yet.
-    pub fn new(world: World, options: Options, keyring: Keyring, ring_keys: RingKeys, on_fatal: OnFatal) -> Arc<Self> {
+    pub fn new(
+        world: World,
+        options: Options,
+        (keyring, ring_keys, seeds): (Keyring, RingKeys, SigningSeeds),
+        on_fatal: OnFatal,
+    ) -> Arc<Self> {
         let mut random = [0; 8];
         world.scope.fill(&mut random);
         Arc::new(Self {
@@ -112,8 +120,9 @@ impl Shared {
             world,
             options,
             keyring,
+            seeds,
             ring_keys,
-            cosigner: OnceLock::new(),
+            cosigner: Mutex::default(),
             on_fatal,
             timekeeper: Timekeeper::default(),
             contact: Contact::default(),

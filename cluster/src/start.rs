@@ -14,7 +14,6 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 
 use nethical_audit::keys::Keyring;
-use nethical_audit::note::Signer;
 use nethical_protocol::ids::{GroupId, LogId, NodeId, ReplicaId};
 use nethical_protocol::sometimes;
 
@@ -32,12 +31,13 @@ use crate::replicate::log_store::LogStore;
 use crate::replicate::machine::{Fault, Machine};
 use crate::replicate::snapshot::{SealBarrier, SnapshotKeeper};
 use crate::ringkeys::RingKeys;
+use crate::seeds::SigningSeeds;
 use crate::service::NodeService;
 use crate::shared::{Options, Shared};
 use crate::store::AuditStore;
 use crate::wal::{OnFatal, Recovered, Wal, WalOptions};
 use crate::world::{Lane, World};
-use crate::{cluster_log, erase, fsck, rules, supervise, witness};
+use crate::{cluster_log, erase, fsck, rules, signing, supervise, witness};
 
 /// Between two rounds of asking peers.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -59,7 +59,12 @@ pub struct Starter {
 }
 
 /// Starts a node and gives its governor. Groups come up in the background; `/readyz` says when all are there.
-pub async fn start(world: World, options: Options, keyring: Keyring, on_fatal: OnFatal) -> Result<NodeGovernor, Fault> {
+pub async fn start(
+    world: World,
+    options: Options,
+    mut keyring: Keyring,
+    on_fatal: OnFatal,
+) -> Result<NodeGovernor, Fault> {
     let fault = |what: &str, error: String| Fault(format!("{what}: {error}"));
     let scope = world.scope.clone();
     let mut identity = Identity::load(&*world.disk, options.node, &options.cluster)
@@ -68,7 +73,9 @@ pub async fn start(world: World, options: Options, keyring: Keyring, on_fatal: O
     let (wal, recovered) = open_log(&world, &mut identity, on_fatal.clone()).await?;
     let ring_keys = RingKeys::open(world.disk.clone(), scope.clone(), &keyring, options.node).await;
     let ring_keys = ring_keys.map_err(|error| fault("the ring keys", error.to_string()))?;
-    let shared = Shared::new(world, options, keyring, ring_keys, on_fatal);
+    let seeds = SigningSeeds::open(world.disk.clone(), scope.clone(), &mut keyring, world.keyring.clone()).await;
+    let seeds = seeds.map_err(|error| fault("the signing seeds", error.to_string()))?;
+    let shared = Shared::new(world, options, (keyring, ring_keys, seeds), on_fatal);
     let core = Core::new(shared, wal);
     core.shared.world.wire.serve(Arc::new(NodeService { core: core.clone() }));
     let starter = Arc::new(Starter {
@@ -85,6 +92,7 @@ pub async fn start(world: World, options: Options, keyring: Keyring, on_fatal: O
     scope.spawn(rules::attend(core.clone()));
     scope.spawn(fsck::pump(core.clone()));
     scope.spawn(cluster_log::gather(core.clone()));
+    scope.spawn(signing::tend(core.clone()));
     for seat in core.shared.options.witnesses.clone() {
         scope.spawn(witness::attend(core.clone(), seat));
     }
@@ -368,10 +376,9 @@ fn no_barrier() -> SealBarrier {
     Arc::new(|_| async { Ok(()) }.boxed())
 }
 
-/// The public half of the zone's signing key, for the founding record.
+/// The public half of the zone's first signing key, for the founding record.
 pub fn public_key(core: &Core) -> [u8; 32] {
-    let signer = core.shared.keyring.signing_seed.as_ref().map(|seed| Signer::from_seed("zone", seed));
-    signer.and_then(Result::ok).map_or([0; 32], |signer| *signer.verifier_key().public())
+    core.shared.seeds.first().unwrap_or_default()
 }
 
 /// The founding record that this node would write, as an entry.

@@ -6,14 +6,13 @@
 //! same: the manifest beside them has their part of the tree ([`open`]). This module decides nothing about what is committed.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-use nethical_audit::note::Signer;
 use nethical_audit::segment::footer::END_BYTES;
 use nethical_audit::segment::{
     FrameSpan, SegmentFooter, SegmentIndex, SegmentMeta, SegmentSeal, SegmentWriter, footer_bytes,
@@ -22,6 +21,7 @@ use nethical_audit::tree::{Hash, TILE_LEAVES, TileTree};
 use nethical_protocol::ids::LogId;
 
 use crate::publish::Announced;
+use crate::signing::Signers;
 use crate::trail::Trail;
 use crate::world::{Disk, File};
 
@@ -53,8 +53,8 @@ pub struct AuditStore {
     wanted: Mutex<u64>,
     expected: Mutex<Option<(u64, Hash)>>,
     retired: AtomicBool,
-    /// Made for the first checkpoint; none where the zone's key cannot sign under the log's origin.
-    signer: OnceLock<Option<Signer>>,
+    /// Those that signed this log's checkpoint last.
+    pub(crate) signers: Mutex<Option<Arc<Signers>>>,
     /// The checkpoint that was published last. Held while the next one is made.
     pub announced: tokio::sync::Mutex<Option<Announced>>,
     /// This replica never vouches for fewer leaves than it has before. What it vouched for before its start was durable,
@@ -147,7 +147,7 @@ impl AuditStore {
             wanted: Mutex::new(0),
             expected: Mutex::new(None),
             retired: AtomicBool::new(false),
-            signer: OnceLock::new(),
+            signers: Mutex::default(),
             announced: tokio::sync::Mutex::new(None),
             vouched: Mutex::new(size),
         }))

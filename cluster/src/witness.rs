@@ -21,6 +21,8 @@ use crate::control::ControlMachine;
 use crate::node::{Core, Plain};
 use crate::publish::{self, Announced};
 use crate::rules::control_here;
+use crate::seeds::Public;
+use crate::signing;
 use crate::store::{AuditStore, sealer};
 use crate::world::timeout;
 
@@ -101,6 +103,7 @@ struct Kept {
 impl Witnessed {
     fn add(&self, note: &Announced, name: &str, line: String, now: Duration) {
         let mut kept = self.kept.lock();
+        kept.retain(|known| known.note.size != note.size || known.note.signed_by == note.signed_by);
         if !kept.iter().any(|known| known.note.size == note.size) {
             kept.push_back(Kept { note: note.clone(), lines: BTreeMap::new(), since: now });
         }
@@ -113,11 +116,13 @@ impl Witnessed {
     }
 
     /// The checkpoint of at least so many leaves that most witnesses signed, the newest of several, with their lines. Where
-    /// the log has `end` leaves by now, none is shown that is older than a minute and covers less.
-    pub fn best(&self, size: u64, end: u64, now: Duration) -> Option<Announced> {
+    /// the log has `end` leaves by now, none is shown that is older than a minute and covers less; and none that other keys
+    /// signed than those in force.
+    pub fn best(&self, size: u64, end: u64, now: Duration, signed_by: &[Public]) -> Option<Announced> {
         let kept = self.kept.lock();
         let is_fresh = |known: &&Kept| known.note.size >= end || now.saturating_sub(known.since) < SHOWN_FOR;
-        let fresh = kept.iter().filter(|known| known.note.size >= size).filter(is_fresh);
+        let fits = |known: &&Kept| known.note.size >= size && known.note.signed_by == signed_by;
+        let fresh = kept.iter().filter(fits).filter(is_fresh);
         let best = fresh.max_by_key(|known| (known.lines.len(), known.note.size))?;
         let lines: String = best.lines.values().map(String::as_str).collect();
         let mut shown = best.note.clone();
@@ -125,12 +130,15 @@ impl Witnessed {
         Some(shown)
     }
 
-    /// True where that witness has signed the checkpoint of so many leaves.
-    fn has(&self, size: u64, name: &str) -> bool {
-        self.kept.lock().iter().any(|known| known.note.size == size && known.lines.contains_key(name))
+    /// True where that witness has signed the checkpoint of so many leaves that these keys signed.
+    fn has(&self, size: u64, name: &str, signed_by: &[Public]) -> bool {
+        let kept = self.kept.lock();
+        let fits = |known: &&Kept| known.note.size == size && known.note.signed_by == signed_by;
+        kept.iter().filter(fits).any(|known| known.lines.contains_key(name))
     }
 
-    fn clear(&self) {
+    /// Forgets all.
+    pub fn clear(&self) {
         self.kept.lock().clear();
     }
 }
@@ -189,7 +197,8 @@ async fn submit(core: &Arc<Core>, control: &Plain<ControlMachine>, witness: &Wit
     let (clock, Some(store)) = (&core.shared.world.clock, core.audit(GroupId::CONTROL)) else {
         return Outcome::Current;
     };
-    if store.trail.end() == 0 || core.witnessed.has(store.trail.end(), witness.key.name()) {
+    let by = signing::in_force(core);
+    if store.trail.end() == 0 || core.witnessed.has(store.trail.end(), witness.key.name(), &by) {
         return Outcome::Current;
     }
     // A leader that was deposed may be behind what its successor has shown.
@@ -200,7 +209,7 @@ async fn submit(core: &Arc<Core>, control: &Plain<ControlMachine>, witness: &Wit
         Ok(note) => note,
         Err(problem) => return Outcome::Failed(problem.detail),
     };
-    if core.witnessed.has(note.size, witness.key.name()) {
+    if core.witnessed.has(note.size, witness.key.name(), &note.signed_by) {
         return Outcome::Current;
     }
     if *old > note.size {
@@ -242,6 +251,9 @@ async fn submit(core: &Arc<Core>, control: &Plain<ControlMachine>, witness: &Wit
         }
         // Another root of the size that it signed, or a true proof that does not hold from there.
         (409 | 422, _) => Outcome::Conflict,
+        (403, _) => Outcome::Failed(
+            "it knows no key that signs the cluster log: start it with the new one as another --log".to_owned(),
+        ),
         (status, _) => Outcome::Failed(format!("it answers with status {status}")),
     }
 }
@@ -294,12 +306,12 @@ mod tests {
         witnessed.add(&note(5), "a", "line a\n".into(), at(0));
         witnessed.add(&note(5), "b", "line b\n".into(), at(1));
         witnessed.add(&note(7), "a", "line a\n".into(), at(10));
-        let best = |size, end, seconds| witnessed.best(size, end, at(seconds)).map(|best| (best.size, best.note));
+        let best = |size, end, seconds| witnessed.best(size, end, at(seconds), &[]).map(|best| (best.size, best.note));
         assert_eq!(best(0, 7, 20), Some((5, "note 5\nline a\nline b\n".to_owned())));
         assert_eq!(best(6, 7, 20), Some((7, "note 7\nline a\n".to_owned())), "one that covers more was asked for");
         assert_eq!(best(0, 7, 65).map(|best| best.0), Some(7), "the older one is too old");
         assert_eq!(best(0, 7, 900).map(|best| best.0), Some(7), "nothing newer is there");
         assert_eq!(best(0, 8, 900), None);
-        assert_eq!((witnessed.has(7, "a"), witnessed.has(7, "b")), (true, false));
+        assert_eq!((witnessed.has(7, "a", &[]), witnessed.has(7, "b", &[])), (true, false));
     }
 }

@@ -39,6 +39,8 @@ pub struct World {
     pub outside: Arc<dyn Outside>,
     /// This node's data folder.
     pub disk: Arc<dyn Disk>,
+    /// The sealed file that its first keys came from, which rests apart from the data.
+    pub keyring: Arc<dyn KeyringFile>,
     /// What can be rebuilt.
     pub kv: Arc<dyn Kv>,
     /// Who is there.
@@ -197,6 +199,22 @@ pub trait File: Send + Sync {
     fn write_and_sync(&self, at: u64, data: Bytes) -> BoxFuture<'static, io::Result<()>>;
     /// Cuts or extends (with zeros) to `length`.
     fn set_len(&self, length: u64) -> BoxFuture<'static, io::Result<()>>;
+}
+
+/// A seed that the keyring's file may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyringSeed {
+    /// Of the zone's first signing key.
+    Zone,
+    /// Of this node's first key of its own.
+    Own,
+}
+
+/// The keyring's file.
+pub trait KeyringFile: Send + Sync {
+    /// Writes the file anew without a seed. When it returns the new file is durable and the old one is overwritten; whatever
+    /// a crash leaves, one of the two is whole.
+    fn drop_seed(&self, seed: KeyringSeed) -> BoxFuture<'static, io::Result<()>>;
 }
 
 /// A local map that can be deleted at any time and is rebuilt at start. Nothing durable may depend on it.

@@ -9,6 +9,7 @@ mod config;
 mod demo;
 mod dev;
 mod door;
+mod keyring;
 mod openapi;
 mod output;
 mod run;

@@ -26,11 +26,12 @@ use nethical_cluster::world::presence::PresenceTable;
 use nethical_cluster::world::quic::{Ground, QuicOptions, QuicWire};
 use nethical_cluster::world::real::{RealClock, RealDisk};
 use nethical_cluster::world::sled::SledKv;
-use nethical_cluster::world::{Clock, Scope, World};
+use nethical_cluster::world::{Clock, KeyringFile, Scope, World};
 use nethical_governance::policy::default_bundle_text;
 use nethical_protocol::ring::RingNode;
 
 use crate::config::{LogFormat, NodeConfig};
+use crate::keyring::SealedKeyring;
 use crate::{certs, door, telemetry};
 
 /// How long a stop waits for audit segments to be written.
@@ -77,8 +78,8 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
     let _lock = disk.lock().with_context(|| format!("{} is in use by another node", config.data_dir.display()))?;
     let listener =
         TcpListener::bind(config.http_listen).await.with_context(|| format!("HTTP door on {}", config.http_listen))?;
-    let world = world(&config, &scope, disk)?;
-    let keyring = keyring(&config)?;
+    let (keyring, file) = keyring(&config)?;
+    let world = world(&config, &scope, disk, Arc::new(file))?;
     let governor =
         scope.enter(nethical_cluster::start::start(world, options(&config), keyring, Arc::new(end_process))).await;
     let governor = governor.map_err(|fault| anyhow::anyhow!("{fault}")).context("starting the cluster half")?;
@@ -103,7 +104,7 @@ fn end_process(error: &std::io::Error) {
     std::process::abort();
 }
 
-fn world(config: &NodeConfig, scope: &Scope, disk: RealDisk) -> anyhow::Result<World> {
+fn world(config: &NodeConfig, scope: &Scope, disk: RealDisk, keyring: Arc<dyn KeyringFile>) -> anyhow::Result<World> {
     let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
     let (certificate_chain, key) = own_certificate(config)?;
     let mut peers = BTreeMap::new();
@@ -124,7 +125,7 @@ fn world(config: &NodeConfig, scope: &Scope, disk: RealDisk) -> anyhow::Result<W
     let directory = Arc::new(PresenceTable::new(config.node, clock.clone()));
     let (disk, kv, prepared) = (Arc::new(disk), Arc::new(kv), Arc::new(prepared(config)?));
     let outside = Arc::new(HttpOutside::new().context("the client for witnesses")?);
-    Ok(World { clock, scope: scope.clone(), wire, outside, disk, kv, directory, prepared })
+    Ok(World { clock, scope: scope.clone(), wire, outside, disk, keyring, kv, directory, prepared })
 }
 
 fn prepared(config: &NodeConfig) -> anyhow::Result<Prepared> {
@@ -168,15 +169,13 @@ fn own_certificate(
     Ok((certs::load_certificates(&read(&config.cert_path)?)?, certs::load_key(&read(&config.key_path)?)?))
 }
 
-fn keyring(config: &NodeConfig) -> anyhow::Result<Keyring> {
+fn keyring(config: &NodeConfig) -> anyhow::Result<(Keyring, SealedKeyring)> {
     let kek = crate::dev::parse_kek(&read(&config.kek_path)?)
         .with_context(|| format!("{} must hold 64 hex digits", config.kek_path.display()))?;
-    let sealed =
-        std::fs::read(&config.keyring_path).with_context(|| format!("reading {}", config.keyring_path.display()))?;
-    let keyring =
-        Keyring::decode_sealed(&kek, &sealed).with_context(|| format!("opening {}", config.keyring_path.display()))?;
+    let file = SealedKeyring::new(config.keyring_path.clone(), kek);
+    let keyring = file.open()?;
     anyhow::ensure!(keyring.cluster == config.cluster, "the keyring is of cluster {:?}", keyring.cluster);
-    Ok(keyring)
+    Ok((keyring, file))
 }
 
 type Door = tokio::task::JoinHandle<()>;

@@ -194,6 +194,10 @@ pub const SEAL_LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const SUBJECTS_PER_GROUP_MAX: usize = 262_144;
 /// Erasures that a zone remembers; some 150 B each.
 pub const ERASURES_MAX: usize = 65_536;
+/// How long two signing keys of a zone may sign side by side, seconds: a year.
+pub const OVERLAP_S_MAX: u64 = 366 * 24 * 3_600;
+/// How long they do where nobody says otherwise: a week, in which whoever verifies learns the new key.
+pub const OVERLAP_S_DEFAULT: u64 = 7 * 24 * 3_600;
 /// Ring keys of a group whose destruction is awaited at once; the next erasure then waits for the one before.
 pub const RINGS_PAST_MAX: usize = 16;
 /// Legal holds that a zone remembers, lifted ones included; some 150 B each in every partition.

@@ -40,6 +40,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("erased-before-all-answered", "An erasure is told as complete though a replica may still hold the ring key."),
     ("witness-shown-another-tree", "A control leader shows witnesses a tree that nobody else is shown."),
     ("longer-retention-revives", "What had expired can be read again once its tenant's bodies are kept longer."),
+    ("signing-seed-kept", "No node destroys signing seeds that are retired, and each says that it has none."),
 ];
 
 /// What production code reports as it claims it to be, bugs or none: the name, its facts in order. The node is the
@@ -91,6 +92,7 @@ pub const SOMETIMES: &[&str] = &[
     "a body had expired",
     "a budget ran out",
     "a canary decided",
+    "a checkpoint was signed by two generations of the zone's key",
     "a checkpoint was vouched for by every replica",
     "a conflicting end of a log was cut",
     "a damaged audit segment was repaired",
@@ -116,6 +118,7 @@ pub const SOMETIMES: &[&str] = &[
     "a log segment was used again",
     "a lost replica was replaced under a new id",
     "a model's score was blended in",
+    "a node fetched a signing seed that it lacked",
     "a node had not reached the control group for too long",
     "a node with damaged leaves did not vouch for them",
     "a node's clock was too far off to lead",
@@ -134,6 +137,7 @@ pub const SOMETIMES: &[&str] = &[
     "a request that may have been forgotten was refused",
     "a request was forgotten to make room",
     "a reservation expired",
+    "a retired signing key waited for a node",
     "a ring key was destroyed",
     "a settlement was refused",
     "a settlement was told again",
@@ -142,6 +146,8 @@ pub const SOMETIMES: &[&str] = &[
     "a share of a limit was too small",
     "a share's new life took over what was owed",
     "a shared limit that refuses nobody was found full",
+    "a signing key was retired",
+    "a signing seed was destroyed",
     "a snapshot came too late to be the newest",
     "a snapshot was written",
     "a stale evaluation was made again",

@@ -34,6 +34,7 @@ pub mod retry;
 pub mod risk;
 pub mod search;
 pub mod segments;
+pub mod signing;
 pub mod sometimes;
 
 /// One entry of an audit log, as a reader of the interface sees it.
@@ -85,10 +86,12 @@ pub struct Findings<'a> {
     pub searches: Vec<search::Searched>,
     /// Proofs that nodes gave, with the leaf hash that the client was told.
     pub proofs: Vec<proofs::Given>,
-    /// The text of the key that checkpoints are verified with, by group.
-    pub keys: BTreeMap<GroupId, String>,
+    /// The texts of the keys that checkpoints are verified with, of all generations, by group.
+    pub keys: BTreeMap<GroupId, Vec<String>>,
     /// Those by which nodes vouch for checkpoints.
     pub cosigners: Vec<String>,
+    /// Signing keys.
+    pub signing: signing::Keys,
     /// Erasures that are not complete long after everything has healed.
     pub unfinished: Vec<String>,
     /// How long bodies are to be kept, and when they were read.
@@ -116,7 +119,7 @@ pub struct Recorded<'a> {
 type Check = fn(&Findings<'_>) -> Vec<String>;
 
 /// All of them, in the order in which they run.
-pub const CHECKS: [(&str, Check); 21] = [
+pub const CHECKS: [(&str, Check); 22] = [
     ("replicas", replicas::check),
     ("segments-equal", segments::check),
     ("once", once::check),
@@ -138,6 +141,7 @@ pub const CHECKS: [(&str, Check); 21] = [
     ("erasure", erasure::check),
     ("retention", retention::check),
     ("cluster-log", cluster_log::check),
+    ("signing", signing::check),
 ];
 
 impl<'a> Findings<'a> {

@@ -12,11 +12,10 @@ use nethical_audit::leaf::LeafV1;
 use nethical_audit::tree::{Frontier, leaf_hash};
 use nethical_cluster::api::{EntryQuery, EntryView, Governor};
 use nethical_cluster::node::Core;
-use nethical_cluster::publish;
 use nethical_cluster::store::dir_of;
 use nethical_cluster::world::{Clock, read_all};
 use nethical_protocol::control::RevisedFact;
-use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, LogId, NodeId};
+use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, NodeId};
 
 use crate::check::proofs::Given;
 use crate::check::retention::Kept;
@@ -27,6 +26,7 @@ use crate::trace::Field;
 use crate::workload::Stage;
 use crate::world::{Fleet, Living};
 
+mod keys;
 mod searches;
 
 /// Entries read at once.
@@ -40,9 +40,9 @@ const PROOFS: usize = 6;
 pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -> Findings<'a> {
     let fleet = &stage.fleet;
     // Before anything is read: what is awaited here adds leaves, and all copies are to be of one moment.
-    let unfinished = unfinished(fleet).await;
+    let (unfinished, signing) = (unfinished(fleet).await, keys::gather(fleet).await);
+    let (mut logs, mut entries, mut log_keys) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
     let mut kept = Kept::default();
-    let (mut logs, mut entries, mut keys) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
     for group in fleet.partitions() {
         let mut reader = None;
         for (node, living) in fleet.living() {
@@ -68,10 +68,7 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
             let before_ns = log_time(fleet, group);
             entries.extend(read_entries(&governor, group).await);
             kept.read_at.insert(group, (before_ns, log_time(fleet, group)));
-            let vkeys = governor.verifier_keys().await.map(|keys| keys.vkeys).unwrap_or_default();
-            let origin = LogId { group, era: 1 }.origin(crate::world::CLUSTER);
-            let own = vkeys.into_iter().find(|vkey| vkey.starts_with(&format!("{origin}+")));
-            keys.extend(own.map(|vkey| (group, vkey)));
+            log_keys.insert(group, keys::of_log(&governor, group).await);
         }
     }
     kept.facts = facts(fleet);
@@ -81,7 +78,7 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
     for told in told {
         proofs.extend(ask_proof(fleet, told).await);
     }
-    let cosigners = fleet.living().iter().filter_map(|(_, living)| publish::vkey(living.governor.core())).collect();
+    let cosigners = keys::cosigners(fleet);
     let searches = searches::gather(fleet, &logs).await;
     name_erased(&mut entries, &operations);
     let cluster = read_cluster_logs(fleet).await;
@@ -95,8 +92,9 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
         segments,
         searches,
         proofs,
-        keys,
+        keys: log_keys,
         cosigners,
+        signing,
         unfinished,
         kept,
         cluster,

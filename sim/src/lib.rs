@@ -9,6 +9,7 @@
 // The world.
 pub mod clock;
 pub mod dice;
+pub mod keyring;
 pub mod links;
 pub mod probes;
 pub mod quic;

@@ -278,6 +278,13 @@ pub enum OrderKind {
         /// How long until the hold is lifted, milliseconds.
         for_ms: u64,
     },
+    /// Turn signing keys, and watch what is published meanwhile.
+    RotateKeys {
+        /// How long the zone's old key signs beside the new one, seconds.
+        overlap_s: u64,
+        /// The node whose own key is turned; 0 for the zone's.
+        node: u64,
+    },
 }
 
 impl OrderKind {
@@ -427,6 +434,9 @@ impl WorkSpec {
                 }
                 OrderKind::Keep { routine_s, notable_s } => {
                     ensure!(*routine_s > 0 && *notable_s > 0, "an order keeps bodies for no time");
+                }
+                OrderKind::RotateKeys { overlap_s, .. } => {
+                    ensure!(*overlap_s <= 600, "an order has two keys overlap for {overlap_s} s");
                 }
                 OrderKind::Policy { .. } | OrderKind::Stop { .. } => {}
             }

@@ -20,6 +20,7 @@ mod disk;
 mod draft;
 mod erasure;
 mod gray;
+mod keys;
 mod lease;
 mod load;
 mod network;
@@ -169,6 +170,7 @@ pub fn all() -> &'static [Scenario] {
             approval::SCENARIOS,
             erasure::SCENARIOS,
             retention::SCENARIOS,
+            keys::SCENARIOS,
         ];
         themes.concat()
     });

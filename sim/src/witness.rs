@@ -39,12 +39,13 @@ pub struct SimWitness {
 
 struct Inner {
     clock: SimClock,
-    log: VerifierKey,
     cosigner: Cosigner,
     state: Mutex<State>,
 }
 
 struct State {
+    /// Of the log that it watches.
+    keys: Vec<VerifierKey>,
     dice: ChaCha12Rng,
     seen: Seen,
     signed: Vec<(u64, Hash)>,
@@ -57,13 +58,21 @@ impl SimWitness {
         let log = Signer::from_seed(&origin, &dice::seed_of(seed, "signing seed")).expect("a good name").verifier_key();
         let cosigner =
             Cosigner::from_seed("witness.simulated/1", &dice::seed_of(seed, "witness")).expect("a good name");
-        let state = State { dice: dice::fork(seed, "witness"), seen: Seen::nothing(), signed: Vec::new() };
-        Self { inner: Arc::new(Inner { clock, log, cosigner, state: Mutex::new(state) }) }
+        let state =
+            State { keys: vec![log], dice: dice::fork(seed, "witness"), seen: Seen::nothing(), signed: Vec::new() };
+        Self { inner: Arc::new(Inner { clock, cosigner, state: Mutex::new(state) }) }
     }
 
     /// What nodes are told of it.
     pub fn told(&self) -> Witness {
         Witness { url: "http://witness.simulated".to_owned(), key: self.inner.cosigner.verifier_key() }
+    }
+
+    /// Adds keys to those that it believes.
+    pub fn learn(&self, keys: Vec<VerifierKey>) {
+        let mut state = self.inner.state.lock();
+        let new = keys.into_iter().filter(|key| !state.keys.contains(key)).collect::<Vec<_>>();
+        state.keys.extend(new);
     }
 
     /// Size and root of every tree that it signed, in order.
@@ -84,8 +93,8 @@ impl SimWitness {
 
     fn judge(&self, body: &[u8]) -> Result<String, Refusal> {
         let submission = Submission::parse(body)?;
-        let checkpoint = witness::trusted(&submission, std::slice::from_ref(&self.inner.log))?;
         let mut state = self.inner.state.lock();
+        let checkpoint = witness::trusted(&submission, &state.keys)?;
         let seen = witness::judge(&submission, &checkpoint, state.seen)?;
         state.seen = seen;
         state.signed.push((seen.size, seen.root));

@@ -28,6 +28,7 @@ use crate::world::Fleet;
 
 pub mod approvals;
 mod erasures;
+mod keys;
 mod orders;
 mod retention;
 pub mod settle;

@@ -28,6 +28,7 @@ use nethical_protocol::sometimes;
 
 use crate::clock::SimClock;
 use crate::dice;
+use crate::keyring::SimKeyring;
 use crate::links::Links;
 use crate::plan::{FleetSpec, Net, Plan};
 use crate::quic::QuicNetwork;
@@ -61,6 +62,7 @@ struct Machine {
     region: String,
     clock: SimClock,
     disk: MemoryDisk,
+    keyring: SimKeyring,
     kv: Arc<MemoryKv>,
     /// The scope of the node that runs or starts.
     scope: Option<Scope>,
@@ -129,6 +131,7 @@ impl Fleet {
                 node,
                 Machine {
                     region: region.clone(),
+                    keyring: SimKeyring::new(seed, node, clock.clone()),
                     clock,
                     disk,
                     kv: Arc::new(MemoryKv::new()),
@@ -409,6 +412,7 @@ impl Fleet {
             wire,
             outside: Arc::new(self.inner.witness.clone()),
             disk: Arc::new(machine.disk.clone()),
+            keyring: Arc::new(machine.keyring.clone()),
             kv: machine.kv.clone(),
             directory: Arc::new(PresenceTable::new(node, clock)),
             prepared: self.inner.prepared.clone(),
@@ -437,15 +441,9 @@ impl Fleet {
         }
     }
 
-    /// A node's keys: the zone's are the same on every node, all are different for every seed.
+    /// What a node's keyring file holds.
     pub fn keyring(&self, node: NodeId) -> Keyring {
-        let seed = self.inner.seed;
-        Keyring {
-            cluster: CLUSTER.to_owned(),
-            ring_keys: BTreeMap::from([(1, dice::seed_of(seed, "ring key"))]),
-            signing_seed: Some(dice::seed_of(seed, "signing seed")),
-            cosigning_seed: Some(dice::seed_of(seed, &format!("cosigning seed of {node}"))),
-        }
+        self.with(node, |machine| machine.keyring.read())
     }
 
     /// Adds an event to the trace, now.

@@ -190,6 +190,30 @@ fn check_proof_with_an_answer(cluster: &Cluster) {
     assert!(signed, "{receipt}");
 }
 
+/// Keys are turned under way: while two sign, either is believed on every node; then the new one alone.
+fn check_turned_keys(cluster: &Cluster, verifiers: &[PathBuf], old: &[String]) {
+    let turned = cluster.cli(2, &["audit", "key", "rotate", "--overlap", "1h"]).expect("it runs");
+    assert_eq!(turned.0, 0, "{}", turned.1);
+    let (_, new) = cluster.cli(1, &["audit", "key", "vkey"]).expect("it runs");
+    let new = strings(&new);
+    assert!(new.len() == old.len() && new.iter().all(|vkey| !old.contains(vkey)), "{new:?}");
+    let places: Vec<(&PathBuf, u16)> =
+        verifiers.iter().flat_map(|verifier| (1..=3).map(move |node| (verifier, node))).collect();
+    let on = |node: u16| format!("{}/log/2", cluster.http(node));
+    for (verifier, node) in &places {
+        wait_until("the new key signs", || verified(verifier, &on(*node), &new[0], &[]).is_ok());
+        verified(verifier, &on(*node), &old[0], &[]).expect("the old key still signs");
+    }
+    let (code, told) = cluster.cli(3, &["audit", "key", "rotate", "--now"]).expect("it runs");
+    assert_eq!(code, 0, "{told}");
+    for (verifier, node) in &places {
+        wait_until("the old key signs no more", || verified(verifier, &on(*node), &old[0], &[]).is_err());
+        verified(verifier, &on(*node), &new[0], &[]).expect("the new key signs alone");
+    }
+    let (code, told) = cluster.cli(1, &["audit", "verify"]).expect("it runs");
+    assert_eq!(code, 0, "{told}");
+}
+
 #[test]
 fn what_others_wrote_believes_every_log_on_every_node_and_nothing_that_was_changed() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -230,4 +254,5 @@ fn what_others_wrote_believes_every_log_on_every_node_and_nothing_that_was_chang
     for verifier in &verifiers {
         verified(verifier, &prefix, &logs[0], &cosigners).expect("what came back verifies");
     }
+    check_turned_keys(&cluster, &verifiers, &logs);
 }

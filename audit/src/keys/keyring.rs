@@ -77,6 +77,12 @@ impl Keyring {
         out
     }
 
+    /// True for a file in the layout that is written here: a seed that it lacks was never given, or was taken out.
+    pub fn is_of_today(bytes: &[u8]) -> bool {
+        let mut reader = Reader::new(bytes);
+        reader.array() == Some(MAGIC) && reader.u16() == Some(VERSION)
+    }
+
     /// Reads the file's bytes back.
     pub fn decode_sealed(kek: &[u8; KEY_BYTES], bytes: &[u8]) -> Result<Self, KeyringError> {
         let (body, checksum) = bytes.split_last_chunk::<4>().ok_or(KeyringError::Malformed)?;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use nethical_protocol::ids::LogId;
 
 use crate::cluster::ClusterLeaf;
+use crate::generations::Generations;
 use crate::note::VerifierKey;
 use crate::tree::{Frontier, Hash};
 
@@ -38,16 +39,24 @@ pub struct Unheld {
 }
 
 impl Claims {
-    /// Takes the cluster log's next leaf in. Signatures are checked where `keys` are given.
+    /// Takes the cluster log's next leaf in. Signatures are checked where `keys` are given, and that the key was in force when
+    /// the leaf was added where `generations` are.
     ///
     /// # Errors
     /// What is wrong with it, for a person.
-    pub fn add(&mut self, cluster: &str, leaf: &[u8], keys: &[VerifierKey]) -> Result<(), String> {
+    pub fn add(
+        &mut self,
+        cluster: &str,
+        leaf: &[u8],
+        keys: &[VerifierKey],
+        generations: &Generations,
+    ) -> Result<(), String> {
         let opened = match keys.is_empty() {
             true => ClusterLeaf::decode(cluster, leaf),
             false => ClusterLeaf::open(cluster, leaf, keys),
         };
-        let ClusterLeaf { log, checkpoint } = opened.map_err(|error| error.to_string())?;
+        let ClusterLeaf { log, checkpoint, key_id } = opened.map_err(|error| error.to_string())?;
+        generations.may_have_signed(&checkpoint.origin, key_id, self.leaves)?;
         let claims = self.by_log.entry(log).or_default();
         if let Some(last) = claims.last().filter(|last| last.size >= checkpoint.size) {
             let origin = checkpoint.origin;
@@ -135,7 +144,7 @@ mod tests {
     fn claims(keys: &[VerifierKey]) -> Claims {
         let mut claims = Claims::default();
         for count in [2, 5, 9] {
-            claims.add("demo", leaf(&hashes(count)).as_bytes(), keys).expect("a checkpoint");
+            claims.add("demo", leaf(&hashes(count)).as_bytes(), keys, &Generations::default()).expect("a checkpoint");
         }
         claims
     }
@@ -158,10 +167,31 @@ mod tests {
     #[test]
     fn strangers_and_checkpoints_that_say_no_more_are_refused() {
         let mut claims = claims(&[]);
-        assert!(claims.add("demo", leaf(&hashes(9)).as_bytes(), &[]).is_err(), "the same again");
-        assert!(claims.add("other", leaf(&hashes(10)).as_bytes(), &[]).is_err(), "another cluster");
+        assert!(
+            claims.add("demo", leaf(&hashes(9)).as_bytes(), &[], &Generations::default()).is_err(),
+            "the same again"
+        );
+        assert!(
+            claims.add("other", leaf(&hashes(10)).as_bytes(), &[], &Generations::default()).is_err(),
+            "another cluster"
+        );
         let stranger = Signer::from_seed("demo/p/3/1", &[8; 32]).expect("a good name").verifier_key();
-        assert!(claims.add("demo", leaf(&hashes(10)).as_bytes(), &[stranger]).is_err(), "not signed by the log");
+        assert!(
+            claims.add("demo", leaf(&hashes(10)).as_bytes(), &[stranger], &Generations::default()).is_err(),
+            "not signed by the log"
+        );
         assert_eq!(claims.leaves(), 3);
+    }
+
+    #[test]
+    fn a_leaf_that_a_retired_key_signed_is_refused_behind_its_end() {
+        use crate::generations::Generation;
+        let public = *signer().verifier_key().public();
+        let until = |until_leaf| Generations(vec![Generation { number: 1, public, since_leaf: 0, until_leaf }]);
+        let mut claims = Claims::default();
+        claims.add("demo", leaf(&hashes(2)).as_bytes(), &[], &until(Some(1))).expect("before its end");
+        let refused = claims.add("demo", leaf(&hashes(5)).as_bytes(), &[], &until(Some(1))).expect_err("retired");
+        assert!(refused.contains("generation 1"), "{refused}");
+        claims.add("demo", leaf(&hashes(5)).as_bytes(), &[], &until(None)).expect("still in force");
     }
 }

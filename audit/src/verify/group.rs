@@ -148,7 +148,7 @@ impl<'a> GroupCheck<'a> {
         if !record.body.is_empty() {
             return Err(self.bad(record.leaf_index, "a leaf of the cluster log has no body"));
         }
-        let added = self.claims.add(self.verifier.cluster, record.leaf, self.verifier.keys);
+        let added = self.claims.add(self.verifier.cluster, record.leaf, self.verifier.keys, self.verifier.generations);
         added.map_err(|reason| self.bad(record.leaf_index, reason))
     }
 

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::body;
+use crate::generations::Generations;
 use crate::keys::TenantKeys;
 use crate::leaf::{DecisionLeaf, ErasedLeaf, LeafEvent, LeafV1};
 use crate::note::Signer;
@@ -96,7 +97,8 @@ fn group_log(group: u32, records: &Stored) -> Log {
 fn verify(logs: Vec<Log>) -> Report {
     let keys: Vec<VerifierKey> = (2..5).map(|group| signer(group).verifier_key()).collect();
     let body_keys = |_, sealed_for| (sealed_for == SEALED_FOR).then(keys_of_agent);
-    Verifier { cluster: CLUSTER, keys: &keys, body_keys: Some(&body_keys) }.verify(logs)
+    Verifier { cluster: CLUSTER, keys: &keys, generations: &Generations::default(), body_keys: Some(&body_keys) }
+        .verify(logs)
 }
 
 /// The report of a log of 600 leaves whose stored records were tampered with while its checkpoints were kept.
@@ -131,7 +133,7 @@ fn an_honest_log_verifies() {
 
 #[test]
 fn without_keys_only_plain_bodies_are_opened() {
-    let verifier = Verifier { cluster: CLUSTER, keys: &[], body_keys: None };
+    let verifier = Verifier { cluster: CLUSTER, keys: &[], generations: &Generations::default(), body_keys: None };
     let report = verifier.verify(vec![group_log(2, &records(2, 100))]);
     assert_eq!((report.ok, report.bodies_opened, report.bodies_closed), (true, 10, 90));
 }
@@ -308,7 +310,7 @@ fn bodies_whose_keys_the_log_says_are_gone_are_erased_and_every_proof_stays_vali
         decided(4, agent, 1, None),
         gone(5, person, 1),
     ];
-    let verifier = Verifier { cluster: CLUSTER, keys: &[], body_keys: None };
+    let verifier = Verifier { cluster: CLUSTER, keys: &[], generations: &Generations::default(), body_keys: None };
     let report = verifier.verify([group_log(2, &stored)]);
     assert!(report.ok, "{report:?}");
     assert_eq!((report.bodies_opened, report.bodies_closed, report.bodies_erased), (0, 6, 2));

@@ -1,5 +1,6 @@
 //! The life of bundles in the control group: stored, in force, rolled back, shadowed, let go.
 
+use super::super::signing::Place;
 use super::super::{AskV1, ChangeV1, Changed, ControlState};
 use super::*;
 use nethical_protocol::control::ControlFact;
@@ -13,7 +14,7 @@ fn text(bytes: usize) -> String {
 }
 
 fn ask(state: &mut ControlState, change: AskV1) -> Changed {
-    state.apply(&ChangeV1 { now_ns: 1, change })
+    state.apply(&ChangeV1 { now_ns: 1, change }, Place::default())
 }
 
 fn put(number: u8, bytes: usize) -> AskV1 {

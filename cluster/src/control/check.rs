@@ -12,10 +12,11 @@ use nethical_protocol::ids::{ControlRevision, LimitNumber};
 use nethical_protocol::limits::{ERASURES_MAX, HOLDS_MAX, LIMITS_PER_TENANT_MAX, NAME_BYTES_MAX, TENANTS_MAX};
 
 use super::bundles::{Bundles, ask};
+use super::signing::{self, Place};
 use super::{AskV1, ControlState, ErasureV1, EventV1, RevisedEventV1, invalid, legal, quarantine};
 
 /// The event that a change amounts to; `None` where everything is so already.
-pub(super) fn event_of(state: &ControlState, ask: &AskV1) -> Result<Option<EventV1>, Problem> {
+pub(super) fn event_of(state: &ControlState, ask: &AskV1, place: Place) -> Result<Option<EventV1>, Problem> {
     match ask {
         AskV1::PutTenant { spec, wrapped_key } => put_tenant(state, spec, wrapped_key),
         AskV1::PutLimit(spec) => put_limit(state, spec),
@@ -35,6 +36,7 @@ pub(super) fn event_of(state: &ControlState, ask: &AskV1) -> Result<Option<Event
         AskV1::Erase(erasure) => erase(state, erasure),
         AskV1::SetLegalHold(hold) => legal::set(state, hold),
         AskV1::LiftLegalHold { id, by } => legal::lift(state, *id, by),
+        AskV1::Signing(ask) => signing::event_of(state, ask, place),
     }
 }
 

@@ -8,7 +8,7 @@ use nethical_protocol::sla::SlaTargets;
 use super::*;
 
 fn change(state: &mut ControlState, change: AskV1) -> Changed {
-    state.apply(&ChangeV1 { now_ns: 1_000, change })
+    state.apply(&ChangeV1 { now_ns: 1_000, change }, Place::default())
 }
 
 fn tenant(name: &str, placement: Placement) -> AskV1 {

@@ -4,6 +4,7 @@ use nethical_protocol::control::TenantSpec;
 use nethical_protocol::ids::KeyedId;
 
 use super::*;
+use crate::control::signing::Place;
 use crate::control::{AskV1, ChangeV1, Changed};
 
 fn control() -> ControlState {
@@ -14,7 +15,7 @@ fn control() -> ControlState {
 }
 
 fn ask(state: &mut ControlState, change: AskV1) -> Result<u64, Problem> {
-    match state.apply(&ChangeV1 { now_ns: 7, change }) {
+    match state.apply(&ChangeV1 { now_ns: 7, change }, Place::default()) {
         Changed::Revision(revision) | Changed::Unchanged(revision) => Ok(revision.0),
         Changed::Refused(problem) => Err(problem),
     }

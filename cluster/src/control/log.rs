@@ -1,7 +1,8 @@
 //! The cluster log as the control group applies it: one leaf for each checkpoint of a partition's log that covers more
 //! leaves than the last one of that log did.
 //!
-//! Pure: what becomes a leaf is a function of the entries. Whether a checkpoint is signed was judged by who proposed it.
+//! Pure: what becomes a leaf is a function of the entries. Whether a checkpoint is signed was judged by who proposed it; that
+//! the key it is signed by is in force at this very place is judged here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use nethical_audit::cluster::ClusterLeaf;
+use nethical_audit::generations::Generations;
 use nethical_audit::tree::Hash;
 use nethical_protocol::ids::{GroupId, LogId};
 
@@ -61,16 +63,19 @@ impl ClusterLog {
         self.newest.get(&log).copied()
     }
 
-    /// Makes leaves of those checkpoints that say more than the last of their log. Gives how many.
+    /// Makes leaves of those checkpoints that say more than the last of their log, and that a key in force signed. Gives how
+    /// many.
     ///
     /// # Errors
     /// Where the replayed tree is not the one that was stored.
-    pub fn apply(&mut self, notes: &[String]) -> Result<u64, Fault> {
+    pub fn apply(&mut self, notes: &[String], generations: &Generations) -> Result<u64, Fault> {
         let before = self.growth.size();
         for note in notes.iter().take(CHECKPOINTS_MAX) {
             let Ok(leaf) = ClusterLeaf::decode(&self.cluster, note.as_bytes()) else { continue };
             let (index, size) = (self.growth.size(), leaf.checkpoint.size);
-            if self.newest.get(&leaf.log).is_some_and(|newest| newest.size >= size) {
+            let is_old = self.newest.get(&leaf.log).is_some_and(|newest| newest.size >= size);
+            let may_stand = generations.may_have_signed(&leaf.checkpoint.origin, leaf.key_id, index).is_ok();
+            if is_old || !may_stand {
                 continue;
             }
             self.newest.insert(leaf.log, Newest { size, index });

@@ -116,20 +116,21 @@ mod tests {
     use nethical_protocol::control::{HoldEffect, TenantSpec};
     use nethical_protocol::ids::ControlRevision;
 
+    use super::super::signing::Place;
     use super::super::{AskV1, ChangeV1, Changed};
     use super::*;
 
     fn put(state: &mut ControlState, tenant: &str, rules: &str) -> Changed {
         let rules = serde_json::from_str(rules).expect("rules");
         let change = AskV1::PutQuarantine(QuarantineSpec { tenant: tenant.into(), rules });
-        state.apply(&ChangeV1 { now_ns: 1, change })
+        state.apply(&ChangeV1 { now_ns: 1, change }, Place::default())
     }
 
     #[test]
     fn a_set_is_put_replaced_and_ended_by_an_empty_one() {
         let mut state = ControlState::default();
         let spec = TenantSpec::named("t");
-        state.apply(&ChangeV1 { now_ns: 1, change: AskV1::PutTenant { spec, wrapped_key: vec![] } });
+        state.apply(&ChangeV1 { now_ns: 1, change: AskV1::PutTenant { spec, wrapped_key: vec![] } }, Place::default());
         let one = r#"[{"when": "elevated", "actions": 3, "effect": "restrict", "ttl_s": 60}]"#;
         assert_eq!(put(&mut state, "t", one), Changed::Revision(ControlRevision(2)));
         assert_eq!(put(&mut state, "t", one), Changed::Unchanged(ControlRevision(2)));

@@ -21,6 +21,7 @@ use nethical_protocol::sla::SlaTargets;
 
 use super::bundles::Bundles;
 use super::legal::{LegalHoldLiftedV1, LegalHoldV1};
+use super::signing::Signing;
 use super::{ErasureV1, EventV1, RevisedEventV1, quarantine};
 use crate::prepared::Prepared;
 
@@ -87,6 +88,7 @@ pub struct ControlView {
     shadow: Option<Arc<Bundle>>,
     erasures: Arc<BTreeMap<ControlRevision, ErasureV1>>,
     legal_holds: Arc<LegalHolds>,
+    signing: Arc<Signing>,
     facts: Arc<Vec<RevisedFact>>,
 }
 
@@ -167,6 +169,7 @@ impl ControlView {
                     *end = Some((event.revision, lifted.clone()));
                 }
             }
+            EventV1::Signing(_) => Arc::make_mut(&mut self.signing).fold(&event.event),
         }
         self.revision = event.revision;
         let fact = self.fact_of(event);
@@ -288,6 +291,11 @@ impl ControlView {
         &self.legal_holds
     }
 
+    /// The zone's signing keys, and nodes' own.
+    pub fn signing(&self) -> &Arc<Signing> {
+        &self.signing
+    }
+
     /// What partitions are told, after a revision, at most `count` facts.
     pub fn facts_after(&self, revision: ControlRevision, count: usize) -> Vec<RevisedFact> {
         self.facts.iter().skip(revision.0 as usize).take(count).cloned().collect()
@@ -321,7 +329,7 @@ impl ControlView {
             EventV1::CanaryEnded => ControlFact::PolicyCanaryEnded,
             EventV1::Hold { spec, until_ns } => self.hold_fact(event.revision, spec, *until_ns),
             EventV1::HoldLifted { id, .. } => ControlFact::HoldLifted(*id),
-            EventV1::HoldVoiced { .. } => ControlFact::Nothing,
+            EventV1::HoldVoiced { .. } | EventV1::Signing(_) => ControlFact::Nothing,
             EventV1::SubjectErased(erasure) => match self.tenant(&erasure.tenant) {
                 Some(tenant) => ControlFact::Erase { tenant: tenant.id, subject: erasure.subject },
                 None => ControlFact::Nothing,

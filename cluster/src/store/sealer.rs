@@ -12,7 +12,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use nethical_audit::checkpoint::Checkpoint;
-use nethical_audit::note::Signer;
 use nethical_audit::segment::{SegmentIndex, SegmentWriter};
 use nethical_audit::tree::Hash;
 use nethical_protocol::{always, buggify, probe, sometimes};
@@ -23,6 +22,7 @@ use super::{AuditStore, Closed, Places, create, dir_of};
 use crate::message::{AskLeavesV1, KIND_LEAVES, LeavesV1};
 use crate::node::Core;
 use crate::overshoot::OVERSHOOT_TOTAL;
+use crate::signing::{self, Signers};
 use crate::trail::Record;
 use crate::world::{self, Clock, Lane, timeout};
 
@@ -280,10 +280,14 @@ fn close(writer: SegmentWriter) -> (Closed, Vec<u8>) {
     (Closed { meta, next, digest: footer.content_digest, places: Some(Arc::new(places)) }, ending)
 }
 
-/// A checkpoint over stored leaves, signed with the zone's key under the log's origin.
+/// A checkpoint over stored leaves, signed with the zone's keys in force under the log's origin.
 pub fn sign(core: &Core, store: &AuditStore, size: u64, root: Hash) -> Option<String> {
+    let signers = signing::signers(core, store).ok()?;
+    sign_with(core, store, &signers, size, root)
+}
+
+/// The same, by keys that are known to be in force.
+pub fn sign_with(core: &Core, store: &AuditStore, signers: &Signers, size: u64, root: Hash) -> Option<String> {
     let origin = store.log().origin(&core.shared.options.cluster);
-    let seed = core.shared.keyring.signing_seed.as_ref()?;
-    let signer = store.signer.get_or_init(|| Signer::from_seed(&origin, seed).ok()).as_ref()?;
-    Some(Checkpoint { origin, size, root }.sign(signer))
+    Checkpoint { origin, size, root }.sign_by(&signers.signers)
 }

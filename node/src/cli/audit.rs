@@ -8,8 +8,10 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use nethical_audit::generations::Generations;
 use nethical_audit::note::VerifierKey;
 use nethical_audit::verify::BadEntry;
+use nethical_cluster::api::VerifierKeys;
 
 use super::EndpointArgs;
 use crate::output::{self, Exit, Format, stop};
@@ -249,6 +251,31 @@ fn print(report: &VerifyReport) -> anyhow::Result<()> {
 pub fn keys_of(vkeys: &[String]) -> anyhow::Result<Vec<VerifierKey>> {
     let parsed = vkeys.iter().map(|vkey| VerifierKey::parse(vkey)).collect::<Result<Vec<_>, _>>();
     parsed.context("the node serves a malformed verifier key")
+}
+
+/// The keys that checkpoints of logs are held against.
+pub struct LogKeys {
+    /// Of every log, of all generations, newest first.
+    pub all: Vec<VerifierKey>,
+    /// Those by which checkpoints are signed now.
+    pub in_force: Vec<VerifierKey>,
+    /// Which of them signed when.
+    pub generations: Generations,
+}
+
+impl LogKeys {
+    /// Those of the partitions' logs and of the cluster log, as a node serves them.
+    pub fn of(keys: &VerifierKeys) -> anyhow::Result<Self> {
+        let newest = [keys_of(&keys.vkeys)?, keys_of(std::slice::from_ref(&keys.cluster_log))?].concat();
+        let generations = keys.generations();
+        if generations.0.is_empty() {
+            return Ok(Self { all: newest.clone(), in_force: newest, generations });
+        }
+        let names = newest.iter().map(VerifierKey::name);
+        let all = names.clone().flat_map(|name| generations.keys(name)).collect();
+        let in_force = names.flat_map(|name| generations.keys_in_force(name)).collect();
+        Ok(Self { all, in_force, generations })
+    }
 }
 
 fn time(at_ns: u64) -> String {

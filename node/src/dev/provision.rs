@@ -131,7 +131,8 @@ fn keep_keyring(dir: &Path, zone: &Keyring) -> anyhow::Result<()> {
     };
     if let Ok(sealed) = std::fs::read(&keyring_path) {
         let kept = Keyring::decode_sealed(&kek, &sealed).with_context(|| format!("{}", keyring_path.display()))?;
-        if kept.cosigning_seed.is_some() {
+        // One that lacks a seed by the layout of today has had its keys turned.
+        if kept.cosigning_seed.is_some() || Keyring::is_of_today(&sealed) {
             return Ok(());
         }
     }

@@ -412,10 +412,13 @@ impl Governor for Scripted {
                 cluster: "dev".into(),
                 vkeys: vec!["dev+1+k".into()],
                 cluster_log: "dev+2+k".into(),
-                witnesses: vec![],
-                cosigners: vec![],
+                ..VerifierKeys::default()
             },
         )
+    }
+
+    fn rotate_keys(&self, spec: RotateSpec) -> Answer<'_, VerifierKeys> {
+        self.answer(format!("rotate_keys {spec:?}"), VerifierKeys::default())
     }
 
     fn aggregate(&self, query: AggregateQuery) -> Answer<'_, AggregateAnswer> {

@@ -32,7 +32,7 @@ fn differ(findings: &Findings<'_>) -> Vec<String> {
 fn untrue(findings: &Findings<'_>, leaves: &[Vec<u8>]) -> Vec<String> {
     let mut claims = Claims::default();
     for (at, leaf) in leaves.iter().enumerate() {
-        if let Err(why) = claims.add(CLUSTER, leaf, &[]) {
+        if let Err(why) = claims.add(CLUSTER, leaf, &[], &findings.signing.generations) {
             return vec![format!("leaf {at}: {why}")];
         }
     }

@@ -71,14 +71,14 @@ fn proven(findings: &Findings<'_>, leaf: &[u8], id: DecisionId, told: &str, rece
     if hex::encode(tree::leaf_hash(leaf)) != told {
         return Err("its leaf is not the one that was told".to_owned());
     }
-    let key = findings.keys.get(&id.log.group).ok_or("there is no verifier key for its log")?;
-    let key = parsed(key)?;
-    let origin = key.name().to_owned();
+    let keys = findings.keys.get(&id.log.group).into_iter().flatten();
+    let keys = keys.map(|key| parsed(key)).collect::<Result<Vec<_>, _>>()?;
+    let origin = keys.first().ok_or("there is no verifier key for its log")?.name().to_owned();
     let proof = Proof::parse(receipt).map_err(|error| error.to_string())?;
     if proof.index != id.leaf_index {
         return Err(format!("it is about leaf {}", proof.index));
     }
-    proof.verify(leaf, &origin, &[key]).map_err(|error| error.to_string())?;
+    proof.verify(leaf, &origin, &keys).map_err(|error| error.to_string())?;
     Ok(proof)
 }
 

@@ -51,6 +51,7 @@ impl Stage {
             OrderKind::LegalHold { agent, for_ms } => {
                 return self.legal_hold(agent_name(agent), for_ms, &mut dice).await;
             }
+            OrderKind::RotateKeys { overlap_s, node } => return self.rotate_keys(overlap_s, node, &mut dice).await,
             OrderKind::Pace { rate, burst } => {
                 ("limit", format!("pace {rate}/s, {burst}"), self.put_limit(&mut dice, self.pace((rate, burst))).await)
             }

@@ -5,14 +5,13 @@
 use reqwest::Method;
 
 use nethical_audit::checkpoint::Checkpoint;
-use nethical_audit::note::VerifierKey;
 use nethical_audit::publish::{Resource, unbundle};
 use nethical_audit::tree::{Frontier, TILE_LEAVES, leaf_hash};
 use nethical_audit::verify::BadEntry;
 use nethical_audit::verify::cluster::Claims;
 use nethical_protocol::ids::{GroupId, LogId};
 
-use super::LogReport;
+use super::{LogKeys, LogReport};
 use crate::cli::http::Admin;
 
 /// The status of a log that nobody has published yet.
@@ -46,20 +45,15 @@ struct Reading {
     era: u32,
 }
 
-/// Fetches and recomputes the cluster log. `above` holds its key, `keys` those of the logs that it speaks of.
-pub async fn fetch(
-    admin: &Admin,
-    cluster: &str,
-    above: &[VerifierKey],
-    keys: &[VerifierKey],
-) -> anyhow::Result<Fetched> {
+/// Fetches and recomputes the cluster log. `keys` are its own and those of the logs that it speaks of.
+pub async fn fetch(admin: &Admin, cluster: &str, keys: &LogKeys) -> anyhow::Result<Fetched> {
     let ask = || admin.request(Method::GET, &["log", "cluster", "checkpoint"], &[]);
     if ask().raw().await?.0 == NOT_FOUND {
         return Ok(Fetched::Absent);
     }
     let note = ask().text().await?;
     let mut reading = Reading { era: 1, ..Reading::default() };
-    let outcome = read(admin, cluster, above, keys, &note, &mut reading).await?;
+    let outcome = read(admin, cluster, keys, &note, &mut reading).await?;
     let (group, era, entries) = (GroupId::CONTROL.0, reading.era, reading.tree.size());
     let (root, erased, ok) = (hex::encode(reading.tree.root()), 0, outcome.is_ok());
     let log = LogReport { group, era, entries, root, erased, ok };
@@ -75,13 +69,12 @@ pub async fn fetch(
 async fn read(
     admin: &Admin,
     cluster: &str,
-    above: &[VerifierKey],
-    keys: &[VerifierKey],
+    keys: &LogKeys,
     note: &str,
     reading: &mut Reading,
 ) -> anyhow::Result<Result<(), String>> {
     let claimed = Checkpoint::parse_unverified(note);
-    let checkpoint = match claimed.and_then(|claimed| Checkpoint::open(note, &claimed.origin, above)) {
+    let checkpoint = match claimed.and_then(|claimed| Checkpoint::open(note, &claimed.origin, &keys.in_force)) {
         Ok(checkpoint) => checkpoint,
         Err(error) => return Ok(Err(format!("the cluster log's checkpoint is not to be believed: {error}"))),
     };
@@ -98,7 +91,7 @@ async fn read(
         let leaves = unbundle(&bytes).filter(|leaves| leaves.len() as u64 == width);
         let Some(leaves) = leaves else { return Ok(Err(format!("{path} is not {width} leaves"))) };
         for leaf in leaves {
-            if let Err(reason) = reading.claims.add(cluster, leaf, keys) {
+            if let Err(reason) = reading.claims.add(cluster, leaf, &keys.all, &keys.generations) {
                 return Ok(Err(reason));
             }
             reading.tree.append(leaf_hash(leaf));

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use nethical_audit::cluster::ClusterLeaf;
-use nethical_audit::keys::{KEY_BYTES, Keyring};
+use nethical_audit::generations::Generations;
+use nethical_audit::keys::{KEY_BYTES, Keyring, seeds};
 use nethical_audit::note::{Signer, VerifierKey};
 use nethical_audit::segment::{SegmentMeta, SegmentScan};
 use nethical_audit::tree::{self, Frontier, Hash};
@@ -34,6 +35,8 @@ struct Copy {
     checkpoints: Vec<String>,
     /// The cluster's name and the seed that signs, from the keyring nearest above.
     keyring: Option<Keyring>,
+    /// The generations of the zone's key that the node knew; none where it was never turned.
+    generations: Generations,
 }
 
 /// Verifies everything below `dir`.
@@ -54,6 +57,12 @@ pub fn verify(dir: &Path) -> anyhow::Result<VerifyReport> {
             Err(bad) => report.blame(bad),
         }
     }
+    // A node that was down, or died a moment ago, may not know of the newest turn; the others do.
+    let known = copies
+        .iter()
+        .map(|(copy, _)| copy.generations.clone())
+        .max_by_key(|known| (known.0.len(), known.0.iter().filter(|generation| !generation.is_in_force()).count()));
+    copies.iter_mut().for_each(|(copy, _)| copy.generations = known.clone().unwrap_or_default());
     // The cluster log first: where nodes run, the others are then at least as long as it says.
     copies.sort_by_key(|(copy, _)| copy.log);
     for (copy, folder) in &copies {
@@ -132,7 +141,23 @@ fn open(folder: &Path, top: &Path) -> Result<Copy, BadEntry> {
     // What a crash left half written ends in .tmp and was never in force.
     let notes = paths.iter().filter(|path| path.file_name().is_some_and(|name| name == "checkpoint"));
     let checkpoints = notes.filter_map(|path| std::fs::read_to_string(path).ok()).collect();
-    Ok(Copy { log: meta.log, files, checkpoints, keyring: keyring_above(folder, top) })
+    let keyring = keyring_above(folder, top);
+    let generations = keyring.as_ref().map(|keyring| generations_above(folder, top, keyring)).unwrap_or_default();
+    Ok(Copy { log: meta.log, files, checkpoints, keyring, generations })
+}
+
+/// What the node that the folder belongs to knew of the zone's keys, from the slots that its keyring opens.
+fn generations_above(folder: &Path, top: &Path, keyring: &Keyring) -> Generations {
+    let limit = top.parent().unwrap_or(top);
+    let slots_in = |dir: &Path| -> Vec<Vec<u8>> {
+        seeds::SLOTS.iter().filter_map(|slot| std::fs::read(dir.join(seeds::DIR).join(slot)).ok()).collect()
+    };
+    let above = folder.ancestors().take_while(|dir| dir.starts_with(limit));
+    above
+        .filter_map(|dir| seeds::newest(&slots_in(dir), keyring))
+        .map(|seeds| seeds.published)
+        .next()
+        .unwrap_or_default()
 }
 
 /// The keyring of the node that the folder belongs to, where its key-encryption key lies beside it.
@@ -158,7 +183,7 @@ fn verify_copy(
         return Err(stop(Exit::Usage, message));
     };
     let keys = keys_of(copy, keyring);
-    let verifier = Verifier { cluster: &keyring.cluster, keys: &keys, body_keys: None };
+    let verifier = Verifier { cluster: &keyring.cluster, keys: &keys, generations: &copy.generations, body_keys: None };
     // A file that cannot be read becomes empty bytes, which no segment is: the verifier then names it.
     let segments = copy.files.iter().map(|path| {
         let name = path.strip_prefix(folder.parent().unwrap_or(folder)).unwrap_or(path).display().to_string();
@@ -187,9 +212,9 @@ fn verify_copy(
     Ok(())
 }
 
-/// The keys of a log, and of all that it speaks of where it is the cluster log; none where the keyring has no seed.
+/// The keys of a log, and of all that it speaks of where it is the cluster log; none where neither the node knew any nor the
+/// keyring has a seed.
 fn keys_of(copy: &Copy, keyring: &Keyring) -> Vec<VerifierKey> {
-    let Some(seed) = &keyring.signing_seed else { return Vec::new() };
     let mut logs = BTreeSet::from([copy.log]);
     if copy.log.group == GroupId::CONTROL {
         for path in &copy.files {
@@ -199,8 +224,16 @@ fn keys_of(copy: &Copy, keyring: &Keyring) -> Vec<VerifierKey> {
             logs.extend(spoken.map(|leaf| leaf.log));
         }
     }
-    let key = |log: LogId| Some(Signer::from_seed(&log.origin(&keyring.cluster), seed).ok()?.verifier_key());
-    logs.into_iter().filter_map(key).collect()
+    let first = |origin: &str| Some(Signer::from_seed(origin, keyring.signing_seed.as_ref()?).ok()?.verifier_key());
+    let keys = |log: LogId| {
+        let origin = log.origin(&keyring.cluster);
+        if copy.generations.0.is_empty() {
+            first(&origin).into_iter().collect()
+        } else {
+            copy.generations.keys(&origin)
+        }
+    };
+    logs.into_iter().flat_map(keys).collect()
 }
 
 /// Leaf hashes of the readable part of a copy, 32 bytes of memory a leaf.

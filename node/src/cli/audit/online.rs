@@ -17,7 +17,7 @@ use nethical_cluster::api::{RawLeaves, VerifierKeys};
 use nethical_protocol::ids::{GroupId, LogId};
 use nethical_protocol::status::ClusterStatus;
 
-use super::{LogReport, VerifyReport, cluster_log};
+use super::{LogKeys, LogReport, VerifyReport, cluster_log};
 use crate::cli::http::Admin;
 use crate::output::{Exit, exit_code};
 
@@ -28,13 +28,12 @@ const PAGE_LEAVES: u64 = 1_000;
 pub async fn verify(admin: &Admin, only: &[u32]) -> anyhow::Result<VerifyReport> {
     let keys: VerifierKeys = admin.get(&["v1", "audit", "keys"], &[]).await?;
     let cluster = keys.cluster.clone();
-    let above = super::keys_of(std::slice::from_ref(&keys.cluster_log))?;
-    let keys = super::keys_of(&keys.vkeys)?;
-    let groups = if only.is_empty() { logs(&keys, admin).await? } else { only.to_vec() };
+    let log_keys = LogKeys::of(&keys)?;
+    let groups = if only.is_empty() { logs(&super::keys_of(&keys.vkeys)?, admin).await? } else { only.to_vec() };
     let bar = crate::output::bar(groups.len() as u64, "verifying logs");
     let mut report = VerifyReport { ok: true, ..VerifyReport::default() };
     // The cluster log first: the others are then at least as long as it says.
-    let claims = match cluster_log::fetch(admin, &cluster, &above, &keys).await? {
+    let claims = match cluster_log::fetch(admin, &cluster, &log_keys).await? {
         cluster_log::Fetched::Sound { log, claims } => {
             report.checkpoints += 1;
             report.add(log);
@@ -50,7 +49,7 @@ pub async fn verify(admin: &Admin, only: &[u32]) -> anyhow::Result<VerifyReport>
     for group in groups {
         let mut log = Log::new(group);
         log.claims = claims.of(LogId { group: GroupId(group), era: log.era }).to_vec();
-        let fault = verify_log(admin, &mut log, &keys).await?;
+        let fault = verify_log(admin, &mut log, &log_keys.in_force).await?;
         report.covered += log.covered;
         report.checkpoints += u64::from(fault.is_none());
         report.add(log.report(fault.is_none()));

@@ -16,7 +16,7 @@ use nethical_audit::tree::leaf_hash;
 use nethical_cluster::api::{ClusterProofView, ReceiptView, VerifierKeys};
 use nethical_protocol::ids::{DecisionId, GroupId, LogId};
 
-use super::{EndpointArgs, keys_of, time};
+use super::{EndpointArgs, LogKeys, keys_of, time};
 use crate::output::{self, Exit, Format, stop};
 
 /// Nanoseconds of a second.
@@ -145,17 +145,24 @@ pub struct Voucher {
 /// What a receipt shows, once leaf, hashes and signature fit together and fit the decision asked for.
 fn check_receipt(view: &ReceiptView, asked: DecisionId, keys: &VerifierKeys) -> anyhow::Result<Proven> {
     let leaf = STANDARD.decode(&view.leaf).context("the receipt's leaf is not base64")?;
-    let (known, origin) = (keys_of(&keys.vkeys)?, asked.log.origin(&keys.cluster));
+    let (known, origin) = (LogKeys::of(keys)?, asked.log.origin(&keys.cluster));
     let refuse = |why: String| stop(Exit::Failed, format!("the receipt of {asked} does not hold: {why}"));
     let proof = Proof::parse(&view.receipt).map_err(|error| refuse(error.to_string()))?;
     if proof.index != asked.leaf_index {
         return Err(refuse(format!("it is about leaf {}", proof.index)));
     }
-    let checkpoint = proof.verify(&leaf, &origin, &known).map_err(|error| refuse(error.to_string()))?;
+    let checkpoint = proof.verify(&leaf, &origin, &known.all).map_err(|error| refuse(error.to_string()))?;
     let note = Note::parse(&proof.checkpoint).map_err(|error| refuse(error.to_string()))?;
-    let vouched = vouched(&note, &keys_of(&keys.cosigners)?);
-    let cluster = view.cluster.as_ref().map(|cluster| check_cluster(cluster, &checkpoint, keys));
-    let cluster = cluster.transpose().map_err(|error| refuse(error.to_string()))?;
+    let vouched = vouched(&note, &keys_of(&keys.all_cosigners())?);
+    let cluster = view.cluster.as_ref().map(|cluster| check_cluster(cluster, &checkpoint, keys, &known));
+    let cluster = cluster.transpose().map_err(|error| refuse(format!("{error:#}")))?;
+    // What a retired key signed counts where the cluster log has it from when that key was in force.
+    let is_current = Checkpoint::open(&proof.checkpoint, &origin, &known.in_force).is_ok();
+    if !is_current && cluster.is_none() {
+        return Err(refuse(
+            "a retired key alone signed its checkpoint, and the cluster log does not have it".to_owned(),
+        ));
+    }
     Ok(Proven {
         decision_id: asked,
         origin,
@@ -182,23 +189,30 @@ fn vouched(note: &Note, keys: &[VerifierKey]) -> Vec<Voucher> {
 }
 
 /// That a partition's checkpoint, verbatim, is a leaf of the cluster log.
-fn check_cluster(view: &ClusterProofView, of: &Checkpoint, keys: &VerifierKeys) -> anyhow::Result<ProvenCluster> {
-    let known = keys_of(&keys.vkeys)?;
-    let leaf = ClusterLeaf::open(&keys.cluster, view.leaf.as_bytes(), &known).context("the cluster log's leaf")?;
+fn check_cluster(
+    view: &ClusterProofView,
+    of: &Checkpoint,
+    keys: &VerifierKeys,
+    known: &LogKeys,
+) -> anyhow::Result<ProvenCluster> {
+    let leaf = ClusterLeaf::open(&keys.cluster, view.leaf.as_bytes(), &known.all).context("the cluster log's leaf")?;
     anyhow::ensure!(leaf.checkpoint == *of, "the cluster log's leaf is another checkpoint than the receipt's");
-    let key = VerifierKey::parse(&keys.cluster_log).context("the cluster log's verifier key")?;
-    let origin = key.name().to_owned();
+    let newest = VerifierKey::parse(&keys.cluster_log).context("the cluster log's verifier key")?;
+    let origin = newest.name().to_owned();
     let log = LogId::of_origin(&keys.cluster, &origin).filter(|log| log.group == GroupId::CONTROL);
     anyhow::ensure!(log.is_some(), "{origin} is not the origin of a cluster log");
     let proof = Proof::parse(&view.proof).context("the cluster log's proof")?;
-    let checkpoint = proof.verify(view.leaf.as_bytes(), &origin, &[key]).context("the cluster log's proof")?;
+    let signed_by = known.generations.may_have_signed(&of.origin, leaf.key_id, proof.index);
+    signed_by.map_err(|why| anyhow::anyhow!("leaf {} of the cluster log: {why}", proof.index))?;
+    let proven = proof.verify(view.leaf.as_bytes(), &origin, &known.in_force);
+    let checkpoint = proven.context("the cluster log's proof")?;
     let note = Note::parse(&proof.checkpoint)?;
     Ok(ProvenCluster {
         origin,
         leaf_index: proof.index,
         tree_size: checkpoint.size,
         hashes: proof.hashes.iter().map(hex::encode).collect(),
-        vouched: vouched(&note, &keys_of(&keys.cosigners)?),
+        vouched: vouched(&note, &keys_of(&keys.all_cosigners())?),
         witnessed: vouched(&note, &keys_of(&keys.witnesses)?),
         checkpoint: proof.checkpoint,
     })
@@ -232,7 +246,18 @@ mod tests {
         let view = ReceiptView { decision_id, leaf: STANDARD.encode([4]), receipt, cluster };
         let cluster_log = above.verifier_key().to_string();
         let witnesses = vec![witness().verifier_key().to_string()];
-        (view, decision_id, VerifierKeys { cluster: "demo".into(), vkeys, cluster_log, witnesses, cosigners })
+        (
+            view,
+            decision_id,
+            VerifierKeys {
+                cluster: "demo".into(),
+                vkeys,
+                cluster_log,
+                witnesses,
+                cosigners,
+                ..VerifierKeys::default()
+            },
+        )
     }
 
     fn witness() -> Cosigner {

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 
 use nethical_audit::publish::Resource;
-use nethical_cluster::api::{EntryQuery, LegalHoldView};
+use nethical_cluster::api::{EntryQuery, LegalHoldView, RotateSpec};
 use nethical_protocol::control::EraseSpec;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, GroupId};
@@ -239,6 +239,12 @@ pub async fn raw_leaves(call: Call) -> Handled {
 /// `GET /v1/audit/keys`
 pub async fn verifier_keys(call: Call) -> Handled {
     ok(call.door.governor.verifier_keys().await)
+}
+
+/// `POST /v1/audit/keys/rotate`
+pub async fn rotate_keys(call: Call) -> Handled {
+    let spec: RotateSpec = call.json()?;
+    ok(call.door.governor.rotate_keys(spec).await)
 }
 
 /// `GET /v1/audit/fsck`

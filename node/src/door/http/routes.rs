@@ -104,6 +104,7 @@ table! {
     GET    "/v1/audit/checkpoint/{group}"              Admin Takes::Nothing => audit::checkpoint;
     GET    "/v1/audit/raw/{group}"                     Admin Takes::Nothing => audit::raw_leaves;
     GET    "/v1/audit/keys"                            Admin Takes::Nothing => audit::verifier_keys;
+    POST   "/v1/audit/keys/rotate"                     Admin Takes::Json    => audit::rotate_keys;
     GET    "/v1/audit/fsck"                            Admin Takes::Nothing => audit::fsck;
     POST   "/v1/audit/fsck"                            Admin Takes::Nothing => audit::begin_fsck;
     GET    "/log/{group}/checkpoint"                   Open  Takes::Nothing => audit::log_checkpoint;

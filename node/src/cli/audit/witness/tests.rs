@@ -56,6 +56,25 @@ fn a_witness_goes_on_where_it_was_and_signs_no_other_history() {
 }
 
 #[test]
+fn a_witness_that_is_started_with_another_key_of_a_log_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().expect("a folder");
+    assert_eq!(status(desk(dir.path()).add_checkpoint(&submission(5, None, 0), 9)), 200);
+    let turned = Signer::from_seed("demo/cluster/1", &[8; 32]).expect("a good name");
+    let by_turned = |leaves, old| {
+        let body = Submission::parse(&submission(leaves, None, old)).expect("own submission");
+        let checkpoint = Checkpoint::parse_unverified(&body.checkpoint).expect("own checkpoint").sign(&turned);
+        Submission { checkpoint, ..body }.encode().into_bytes()
+    };
+    assert_eq!(status(desk(dir.path()).add_checkpoint(&by_turned(9, 5), 9)), 403, "a key that it does not know");
+    let folder = Folder::open(dir.path()).expect("free");
+    let cosigner = folder.cosigner(None).expect("a key");
+    let both = Desk::open(folder, cosigner, vec![signer().verifier_key(), turned.verifier_key()]).expect("it reads");
+    assert_eq!(status(both.add_checkpoint(&by_turned(9, 0), 9)), 409, "its memory is of the log, not of a key");
+    assert_eq!(status(both.add_checkpoint(&by_turned(9, 5), 9)), 200);
+    assert_eq!(status(both.add_checkpoint(&submission(12, None, 9), 9)), 200);
+}
+
+#[test]
 fn a_folder_has_one_witness_one_name_and_no_memory_that_does_not_read() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = Folder::open(dir.path()).expect("free");
