@@ -13,9 +13,11 @@ use nethical_audit::keys::TenantKeys;
 use nethical_audit::leaf::{DecisionLeaf, LeafEvent, LeafV1};
 use nethical_audit::segment::search::{Dimension, Part, SearchHead};
 use nethical_audit::segment::{SegmentFooter, SegmentMeta, SegmentWriter};
+use nethical_cluster::store::scrub::Pace;
 use nethical_cluster::store::search::{Order, Search};
 use nethical_cluster::store::{AuditStore, IndexCache, dir_of};
-use nethical_cluster::world::real::RealDisk;
+use nethical_cluster::tier::Rule;
+use nethical_cluster::world::real::{RealClock, RealDisk};
 use nethical_protocol::ids::{GroupId, KeyedId, LogId};
 use nethical_protocol::limits::{INDEX_CACHE_BYTES_MAX, SEARCH_BYTES_MAX};
 use rand::{Rng, RngExt, SeedableRng};
@@ -83,6 +85,8 @@ impl Traffic {
         let mut request = [0; 16];
         self.dice.fill_bytes(&mut request);
         self.now_ns += self.dice.random_range(1_000_000..5_000_000);
+        let mut body_commitment = [0; 32];
+        self.dice.fill_bytes(&mut body_commitment);
         let (tenant, agent) = self.agents[agent];
         let decision = DecisionLeaf {
             request: KeyedId(request),
@@ -98,7 +102,7 @@ impl Traffic {
             ..DecisionLeaf::default()
         };
         let event = LeafEvent::Decision(Box::new(decision));
-        LeafV1 { group: 3, era: 1, leaf_index: index, now_ns: self.now_ns, term: 1, body_commitment: [7; 32], event }
+        LeafV1 { group: 3, era: 1, leaf_index: index, now_ns: self.now_ns, term: 1, body_commitment, event }
     }
 }
 
@@ -177,6 +181,45 @@ async fn ask(store: &AuditStore, what: &str, cold: bool, filters: &[Filter], lim
     tell(&format!("{what}, {}", if cold { "no index in memory" } else { "indexes in memory" }), times, found);
 }
 
+async fn read_some(store: &AuditStore, traffic: &mut Traffic, records: u64, what: &str) {
+    let mut times = Vec::new();
+    for _ in 0..1_000 {
+        let index = traffic.dice.random_range(0..records);
+        let started = Instant::now();
+        let found = store.read(index, 1).await.expect("it reads");
+        times.push(started.elapsed());
+        assert_eq!(found.len(), 1);
+    }
+    tell(what, times, 1_000);
+}
+
+/// Moves all closed segments to the warm tier, and says what they take there.
+async fn make_warm(store: &AuditStore) {
+    let clock = RealClock::new();
+    let pace = Pace { clock: &clock, bytes_per_s: u64::MAX };
+    let (hot, started) = (store.tiers().hot, Instant::now());
+    // What is written is durable; no sealer runs here to say so.
+    store.trail.release(store.stored().0);
+    for first in store.closed_segments() {
+        store.tend(first, &Rule::default(), &pace).await.expect("it moves");
+    }
+    let warm = store.tiers().warm;
+    let per_leaf = |bytes: u64| bytes as f64 / warm.leaves.max(1) as f64;
+    let ratio = |of: u64, to: u64| of as f64 / to.max(1) as f64;
+    println!(
+        "warm: {} segments in {:.1} s; hot {:.0} B a record, warm {:.0} B; raw {:.0} B ({:.2}:1); leaves {:.0} B, packed {:.0} B ({:.2}:1)",
+        warm.segments,
+        started.elapsed().as_secs_f64(),
+        per_leaf(hot.file_bytes),
+        per_leaf(warm.file_bytes),
+        per_leaf(warm.raw_bytes),
+        ratio(warm.raw_bytes, warm.file_bytes),
+        per_leaf(warm.leaf_bytes),
+        per_leaf(warm.packed_bytes),
+        ratio(warm.leaf_bytes, warm.packed_bytes),
+    );
+}
+
 async fn measure(folder: &Path, mut traffic: Traffic, records: u64) {
     let disk = Arc::new(RealDisk::new(folder).expect("a folder"));
     let started = Instant::now();
@@ -226,15 +269,10 @@ async fn measure(folder: &Path, mut traffic: Traffic, records: u64) {
         ask(&store, "a session, all time", cold, &session, 50).await;
         ask(&store, "blocked, risk from 800, a rule, 50 newest", cold, &risky, 50).await;
     }
-    let mut times = Vec::new();
-    for _ in 0..1_000 {
-        let index = traffic.dice.random_range(0..records);
-        let started = Instant::now();
-        let found = store.read(index, 1).await.expect("it reads");
-        times.push(started.elapsed());
-        assert_eq!(found.len(), 1);
-    }
-    tell("one record by its decision id", times, 1_000);
+    read_some(&store, &mut traffic, records, "one record by its decision id").await;
+    make_warm(&store).await;
+    read_some(&store, &mut traffic, records, "one record by its decision id, warm").await;
+    ask(&store, "agent and half the time, 50 newest, warm", true, &often, 50).await;
 }
 
 fn main() {

@@ -58,6 +58,7 @@ pub mod sla;
 pub mod start;
 pub mod store;
 pub mod supervise;
+pub mod tier;
 pub mod timekeeper;
 pub mod trail;
 pub mod wal;

@@ -81,6 +81,8 @@ pub const KIND_ERASURES: u16 = 83;
 pub const KIND_FSCK: u16 = 87;
 /// Node → replica: records of a log, to mend a segment with ([`AskRecordsV1`] → [`LeavesV1`]).
 pub const KIND_RECORDS: u16 = 88;
+/// Node → node: how are your tiers (empty → [`TiersV1`]).
+pub const KIND_TIERS: u16 = 97;
 
 /// Makes a type of this module travel.
 macro_rules! message {
@@ -110,6 +112,7 @@ mod fsck;
 mod people;
 mod publish;
 mod search;
+mod tier;
 
 pub use aggregate::*;
 pub use erase::*;
@@ -117,6 +120,7 @@ pub use fsck::*;
 pub use people::*;
 pub use publish::*;
 pub use search::*;
+pub use tier::*;
 
 message! {
     /// Decide these, all of one group. Never forwarded again.

@@ -32,6 +32,8 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(2);
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Why a body that was dropped at the end of its time does not open.
+const EXPIRED: &str = "it was dropped: its time was over";
 /// Leaders asked one after the other before a reader is told that none answers.
 const LEADERS_ASKED_MAX: usize = 4;
 /// Between two of them.
@@ -71,7 +73,7 @@ impl Opened {
 
 /// The bodies of records of one group, (leaf index, stored body) each, in rising order of index: one answer for each.
 pub async fn open(core: &Arc<Core>, group: GroupId, records: &[(u64, &[u8])]) -> Vec<Opened> {
-    let mut opened = vec![Opened::None; records.len()];
+    let mut opened: Vec<Opened> = records.iter().map(|(_, stored)| without_body(stored)).collect();
     let sealed: Vec<usize> = (0..records.len()).filter(|at| body::sealed_for(records[*at].1).is_some()).collect();
     let mut left = sealed.as_slice();
     while let Some(asked) = left.get(..left.len().min(ASKED_MAX)).filter(|asked| !asked.is_empty()) {
@@ -90,6 +92,15 @@ pub async fn open(core: &Arc<Core>, group: GroupId, records: &[(u64, &[u8])]) ->
         }
     }
     opened
+}
+
+/// What is to be said of a record that has no sealed body any more, or never had one.
+fn without_body(stored: &[u8]) -> Opened {
+    match body::dropped(stored).map(|dropped| dropped.reason) {
+        Some(body::Reason::Erased) => Opened::Erased,
+        Some(body::Reason::Expired) => Opened::Unavailable(EXPIRED.to_owned()),
+        None => Opened::None,
+    }
 }
 
 /// Asks the group's leader, wherever it is.
@@ -151,6 +162,12 @@ async fn here(core: &Core, ask: &AskOpenV1) -> OpenedV1 {
 /// One body, by the keys that the state holds now.
 fn opened(core: &Core, replica: &PartitionReplica, leaf: &[u8], stored: &[u8]) -> OpenedBodyV1 {
     let unavailable = |why: String| OpenedBodyV1::Unavailable(why);
+    // This replica may have dropped what another one still has.
+    match body::dropped(stored).map(|dropped| dropped.reason) {
+        Some(body::Reason::Erased) => return OpenedBodyV1::Erased,
+        Some(body::Reason::Expired) => return unavailable(EXPIRED.to_owned()),
+        None => {}
+    }
     let leaf = match LeafV1::decode(leaf) {
         Ok(leaf) => leaf,
         Err(error) => return unavailable(error.to_string()),

@@ -34,6 +34,7 @@ use crate::rules;
 use crate::scores;
 use crate::settle;
 use crate::sla;
+use crate::tier;
 use crate::world::{Lane, Service};
 
 /// Leaves in one answer.
@@ -87,6 +88,7 @@ impl Service for NodeService {
             KIND_ERASURES => Some(async move { erase::report(&core).to_bytes() }.boxed()),
             KIND_FSCK => AskFsckV1::from_bytes(&body).ok().map(|ask| fsck::on_ask(core, ask).boxed()),
             KIND_RECORDS => AskRecordsV1::from_bytes(&body).ok().map(|ask| fsck::on_records(core, ask).boxed()),
+            KIND_TIERS => Some(async move { tier::report(&core).to_bytes() }.boxed()),
             KIND_FOUNDING => {
                 let record = core.founding().map(|record| record.to_bytes()).unwrap_or_default();
                 Some(async move { record }.boxed())

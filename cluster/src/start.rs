@@ -37,7 +37,7 @@ use crate::shared::{Options, Shared};
 use crate::store::AuditStore;
 use crate::wal::{OnFatal, Recovered, Wal, WalOptions};
 use crate::world::{Lane, World};
-use crate::{cluster_log, erase, fsck, rules, supervise, witness};
+use crate::{cluster_log, erase, fsck, rules, supervise, tier, witness};
 
 /// Between two rounds of asking peers.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -84,6 +84,7 @@ pub async fn start(world: World, options: Options, keyring: Keyring, on_fatal: O
     scope.spawn(rules::pump(core.clone()));
     scope.spawn(rules::attend(core.clone()));
     scope.spawn(fsck::pump(core.clone()));
+    scope.spawn(tier::pump(core.clone()));
     scope.spawn(cluster_log::gather(core.clone()));
     for seat in core.shared.options.witnesses.clone() {
         scope.spawn(witness::attend(core.clone(), seat));

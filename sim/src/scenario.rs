@@ -24,6 +24,7 @@ mod lease;
 mod load;
 mod network;
 mod power;
+mod tier;
 mod witness;
 
 /// A named situation.
@@ -167,6 +168,7 @@ pub fn all() -> &'static [Scenario] {
             complaint::SCENARIOS,
             approval::SCENARIOS,
             erasure::SCENARIOS,
+            tier::SCENARIOS,
         ];
         themes.concat()
     });
@@ -221,7 +223,8 @@ mod tests {
             for entry in &plan.faults {
                 match &entry.fault {
                     Fault::StopAt { place, .. } | Fault::WaitAt { place, .. } => {
-                        assert!(crate::swarm::PLACES.contains(&place.as_str()), "{}: {place}", scenario.name);
+                        let mut places = crate::swarm::PLACES.iter().chain(&tier::PLACES);
+                        assert!(places.any(|known| known == place), "{}: {place}", scenario.name);
                     }
                     Fault::Buggify { name, .. } => {
                         assert!(crate::swarm::BUGGIFIED.contains(&name.as_str()), "{}: {name}", scenario.name);
