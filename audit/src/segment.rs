@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::reader::Reader;
 use crate::tree::{Hash, TILE_LEAVES};
 
+pub mod bodies;
 pub mod check;
 pub mod footer;
 pub mod index;
@@ -23,13 +24,16 @@ pub mod scan;
 pub mod seal;
 pub mod search;
 mod state;
+pub mod warm;
 pub mod writer;
 
+pub use bodies::{BodyRoots, body_root};
 pub use check::{Fault, Flaw, SegmentCheck, check_file};
 pub use footer::{SegmentFooter, footer_bytes};
 pub use index::{FrameSpan, SegmentIndex};
 pub use scan::{Damage, ScanEnd, SegmentScan};
-pub use seal::SegmentSeal;
+pub use seal::{SegmentSeal, WarmSeal};
+pub use warm::{WarmFooter, WarmHeader, WarmWriter};
 pub use writer::SegmentWriter;
 
 /// First bytes of a segment.

@@ -68,8 +68,14 @@ pub struct Report {
     pub bodies_opened: u64,
     /// Sealed bodies for which there was no key, and entries without a body.
     pub bodies_closed: u64,
-    /// Bodies sealed under keys that the log says are gone for good: erased.
+    /// Bodies sealed under keys that the log says are gone for good: erased, whether they are still stored or not.
     pub bodies_erased: u64,
+    /// Of those, bodies that are not stored any more.
+    #[serde(default)]
+    pub bodies_dropped: u64,
+    /// Bodies that are not stored any more because their time was over.
+    #[serde(default)]
+    pub bodies_expired: u64,
     /// What the cluster log says of the others, where it is among them; not held against them yet.
     #[serde(skip)]
     pub claims: Claims,
@@ -111,6 +117,8 @@ impl Verifier<'_> {
             report.bodies_opened += check.bodies_opened;
             report.bodies_closed += check.bodies_closed;
             report.bodies_erased += check.erased.count();
+            report.bodies_dropped += check.bodies_dropped;
+            report.bodies_expired += check.bodies_expired;
             report.first_bad = report.first_bad.or(bad);
             if log_id.group == GroupId::CONTROL {
                 report.claims = check.claims;

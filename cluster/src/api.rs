@@ -30,6 +30,7 @@ pub use crate::drift::{CohortView, DriftList, DriftQuery, DriftView};
 pub use crate::fsck::{FsckDamage, FsckGap, FsckList, FsckNode};
 pub use crate::scores::{BinView, CheckView, ConfusionView, PromotionView, ScoreQuery, ScoreReport, ScorerView};
 pub use crate::sla::Answered;
+pub use crate::tier::{FailedMove, TierList, TierView};
 pub use approval::{ApprovalList, ApprovalQuery, ApprovalView, ApprovalWord};
 pub use entry::{EntryPage, EntryQuery, EntryView};
 pub use keys::{CosignerKeyView, RotateSpec, VerifierKeys, ZoneKeyView};
@@ -101,6 +102,8 @@ pub trait Governor: Send + Sync + 'static {
     fn scores(&self, query: ScoreQuery) -> Answer<'_, ScoreReport>;
     /// How all nodes' audit segments are; with `begin`, all of them are read again from now on, and mended.
     fn fsck(&self, begin: bool) -> Answer<'_, FsckList>;
+    /// How the tiers of all nodes' audit segments are.
+    fn tiers(&self) -> Answer<'_, TierList>;
     /// Where the risk scores of cohorts stand against their baselines, asked of every node.
     fn drift(&self, query: DriftQuery) -> Answer<'_, DriftList>;
     /// One agent's state.

@@ -21,6 +21,7 @@ use crate::node::Core;
 use crate::store::AuditStore;
 use crate::store::damage::DAMAGED_LEAVES;
 use crate::store::scrub::Pace;
+use crate::tier::Rule;
 use crate::world::{Lane, timeout};
 
 /// From the begin of a pass to the begin of the next one.
@@ -149,8 +150,9 @@ async fn pass(core: &Core, bytes_per_s: u64) {
     let pace = Pace { clock: &*core.shared.world.clock, bytes_per_s };
     for store in core.audits() {
         for first in store.closed_segments() {
-            if let Some((_, false)) = store.scrub(first, &pace).await {
-                mend(core, &store, first, &pace).await;
+            let rule = Rule::of(core, &store);
+            if let Some((_, false)) = store.scrub(first, &rule, &pace).await {
+                mend(core, &store, first, &rule, &pace).await;
             }
             fsck.read.fetch_add(1, Ordering::SeqCst);
         }
@@ -165,18 +167,19 @@ async fn mend_all(core: &Core) -> bool {
     for store in core.audits() {
         let damaged = store.damages();
         for first in store.closed_segments() {
-            let name = format!("{first:020}.seg");
-            let is_noted = damaged.iter().any(|damage| damage.segment == name);
-            if is_noted && matches!(store.scrub(first, &pace).await, Some((_, false))) {
-                is_whole &= mend(core, &store, first, &pace).await;
+            let name = format!("{first:020}.");
+            let is_noted = damaged.iter().any(|damage| damage.segment.starts_with(&name));
+            let rule = Rule::of(core, &store);
+            if is_noted && matches!(store.scrub(first, &rule, &pace).await, Some((_, false))) {
+                is_whole &= mend(core, &store, first, &rule, &pace).await;
             }
         }
     }
     is_whole
 }
 
-async fn mend(core: &Core, store: &AuditStore, first: u64, pace: &Pace<'_>) -> bool {
-    let mended = store.mend(core, first, pace).await;
+async fn mend(core: &Core, store: &AuditStore, first: u64, rule: &Rule, pace: &Pace<'_>) -> bool {
+    let mended = store.mend(core, first, rule, pace).await;
     match &mended {
         Ok(fetched) => {
             core.fsck.repaired.fetch_add(*fetched, Ordering::SeqCst);

@@ -29,7 +29,7 @@ use crate::node::Core;
 use crate::world::{Lane, timeout};
 use crate::{
     administer, aggregate, alarms, approvals, bundles, drift, erase, fsck, inspect, legal, publish, query, replay,
-    rules, scores, settle, signing, sla,
+    rules, scores, settle, signing, sla, tier,
 };
 
 /// How long a question to another node may take.
@@ -381,6 +381,11 @@ impl Governor for NodeGovernor {
     fn fsck(&self, begin: bool) -> Answer<'_, FsckList> {
         let core = self.core.clone();
         async move { Ok(fsck::list(core, begin).await) }.boxed()
+    }
+
+    fn tiers(&self) -> Answer<'_, TierList> {
+        let core = self.core.clone();
+        async move { Ok(tier::list(core).await) }.boxed()
     }
 
     fn drift(&self, query: DriftQuery) -> Answer<'_, DriftList> {

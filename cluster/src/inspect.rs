@@ -19,7 +19,7 @@ use crate::api::*;
 use crate::body::BodyV1;
 use crate::control::view::ControlView;
 use crate::node::Core;
-use crate::opening::{self, Opened, Wanted};
+use crate::opening::{self, Opened};
 use crate::replica::PartitionReplica;
 use crate::signing;
 use crate::store::sealer;
@@ -41,7 +41,7 @@ pub async fn recorded(core: &Arc<Core>, id: DecisionId) -> Result<(Option<Decisi
     let absent = || Problem::new(Code::NotReady, format!("the record {id} is on its way here")).retry_after_ms(200);
     let (bytes, stored) = records.records.into_iter().next().ok_or_else(absent)?;
     let leaf = LeafV1::decode(&bytes).map_err(broken)?;
-    let opened = opening::open(core, id.log.group, &[Wanted::of(&leaf, &stored)]).await.pop();
+    let opened = opening::open(core, id.log.group, &[(id.leaf_index, &stored)]).await.pop();
     let body = opened.and_then(Opened::body);
     Ok((decision_in(core, &core.shared.view(), &leaf, &leaf_hash(&bytes), body.as_ref()), body))
 }
@@ -63,8 +63,8 @@ pub async fn entry_views(core: &Arc<Core>, view: &ControlView, found: Vec<Found>
     let mut views: BTreeMap<usize, EntryView> = BTreeMap::new();
     for (group, mut places) in by_group {
         places.sort_by_key(|at| found[*at].leaf.leaf_index);
-        let records: Vec<Wanted<'_>> =
-            places.iter().map(|at| Wanted::of(&found[*at].leaf, &found[*at].stored)).collect();
+        let records: Vec<(u64, &[u8])> =
+            places.iter().map(|at| (found[*at].leaf.leaf_index, found[*at].stored.as_slice())).collect();
         let opened = opening::open(core, group, &records).await;
         views.extend(
             places.into_iter().zip(opened).map(|(at, opened)| (at, entry_view(core, view, &found[at], opened))),

@@ -63,6 +63,7 @@ pub mod slots;
 pub mod start;
 pub mod store;
 pub mod supervise;
+pub mod tier;
 pub mod timekeeper;
 pub mod trail;
 pub mod wal;

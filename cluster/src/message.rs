@@ -82,6 +82,8 @@ pub const KIND_ERASURES: u16 = 83;
 pub const KIND_FSCK: u16 = 87;
 /// Node → replica: records of a log, to mend a segment with ([`AskRecordsV1`] → [`LeavesV1`]).
 pub const KIND_RECORDS: u16 = 88;
+/// Node → node: how are your tiers (empty → [`TiersV1`]).
+pub const KIND_TIERS: u16 = 97;
 
 /// Node → node: signing seeds ([`SeedsAskV1`] → [`SeedsAnswerV1`]).
 pub const KIND_SEEDS: u16 = 95;
@@ -115,6 +117,7 @@ mod people;
 mod publish;
 mod search;
 mod seeds;
+mod tier;
 
 pub use aggregate::*;
 pub use erase::*;
@@ -123,6 +126,7 @@ pub use people::*;
 pub use publish::*;
 pub use search::*;
 pub use seeds::*;
+pub use tier::*;
 
 message! {
     /// Decide these, all of one group. Never forwarded again.

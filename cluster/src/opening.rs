@@ -75,32 +75,13 @@ impl Opened {
     }
 }
 
-/// A record whose body is wanted.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
-    /// Where it stands.
-    pub leaf_index: u64,
-    /// Its body as stored.
-    pub stored: &'a [u8],
-    /// There was one, and its bytes are gone.
-    pub is_dropped: bool,
-}
-
-impl<'a> Wanted<'a> {
-    /// Of a leaf and its body.
-    pub fn of(leaf: &LeafV1, stored: &'a [u8]) -> Self {
-        Self { leaf_index: leaf.leaf_index, stored, is_dropped: retention::is_dropped(leaf, stored) }
-    }
-}
-
-/// The bodies of records of one group, in rising order of index: one answer for each.
-pub async fn open(core: &Arc<Core>, group: GroupId, records: &[Wanted<'_>]) -> Vec<Opened> {
-    let mut opened = vec![Opened::None; records.len()];
-    let is_asked = |wanted: &Wanted<'_>| wanted.is_dropped || body::sealed_for(wanted.stored).is_some();
-    let sealed: Vec<usize> = (0..records.len()).filter(|at| is_asked(&records[*at])).collect();
+/// The bodies of records of one group, (leaf index, stored body) each, in rising order of index: one answer for each.
+pub async fn open(core: &Arc<Core>, group: GroupId, records: &[(u64, &[u8])]) -> Vec<Opened> {
+    let mut opened: Vec<Opened> = records.iter().map(|(_, stored)| without_body(stored)).collect();
+    let sealed: Vec<usize> = (0..records.len()).filter(|at| body::sealed_for(records[*at].1).is_some()).collect();
     let mut left = sealed.as_slice();
     while let Some(asked) = left.get(..left.len().min(ASKED_MAX)).filter(|asked| !asked.is_empty()) {
-        let indexes: Vec<u64> = asked.iter().map(|at| records[*at].leaf_index).collect();
+        let indexes: Vec<u64> = asked.iter().map(|at| records[*at].0).collect();
         match ask(core, AskOpenV1 { group: group.0, indexes }).await {
             Ok(bodies) if !bodies.is_empty() => {
                 let told = bodies.len().min(asked.len());
@@ -115,6 +96,15 @@ pub async fn open(core: &Arc<Core>, group: GroupId, records: &[Wanted<'_>]) -> V
         }
     }
     opened
+}
+
+/// What is to be said of a record that has no sealed body any more, or never had one.
+fn without_body(stored: &[u8]) -> Opened {
+    match body::dropped(stored).map(|dropped| dropped.reason) {
+        Some(body::Reason::Erased) => Opened::Erased,
+        Some(body::Reason::Expired) => Opened::Expired,
+        None => Opened::None,
+    }
 }
 
 /// Asks the group's leader, wherever it is.
@@ -185,7 +175,7 @@ async fn read(core: &Core, group: u32, index: u64) -> Result<(LeafV1, Vec<u8>), 
 
 /// True where a body has expired by this node's clock and not by log time: that has stood still, or the clock is wrong.
 fn is_due(core: &Core, replica: &PartitionReplica, leaf: &LeafV1, stored: &[u8]) -> bool {
-    let Some(body) = retention::facts_of(leaf, stored) else { return false };
+    let Some(body) = retention::facts_of(leaf, body::sealed_for(stored)) else { return false };
     let machine = replica.machine.lock();
     let is_past = |now_ns: u64| machine.ledger.retention().is_expired(&body, now_ns);
     !is_past(machine.ledger.now_ns()) && is_past(core.shared.world.clock.wall_ns())
@@ -194,9 +184,11 @@ fn is_due(core: &Core, replica: &PartitionReplica, leaf: &LeafV1, stored: &[u8])
 /// One body, by the keys and ages that the state holds now.
 fn opened(core: &Core, replica: &PartitionReplica, leaf: &LeafV1, stored: &[u8]) -> OpenedBodyV1 {
     let unavailable = |why: String| OpenedBodyV1::Unavailable(why);
-    let is_expired = || retention::is_expired(&replica.machine.lock().ledger, leaf, stored);
-    if retention::is_dropped(leaf, stored) {
-        return if is_expired() { OpenedBodyV1::Expired } else { OpenedBodyV1::Erased };
+    // This replica may have dropped what another one still has.
+    match body::dropped(stored).map(|dropped| dropped.reason) {
+        Some(body::Reason::Erased) => return OpenedBodyV1::Erased,
+        Some(body::Reason::Expired) => return OpenedBodyV1::Expired,
+        None => {}
     }
     let (Some((slot, tenant, agent)), Some(sealed_for)) = (leaf.event.agent(), body::sealed_for(stored)) else {
         return unavailable("the leaf names no agent under whose key a body could be sealed".to_owned());
@@ -207,7 +199,7 @@ fn opened(core: &Core, replica: &PartitionReplica, leaf: &LeafV1, stored: &[u8])
         Ok(None) => return OpenedBodyV1::Erased,
         Err(problem) => return unavailable(problem.detail),
     };
-    if is_expired() {
+    if retention::is_expired(&replica.machine.lock().ledger, leaf, stored) {
         sometimes!(true, "a body had expired");
         return OpenedBodyV1::Expired;
     }

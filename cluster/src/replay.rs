@@ -16,8 +16,7 @@ use nethical_protocol::ids::{DecisionId, GroupId, LogId};
 use crate::api::{Flip, Lacking, ReplayPage, ReplayQuery};
 use crate::body::BodyV1;
 use crate::node::Core;
-use crate::opening::{self, Opened, Wanted};
-use crate::retention;
+use crate::opening::{self, Opened};
 
 /// Leaves read at once.
 const READ_LEAVES: u64 = 256;
@@ -42,11 +41,8 @@ pub async fn replay(core: Arc<Core>, query: ReplayQuery, text: String) -> Result
         };
         loop {
             let found = core.leaves(*group, at, READ_LEAVES.min(PAGE_LEAVES - looked_at)).await?;
-            let wanted = (at..).zip(&found.records).map(|(leaf_index, (leaf, stored))| {
-                let is_dropped = LeafV1::decode(leaf).is_ok_and(|leaf| retention::is_dropped(&leaf, stored));
-                Wanted { leaf_index, stored, is_dropped }
-            });
-            let opened = opening::open(&core, *group, &wanted.collect::<Vec<_>>()).await;
+            let stored = (at..).zip(&found.records).map(|(index, (_, stored))| (index, stored.as_slice()));
+            let opened = opening::open(&core, *group, &stored.collect::<Vec<_>>()).await;
             let seen = found.records.iter().zip(opened);
             let in_time = seen.filter(|((leaf, _), opened)| page.see(leaf, opened, query.to_ns)).count();
             (at, looked_at) = (at + in_time as u64, looked_at + in_time as u64);

@@ -55,6 +55,8 @@ pub struct Options {
     pub bootstrap: bool,
     /// Whether naming an unknown tenant creates it (development clusters).
     pub open_tenants: bool,
+    /// Audit segments whose newest leaf is older than this are moved to the warm tier; 0 for never.
+    pub warm_after_s: u64,
     /// Who is shown the cluster log's checkpoints.
     pub witnesses: Vec<Witness>,
     /// The bundle that a new zone starts with.

@@ -37,7 +37,7 @@ use crate::shared::{Options, Shared};
 use crate::store::AuditStore;
 use crate::wal::{OnFatal, Recovered, Wal, WalOptions};
 use crate::world::{Lane, World};
-use crate::{cluster_log, erase, fsck, rules, signing, supervise, witness};
+use crate::{cluster_log, erase, fsck, rules, signing, supervise, tier, witness};
 
 /// Between two rounds of asking peers.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -91,6 +91,7 @@ pub async fn start(
     scope.spawn(rules::pump(core.clone()));
     scope.spawn(rules::attend(core.clone()));
     scope.spawn(fsck::pump(core.clone()));
+    scope.spawn(tier::pump(core.clone()));
     scope.spawn(cluster_log::gather(core.clone()));
     scope.spawn(signing::tend(core.clone()));
     for seat in core.shared.options.witnesses.clone() {

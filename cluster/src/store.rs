@@ -2,7 +2,7 @@
 //!
 //! The [`sealer`] writes committed records here once, in leaf order; readers find them by index, or by what is in them
 //! ([`search`]). Segments are an append-only stream of bytes that is equal on all replicas, so what is on disk is rewritten
-//! only where a disk has lost it ([`repair`]). Where a start finds segments damaged or missing, the store comes up all the
+//! only where a disk has lost it ([`repair`]), and once more when it is old ([`warm`]). Where a start finds segments damaged or missing, the store comes up all the
 //! same: the manifest beside them has their part of the tree ([`open`]). This module decides nothing about what is committed.
 
 use std::io;
@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 
 use nethical_audit::segment::footer::END_BYTES;
 use nethical_audit::segment::{
-    FrameSpan, SegmentFooter, SegmentIndex, SegmentMeta, SegmentSeal, SegmentWriter, footer_bytes,
+    SegmentFooter, SegmentIndex, SegmentMeta, SegmentSeal, SegmentWriter, WarmFooter, WarmSeal, footer_bytes,
 };
 use nethical_audit::tree::{Hash, TILE_LEAVES, TileTree};
 use nethical_protocol::ids::LogId;
@@ -27,14 +27,17 @@ use crate::world::{Disk, File};
 
 mod cache;
 pub mod damage;
+mod frames;
 mod open;
 mod publish;
 pub mod repair;
 pub mod scrub;
 pub mod sealer;
 pub mod search;
+pub mod warm;
 
 pub use cache::IndexCache;
+use frames::FramePlace;
 use search::Searchable;
 
 use damage::Damages;
@@ -57,6 +60,15 @@ pub struct AuditStore {
     pub(crate) signers: Mutex<Option<Arc<Signers>>>,
     /// The checkpoint that was published last. Held while the next one is made.
     pub announced: tokio::sync::Mutex<Option<Announced>>,
+    /// Held while a file is found and opened, and alone where one takes another one's place or goes: who has opened a file may
+    /// read it to the end.
+    files: tokio::sync::RwLock<()>,
+    /// Held while the manifest grows.
+    manifest: tokio::sync::Mutex<()>,
+    /// Held while a segment's file is made anew as a warm one.
+    rewriting: tokio::sync::Mutex<()>,
+    /// What is known of moves to the warm tier.
+    moves: Mutex<warm::Moves>,
     /// This replica never vouches for fewer leaves than it has before. What it vouched for before its start was durable,
     /// so it is no more than what a start finds.
     pub vouched: Mutex<u64>,
@@ -86,6 +98,12 @@ struct Closed {
     next: u64,
     /// SHA-256 over its bytes before the footer, as it was when it was closed.
     digest: Hash,
+    /// Body roots of its tiles.
+    bodies: Arc<[Hash]>,
+    /// Its file, where it was moved to the warm tier.
+    warm: Option<WarmSeal>,
+    /// How often its file was made anew since the start, so that nothing remembered of an older one is taken for this one's.
+    turn: u64,
     /// Where things stand in it; none where its file is missing or its footer does not read.
     places: Option<Arc<Places>>,
 }
@@ -95,7 +113,19 @@ struct Places {
     index: SegmentIndex,
     /// Where its footer starts.
     footer_at: u64,
+    /// Length of the file.
+    file_bytes: u64,
     search: Searchable,
+    /// Of a warm segment.
+    warm: Option<Warm>,
+}
+
+/// What more there is to know of a warm segment's file.
+struct Warm {
+    /// Without its hashes: the tree and the seal have them.
+    footer: WarmFooter,
+    /// What its leaves are packed with.
+    dictionary: Hash,
 }
 
 /// The segment that is being written.
@@ -107,6 +137,10 @@ struct Open {
 impl Closed {
     fn first(&self) -> u64 {
         self.meta.first_index
+    }
+
+    fn file_name(&self) -> String {
+        if self.warm.is_some() { self.meta.warm_file_name() } else { self.meta.file_name() }
     }
 }
 
@@ -121,7 +155,8 @@ impl Inner {
     fn seal_of(&self, segment: &Closed) -> SegmentSeal {
         let (tile, tiles) = (segment.first() / TILE_LEAVES, (segment.next - segment.first()) / TILE_LEAVES);
         let tile_hashes = self.tree.level(1, tile, tiles as usize).map(<[Hash]>::to_vec).unwrap_or_default();
-        SegmentSeal { meta: segment.meta, content_digest: segment.digest, tile_hashes }
+        let (body_hashes, warm) = (segment.bodies.to_vec(), segment.warm);
+        SegmentSeal { meta: segment.meta, content_digest: segment.digest, tile_hashes, body_hashes, warm }
     }
 }
 
@@ -149,6 +184,10 @@ impl AuditStore {
             retired: AtomicBool::new(false),
             signers: Mutex::default(),
             announced: tokio::sync::Mutex::new(None),
+            files: tokio::sync::RwLock::new(()),
+            manifest: tokio::sync::Mutex::new(()),
+            rewriting: tokio::sync::Mutex::new(()),
+            moves: Mutex::default(),
             vouched: Mutex::new(size),
         }))
     }
@@ -225,14 +264,14 @@ impl AuditStore {
     /// The records of one frame from an index on; empty where it is not stored here. A frame that does not read is noted
     /// as damaged.
     async fn read_frame(&self, index: u64, end: u64) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let Some((name, span)) = self.place_of(index)? else { return Ok(Vec::new()) };
-        let frame = match self.disk.open(&format!("{}/{name}", dir_of(self.log)), false).await {
-            Ok(file) => file.read_at(span.offset, span.length as usize).await,
+        let Some((name, file, place)) = self.open_at(index).await? else { return Ok(Vec::new()) };
+        let frame = match file {
+            Ok(file) => place.read(&*file, index..end).await,
             Err(error) => Err(error),
         };
         let frame = frame.inspect_err(|error| self.note_unreadable(index, &error.to_string()))?;
-        let records = span.records(&frame, index).take_while(|record| record.leaf_index < end);
-        let found: Vec<_> = records.map(|record| (record.leaf.to_vec(), record.body.to_vec())).collect();
+        let records = frame.records(index).take_while(|(at, ..)| *at < end);
+        let found: Vec<_> = records.map(|(_, leaf, body)| (leaf.to_vec(), body.into_owned())).collect();
         if found.is_empty() {
             self.note_unreadable(index, "a record does not read");
             return Err(damaged(&name, index));
@@ -240,17 +279,35 @@ impl AuditStore {
         Ok(found)
     }
 
-    fn place_of(&self, index: u64) -> io::Result<Option<(String, FrameSpan)>> {
+    /// The file that holds a leaf, opened, and the leaf's frame in it; `None` where the leaf is not stored here.
+    async fn open_at(&self, index: u64) -> io::Result<Option<(String, io::Result<Arc<dyn File>>, FramePlace)>> {
+        let _held = self.files.read().await;
+        let Some((name, place)) = self.place_of(index)? else { return Ok(None) };
+        let file = self.disk.open(&format!("{}/{name}", dir_of(self.log)), false).await;
+        Ok(Some((name, file, place)))
+    }
+
+    fn place_of(&self, index: u64) -> io::Result<Option<(String, FramePlace)>> {
         let inner = self.inner.lock();
         if let Some(open) = inner.open.as_ref().filter(|open| open.writer.meta().first_index <= index) {
             let written = self.sealed.borrow().written;
             let span = open.writer.frame_of(index).filter(|_| index < written);
-            return Ok(span.map(|span| (open.writer.meta().file_name(), span)));
+            return Ok(span.map(|span| (open.writer.meta().file_name(), FramePlace::hot(span))));
         }
         let Some(segment) = inner.closed_with(index) else { return Ok(None) };
-        let name = segment.meta.file_name();
-        let span = segment.places.as_ref().and_then(|places| places.index.frame_of(index));
-        span.map(|span| Some((name.clone(), span))).ok_or_else(|| damaged(&name, index))
+        let name = segment.file_name();
+        let place = segment.places.as_ref().and_then(|places| places.frame_of(index));
+        place.map(|place| Some((name.clone(), place))).ok_or_else(|| damaged(&name, index))
+    }
+
+    /// Opens the file of a closed segment; `None` where the segment has another one by now.
+    async fn open_closed(&self, segment: &Arc<Closed>) -> io::Result<Option<Arc<dyn File>>> {
+        let _held = self.files.read().await;
+        let is_current = self.inner.lock().closed_with(segment.first()).is_some_and(|held| Arc::ptr_eq(held, segment));
+        if !is_current {
+            return Ok(None);
+        }
+        self.disk.open(&format!("{}/{}", dir_of(self.log), segment.file_name()), false).await.map(Some)
     }
 }
 

@@ -133,6 +133,13 @@ impl Retention {
         past && self.kept_until(body).is_none_or(|until_ns| until_ns.saturating_add(grace_ns()) <= now_ns)
     }
 
+    /// A number that changes with every change of ages and holds.
+    pub fn stamp(&self) -> u64 {
+        let ages = self.tenants.values().map(|ages| ages.since_ns);
+        let holds = self.holds.values().flat_map(|hold| [hold.since_ns, hold.until_ns]);
+        ages.chain(holds).fold(self.holds.len() as u64, u64::wrapping_add)
+    }
+
     /// Until when legal holds keep a body, one taking over from the other; none where none ever did.
     fn kept_until(&self, body: &BodyFacts) -> Option<u64> {
         let of_tenant = (body.tenant, ControlRevision(0))..=(body.tenant, ControlRevision(u64::MAX));

@@ -170,6 +170,24 @@ impl Subjects {
         keys.filter(|(_, _, key)| Some(key.ring) != self.ring.current).take(count).collect()
     }
 
+    /// Subjects with keys that are gone for good, each with the generation below which they are: no replica can open any more
+    /// what was sealed under them.
+    pub fn gone(&self) -> BTreeMap<SubjectId, u32> {
+        let mut gone: BTreeMap<SubjectId, u32> = self
+            .entries
+            .iter()
+            .filter_map(|(id, entry)| (entry.generation > 0).then_some((*id, entry.generation)))
+            .collect();
+        for (_, pending) in &self.erasing {
+            // An erasure takes one generation; those before it were told as gone, or stand in here as well.
+            if let Some(below) = gone.get_mut(&pending.subject) {
+                *below = (*below).min(pending.below.saturating_sub(1));
+            }
+        }
+        gone.retain(|_, below| *below > 0);
+        gone
+    }
+
     pub(crate) fn state(&self, control_rev: ControlRevision) -> ErasureState {
         ErasureState { control_rev, erased_rev: self.ring.erased_rev, done_rev: self.ring.done_rev }
     }

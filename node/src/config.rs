@@ -77,6 +77,8 @@ pub struct NodeConfig {
     pub admin_token: Option<String>,
     /// Who is shown the cluster log's checkpoints.
     pub witnesses: Vec<Witness>,
+    /// Age in seconds at which audit segments are moved to the warm tier; 0 for never.
+    pub warm_after_s: u64,
     /// The ethical taxonomy, where it is not the built-in one.
     pub taxonomy_path: Option<PathBuf>,
 }

@@ -154,6 +154,7 @@ fn options(config: &NodeConfig) -> Options {
         },
         bootstrap: config.bootstrap,
         open_tenants: config.admin_token.is_none(),
+        warm_after_s: config.warm_after_s,
         witnesses: config.witnesses.clone(),
         first_policy: default_bundle_text().to_owned(),
     }

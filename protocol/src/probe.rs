@@ -41,6 +41,10 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("witness-shown-another-tree", "A control leader shows witnesses a tree that nobody else is shown."),
     ("longer-retention-revives", "What had expired can be read again once its tenant's bodies are kept longer."),
     ("signing-seed-kept", "No node destroys signing seeds that are retired, and each says that it has none."),
+    (
+        "source-goes-before-its-copy-is-durable",
+        "A segment that was moved is removed before its copy is synced and checked.",
+    ),
 ];
 
 /// What production code reports as it claims it to be, bugs or none: the name, its facts in order. The node is the
@@ -80,11 +84,15 @@ pub const KNOBS: &[(&str, &str)] = &[
     ("seal.sync-ms", "time between two syncs of audit segments"),
     ("seal.lag-bytes", "bytes that the sealer may lag before the door sheds"),
     ("scrub.every-ms", "time between the begins of two passes of the scrubber over all closed audit segments"),
+    ("warm.every-ms", "time between two looks for audit segments that are to be moved to the warm tier"),
+    ("warm.after-ms", "log time after which an audit segment is old and is moved"),
     ("propose.fill-commands", "commands that make an entry worth sending while another is in flight"),
     ("approval.ttl-s", "the longest that an approval lives, seconds of log time; a rule may say less"),
     ("propose.entry-bytes", "bytes of an entry; one command may still be larger"),
     ("retention.age-s-min", "the shortest time that bodies may be kept, seconds"),
     ("retention.grace-s", "how long what has expired is not dropped yet, seconds of log time"),
+    ("retention.look-s", "log time after which warm segments are looked through for what has expired since, seconds"),
+    ("retention.look-s", "log time after which warm segments are looked through for what has expired since, seconds"),
 ];
 
 /// What `sometimes!` counts in production code: a campaign that has not seen all of it has not tested all of it.
@@ -99,6 +107,7 @@ pub const SOMETIMES: &[&str] = &[
     "a decision was answered with its proof",
     "a decision's outcome was unknown",
     "a denial was answered from memory",
+    "a dropped body left its segment",
     "a forwarded decision came to a node that does not lead",
     "a full segment got its footer after a crash",
     "a grant came after its share was forgotten",
@@ -153,12 +162,14 @@ pub const SOMETIMES: &[&str] = &[
     "a stale evaluation was made again",
     "a stamp was clamped to rise",
     "a start cut the log's torn tail",
+    "a start finished a move to the warm tier",
     "a start found a damaged audit segment",
     "a start found rot in the log",
     "a start missed the log's end",
     "a subject's key changed while a body was sealed",
     "a subject's key was erased",
     "a verdict was withheld because contact to the control group was lost",
+    "a warm audit segment was made anew",
     "a witness did not answer",
     "a witness signed the cluster log's checkpoint",
     "a witness told the size that it had signed",
@@ -169,6 +180,7 @@ pub const SOMETIMES: &[&str] = &[
     "an approval expired",
     "an approval was used",
     "an audit segment was closed",
+    "an audit segment was moved to the warm tier",
     "an audit segment's torn tail was cut",
     "an entry held several commands",
     "an entry of another term was refused",

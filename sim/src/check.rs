@@ -36,6 +36,7 @@ pub mod search;
 pub mod segments;
 pub mod signing;
 pub mod sometimes;
+pub mod tiers;
 
 /// One entry of an audit log, as a reader of the interface sees it.
 #[derive(Debug, Clone)]
@@ -63,8 +64,17 @@ pub struct Log {
     pub ledger: ((u64, u64), [u8; 32]),
 }
 
-/// What nodes have of one segment: SHA-256 of its file, or why it does not read.
-pub type Copies = BTreeMap<NodeId, Result<[u8; 32], String>>;
+/// What a node has of one segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copy {
+    /// SHA-256 over the hashes of its leaves and of its bodies as they were stored.
+    pub records: [u8; 32],
+    /// SHA-256 of its file, where that is as it was closed.
+    pub file: Option<[u8; 32]>,
+}
+
+/// What nodes have of one segment, or why it does not read.
+pub type Copies = BTreeMap<NodeId, Result<Copy, String>>;
 /// Closed segments by log and first leaf.
 pub type Segments = BTreeMap<(GroupId, u64), Copies>;
 
@@ -80,8 +90,10 @@ pub struct Findings<'a> {
     pub entries: Vec<Entry>,
     /// All replicas of all logs.
     pub logs: BTreeMap<(GroupId, NodeId), Log>,
-    /// SHA-256 of each closed audit segment's file, by log, first leaf and node; or why it does not read.
+    /// What nodes have of each closed audit segment.
     pub segments: Segments,
+    /// Bodies that are dropped and should not be, or the other way round.
+    pub misplaced: Vec<String>,
     /// What replicas found in their own logs.
     pub searches: Vec<search::Searched>,
     /// Proofs that nodes gave, with the leaf hash that the client was told.
@@ -119,9 +131,10 @@ pub struct Recorded<'a> {
 type Check = fn(&Findings<'_>) -> Vec<String>;
 
 /// All of them, in the order in which they run.
-pub const CHECKS: [(&str, Check); 22] = [
+pub const CHECKS: [(&str, Check); 23] = [
     ("replicas", replicas::check),
     ("segments-equal", segments::check),
+    ("tiers", tiers::check),
     ("once", once::check),
     ("acknowledged", acknowledged::check),
     ("phantom", phantom::check),

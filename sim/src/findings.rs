@@ -6,20 +6,18 @@ use std::time::Duration;
 
 use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha12Rng;
-use sha2::{Digest, Sha256};
 
 use nethical_audit::leaf::LeafV1;
 use nethical_audit::tree::{Frontier, leaf_hash};
 use nethical_cluster::api::{EntryQuery, EntryView, Governor};
 use nethical_cluster::node::Core;
-use nethical_cluster::store::dir_of;
-use nethical_cluster::world::{Clock, read_all};
+use nethical_cluster::world::Clock;
 use nethical_protocol::control::RevisedFact;
 use nethical_protocol::ids::{ControlRevision, DecisionId, GroupId, NodeId};
 
 use crate::check::proofs::Given;
 use crate::check::retention::Kept;
-use crate::check::{Entry, Findings, Log, Segments};
+use crate::check::{Entry, Findings, Log};
 use crate::history::{Operation, Told};
 use crate::plan::Plan;
 use crate::trace::Field;
@@ -28,6 +26,7 @@ use crate::world::{Fleet, Living};
 
 mod keys;
 mod searches;
+mod segments;
 
 /// Entries read at once.
 const PAGE: usize = 1_000;
@@ -82,7 +81,8 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
     let searches = searches::gather(fleet, &logs).await;
     name_erased(&mut entries, &operations);
     let cluster = read_cluster_logs(fleet).await;
-    let (segments, history, witnessed) = (read_segments(fleet).await, stage.history.clone(), fleet.witness().signed());
+    let misplaced = segments::misplaced(fleet).await;
+    let (segments, history, witnessed) = (segments::read(fleet).await, stage.history.clone(), fleet.witness().signed());
     Findings {
         plan,
         history,
@@ -90,6 +90,7 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
         entries,
         logs,
         segments,
+        misplaced,
         searches,
         proofs,
         keys: log_keys,
@@ -141,23 +142,6 @@ async fn ask_proof(fleet: &Fleet, told: Told) -> Option<Given> {
     let answer = living.governor.receipt(id).await;
     let answer = answer.map(|view| (view.leaf, view.receipt)).map_err(|error| error.to_string());
     Some(Given { id, told: told.leaf_hash, node, answer })
-}
-
-/// SHA-256 of each closed segment's file, by log and first leaf, of every node; or why it does not read.
-async fn read_segments(fleet: &Fleet) -> Segments {
-    let mut found = Segments::new();
-    for (node, living) in fleet.living() {
-        for replica in living.governor.core().partitions() {
-            let log = replica.store.log();
-            for first in replica.store.closed_segments() {
-                let path = format!("{}/{first:020}.seg", dir_of(log));
-                let bytes = read_all(&fleet.disk(node), &path).await;
-                let digest = bytes.map(|bytes| Sha256::digest(&bytes).into()).map_err(|error| error.to_string());
-                found.entry((log.group, first)).or_default().insert(node, digest);
-            }
-        }
-    }
-    found
 }
 
 /// One node's replica of a log; `None` where the node has none, an error where it does not read.

@@ -206,6 +206,9 @@ type Harm = fn(&MemoryDisk, &str, &mut ChaCha12Rng) -> bool;
 /// The durable files of a kind. A closed audit segment is one that has a successor in its folder.
 fn files_of(disk: &MemoryDisk, kind: &str) -> Vec<String> {
     let all: Vec<String> = disk.durable_files().into_iter().map(|(path, _)| path).collect();
+    if kind == crate::fault::WARM {
+        return all.into_iter().filter(|path| kind_of(path) == "audit" && path.ends_with(".warm")).collect();
+    }
     if kind != "segment" {
         return all.into_iter().filter(|path| kind_of(path) == kind).collect();
     }

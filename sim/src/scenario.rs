@@ -26,6 +26,7 @@ mod load;
 mod network;
 mod power;
 mod retention;
+mod tier;
 mod witness;
 
 /// A named situation.
@@ -171,6 +172,7 @@ pub fn all() -> &'static [Scenario] {
             erasure::SCENARIOS,
             retention::SCENARIOS,
             keys::SCENARIOS,
+            tier::SCENARIOS,
         ];
         themes.concat()
     });
@@ -225,7 +227,8 @@ mod tests {
             for entry in &plan.faults {
                 match &entry.fault {
                     Fault::StopAt { place, .. } | Fault::WaitAt { place, .. } => {
-                        assert!(crate::swarm::PLACES.contains(&place.as_str()), "{}: {place}", scenario.name);
+                        let mut places = crate::swarm::PLACES.iter().chain(&tier::PLACES);
+                        assert!(places.any(|known| known == place), "{}: {place}", scenario.name);
                     }
                     Fault::Buggify { name, .. } => {
                         assert!(crate::swarm::BUGGIFIED.contains(&name.as_str()), "{}: {name}", scenario.name);

@@ -18,6 +18,7 @@ mod keys;
 mod limits;
 mod people;
 mod retention;
+mod tiers;
 /// Before that the fleet founds its groups, and only the network is harmed.
 const FOUNDED_BY_MS: u64 = 6_000;
 /// Around a fault that costs a replica its memory no other machine dies: who knows what it had acknowledged must live.

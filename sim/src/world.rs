@@ -436,6 +436,8 @@ impl Fleet {
             replicas: spec.replicas,
             timing: Timing { heartbeat_ms: spec.heartbeat_ms, election_min_ms, election_max_ms },
             open_tenants: false,
+            // Plans make it short.
+            warm_after_s: 7 * 24 * 60 * 60,
             witnesses: vec![self.inner.witness.told()],
             first_policy: default_bundle_text().to_owned(),
         }

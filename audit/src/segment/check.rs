@@ -20,6 +20,8 @@ pub enum Flaw {
     Leaves,
     /// All checksums fit and the leaves are right, but the bytes are not those that were sealed: a body was changed.
     Content,
+    /// A body was dropped, and nothing that is known here says that it may be gone.
+    Dropped,
 }
 
 impl fmt::Display for Flaw {
@@ -29,6 +31,7 @@ impl fmt::Display for Flaw {
             Self::Bytes(damage) => damage.fmt(f),
             Self::Leaves => f.write_str("the leaves are not those of the log's tree, though their checksums fit"),
             Self::Content => f.write_str("a body is not the one that was sealed, though all checksums fit"),
+            Self::Dropped => f.write_str("a body was dropped, though nothing known here says that it may be gone"),
         }
     }
 }

@@ -17,10 +17,11 @@ fn closed(body: u8) -> (Vec<u8>, SegmentSeal, SegmentIndex) {
         let leaf = writer.next_index().to_le_bytes();
         file.extend(writer.push(&leaf, &[body; 40]).unwrap_or_default());
     }
+    let bodies = writer.body_roots().to_vec();
     let (rest, footer) = writer.close();
     file.extend(rest);
     let index = SegmentIndex::from_footer(&footer, FIRST);
-    (file, SegmentSeal::of(meta, &footer).expect("full tiles"), index)
+    (file, SegmentSeal::of(meta, &footer, bodies).expect("full tiles"), index)
 }
 
 fn examine(file: &[u8], seal: &SegmentSeal, index: &SegmentIndex) -> Result<(), Fault> {

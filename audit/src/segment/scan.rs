@@ -96,6 +96,11 @@ impl<'a> SegmentScan<'a> {
         search::encode(&self.state.rows, self.state.meta.first_index, &self.state.frames)
     }
 
+    /// Body roots of the complete tiles so far.
+    pub fn body_roots(&self) -> &[tree::Hash] {
+        self.state.bodies.roots()
+    }
+
     /// Index of the leaf after the last valid one.
     pub fn next_index(&self) -> u64 {
         self.state.next_index()
@@ -174,7 +179,7 @@ impl<'a> Iterator for SegmentScan<'a> {
         match read_record(rest) {
             Ok((leaf, body, length)) => {
                 let leaf_index = self.state.next_index();
-                self.state.take_record(&rest[..length], leaf, tree::leaf_hash(leaf));
+                self.state.take_record(&rest[..length], leaf, body, tree::leaf_hash(leaf));
                 Some(Record { leaf_index, leaf, body })
             }
             Err(fault) => {

@@ -4,6 +4,7 @@
 
 use sha2::{Digest, Sha256};
 
+use super::bodies::BodyRoots;
 use super::footer::{FrameStart, IndexPlace, SegmentFooter};
 use super::search::{self, Rows};
 use super::{HEADER_BYTES, MARK_BYTES, SegmentMeta};
@@ -22,6 +23,7 @@ pub(super) struct State {
     pub(super) leaf_hashes: Vec<Hash>,
     pub(super) frames: Vec<FrameStart>,
     pub(super) rows: Rows,
+    pub(super) bodies: BodyRoots,
     content: Sha256,
     raw_bytes: u64,
     frame: OpenFrame,
@@ -43,6 +45,7 @@ impl State {
             leaf_hashes: Vec::new(),
             frames: Vec::new(),
             rows: Rows::default(),
+            bodies: BodyRoots::default(),
             content: Sha256::new_with_prefix(meta.encode()),
             raw_bytes: 0,
             frame: OpenFrame::default(),
@@ -55,7 +58,7 @@ impl State {
     }
 
     /// Takes a record in.
-    pub(super) fn take_record(&mut self, record: &[u8], leaf: &[u8], leaf_hash: Hash) {
+    pub(super) fn take_record(&mut self, record: &[u8], leaf: &[u8], body: &[u8], leaf_hash: Hash) {
         if self.frame.count == 0 {
             self.frames.push(FrameStart { offset: self.bytes, first_index: self.next_index() });
         }
@@ -65,6 +68,7 @@ impl State {
         self.raw_bytes += record.len() as u64;
         self.leaf_hashes.push(leaf_hash);
         self.rows.push(leaf);
+        self.bodies.push(body);
         self.take_bytes(record);
     }
 

@@ -36,7 +36,7 @@ impl SegmentWriter {
         assert!(!self.is_full(), "a full segment is closed before the next leaf");
         let start = self.pending.len();
         put_record(&mut self.pending, leaf, body);
-        self.state.take_record(&self.pending[start..], leaf, tree::leaf_hash(leaf));
+        self.state.take_record(&self.pending[start..], leaf, body, tree::leaf_hash(leaf));
         if self.end_frame_where_due() { Some(std::mem::take(&mut self.pending)) } else { None }
     }
 
@@ -84,6 +84,11 @@ impl SegmentWriter {
     /// Hashes of the leaves in this segment, in order.
     pub fn leaf_hashes(&self) -> &[Hash] {
         &self.state.leaf_hashes
+    }
+
+    /// Body roots of the complete tiles in this segment, in order.
+    pub fn body_roots(&self) -> &[Hash] {
+        self.state.bodies.roots()
     }
 
     /// What leaves of this segment are found by.

@@ -10,7 +10,10 @@ use super::erased::Erased;
 use super::{BadEntry, Verifier};
 use crate::body;
 use crate::leaf::{LeafEvent, LeafV1};
-use crate::segment::{Record, ScanEnd, SegmentError, SegmentFooter, SegmentScan};
+use crate::segment::warm::check_warm;
+use crate::segment::{
+    Fault, Record, ScanEnd, SegmentError, SegmentFooter, SegmentMeta, SegmentScan, SegmentSeal, WarmFooter, WarmHeader,
+};
 use crate::tree::{self, Frontier, Hash};
 
 /// A log as far as it was read.
@@ -35,6 +38,8 @@ pub(super) struct GroupCheck<'a> {
     pub(super) checkpoints_passed: u64,
     pub(super) bodies_opened: u64,
     pub(super) bodies_closed: u64,
+    pub(super) bodies_dropped: u64,
+    pub(super) bodies_expired: u64,
 }
 
 impl<'a> GroupCheck<'a> {
@@ -54,6 +59,8 @@ impl<'a> GroupCheck<'a> {
             checkpoints_passed: 0,
             bodies_opened: 0,
             bodies_closed: 0,
+            bodies_dropped: 0,
+            bodies_expired: 0,
         }
     }
 
@@ -75,8 +82,11 @@ impl<'a> GroupCheck<'a> {
             return Err(self.bad(next, "the segment before has no footer, yet another one follows"));
         }
         self.segments.push((next, name.to_owned()));
+        if WarmHeader::is_in_front_of(bytes) {
+            return self.warm_segment(bytes);
+        }
         let mut scan = SegmentScan::new(bytes).map_err(|error| self.bad(next, error))?;
-        self.check_header(&scan)?;
+        self.check_meta(scan.meta())?;
         let claimed = match SegmentFooter::decode_end(bytes) {
             Ok(footer) => Some(footer),
             Err(SegmentError::NoFooter) => None,
@@ -104,6 +114,10 @@ impl<'a> GroupCheck<'a> {
     /// What can be said only after the last segment.
     pub(super) fn finish(&mut self) -> Result<(), BadEntry> {
         let entries = self.entries();
+        if let Some(at) = self.erased.unexplained() {
+            let reason = "its body was dropped as erased, and no leaf here says that a key that it needs is gone";
+            return Err(self.bad(at, reason));
+        }
         match self.roots.last_key_value() {
             Some((size, _)) => {
                 let reason = format!("a checkpoint covers {size} leaves, only {entries} are here");
@@ -113,8 +127,29 @@ impl<'a> GroupCheck<'a> {
         }
     }
 
-    fn check_header(&self, scan: &SegmentScan<'_>) -> Result<(), BadEntry> {
-        let (meta, next) = (scan.meta(), self.entries());
+    /// Reads one warm segment: what it says of itself must be what its leaves and bodies come to.
+    fn warm_segment(&mut self, bytes: &[u8]) -> Result<(), BadEntry> {
+        let next = self.entries();
+        let header = WarmHeader::decode(bytes).map_err(|error| self.bad(next, error))?;
+        self.check_meta(&header.meta)?;
+        let footer = WarmFooter::decode_end(bytes).map_err(|error| self.bad(next, error))?;
+        let seal = SegmentSeal::of_warm(&header, &footer);
+        let mut bad = None;
+        let checked = check_warm(&seal, bytes, |leaf_index, leaf, body| {
+            let record = Record { leaf_index, leaf, body };
+            bad = bad.take().or_else(|| self.record(record, tree::leaf_hash(leaf)).err());
+        });
+        if let Some(bad) = bad {
+            return Err(bad);
+        }
+        let told = |fault: Fault| self.bad(fault.first, fault.flaw);
+        checked.map(drop).map_err(told)?;
+        self.last_is_closed = true;
+        Ok(())
+    }
+
+    fn check_meta(&self, meta: &SegmentMeta) -> Result<(), BadEntry> {
+        let next = self.entries();
         if meta.cluster_hash != self.cluster_hash {
             return Err(self.bad(next, format!("the segment is not of cluster {:?}", self.verifier.cluster)));
         }
@@ -182,6 +217,18 @@ impl<'a> GroupCheck<'a> {
 
     fn check_body(&mut self, at: u64, leaf: &LeafV1, stored: &[u8]) -> Result<(), BadEntry> {
         self.erased.take(leaf, stored);
+        match body::dropped(stored).map(|dropped| dropped.reason) {
+            // Whether the log says so is known at its end.
+            Some(body::Reason::Erased) => {
+                self.bodies_dropped += 1;
+                return Ok(());
+            }
+            Some(body::Reason::Expired) => {
+                self.bodies_expired += 1;
+                return Ok(());
+            }
+            None => {}
+        }
         let sealed_for = body::sealed_for(stored);
         let agent = leaf.event.agent().map(|(_, _, agent)| agent);
         let keys = sealed_for.zip(agent).and_then(|(sealed_for, agent)| self.verifier.body_keys?(agent, sealed_for));

@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use nethical_audit::filter::Filter;
+use nethical_cluster::store::scrub::Pace;
 use nethical_cluster::store::search::{Order, Search};
+use nethical_cluster::store::warm::TierSums;
 use nethical_cluster::store::{AuditStore, IndexCache};
-use nethical_cluster::world::real::RealDisk;
+use nethical_cluster::tier::Rule;
+use nethical_cluster::world::real::{RealClock, RealDisk};
 use nethical_protocol::ids::LogId;
 use nethical_protocol::limits::{INDEX_CACHE_BYTES_MAX, SEARCH_BYTES_MAX};
 use rand::RngExt;
@@ -48,6 +51,46 @@ async fn ask(stores: &[Arc<AuditStore>], what: &str, cold: bool, filters: &[Filt
         }
     }
     tell(&format!("{what}, {}", if cold { "no index in memory" } else { "indexes in memory" }), times, found);
+}
+
+async fn read_some(store: &AuditStore, traffic: &mut Traffic, records: u64, what: &str) {
+    let mut times = Vec::new();
+    for _ in 0..1_000 {
+        let index = traffic.dice.random_range(0..records);
+        let started = Instant::now();
+        let found = store.read(index, 1).await.expect("it reads");
+        times.push(started.elapsed());
+        assert_eq!(found.len(), 1);
+    }
+    tell(what, times, 1_000);
+}
+
+/// Moves all closed segments to the warm tier, and says what they take there.
+async fn make_warm(stores: &[Arc<AuditStore>]) {
+    let clock = RealClock::new();
+    let pace = Pace { clock: &clock, bytes_per_s: u64::MAX };
+    let (mut hot, mut warm, started) = (TierSums::default(), TierSums::default(), Instant::now());
+    for store in stores {
+        hot.add(&store.tiers().hot);
+        // What is written is durable; no sealer runs here to say so.
+        store.trail.release(store.stored().0);
+        for first in store.closed_segments() {
+            store.tend(first, &Rule::default(), &pace).await.expect("it moves");
+        }
+        warm.add(&store.tiers().warm);
+    }
+    let per_leaf = |bytes: u64| bytes as f64 / warm.leaves.max(1) as f64;
+    let ratio = |of: u64, to: u64| of as f64 / to.max(1) as f64;
+    println!(
+        "warm: {} segments in {:.1} s; hot {:.0} B a record, warm {:.0} B; leaves {:.0} B, packed {:.0} B ({:.2}:1)",
+        warm.segments,
+        started.elapsed().as_secs_f64(),
+        per_leaf(hot.file_bytes),
+        per_leaf(warm.file_bytes),
+        per_leaf(warm.leaf_bytes),
+        per_leaf(warm.packed_bytes),
+        ratio(warm.leaf_bytes, warm.packed_bytes),
+    );
 }
 
 async fn open(folder: &Path, logs: &[LogId]) -> Vec<Arc<AuditStore>> {
@@ -107,13 +150,8 @@ pub async fn measure(folder: &Path, logs: &[LogId], mut traffic: Traffic, record
         ask(&stores, "a session, all time", cold, &session, 50).await;
         ask(&stores, "blocked, risk from 800, a rule, 50 newest", cold, &risky, 50).await;
     }
-    let mut times = Vec::new();
-    for _ in 0..1_000 {
-        let index = traffic.dice.random_range(0..records);
-        let started = Instant::now();
-        let found = stores[0].read(index, 1).await.expect("it reads");
-        times.push(started.elapsed());
-        assert_eq!(found.len(), 1);
-    }
-    tell("one record by its decision id", times, 1_000);
+    read_some(&stores[0], &mut traffic, records, "one record by its decision id").await;
+    make_warm(&stores).await;
+    read_some(&stores[0], &mut traffic, records, "one record by its decision id, warm").await;
+    ask(&stores, "agent and half the time, 50 newest, warm", true, &often, 50).await;
 }

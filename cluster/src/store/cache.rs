@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use nethical_audit::segment::search::{Part, Postings, Zone};
 use nethical_protocol::ids::LogId;
 
-/// One part of one segment's index: its log, the segment's first leaf, the part.
-pub(super) type PartKey = (LogId, u64, Part);
+/// One part of one segment's index: its log, the segment's first leaf, how often its file was made anew, the part.
+pub(super) type PartKey = (LogId, u64, u64, Part);
 
 /// What a part holds, read and checked.
 #[derive(Debug, Clone)]
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     fn key(first: u64) -> PartKey {
-        (LogId { group: GroupId(2), era: 1 }, first, Part::Zones)
+        (LogId { group: GroupId(2), era: 1 }, first, 0, Part::Zones)
     }
 
     fn zones(count: usize) -> Loaded {

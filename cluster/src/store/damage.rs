@@ -79,8 +79,9 @@ impl AuditStore {
     }
 
     fn note(&self, segment_first: u64, first: u64, last: u64, why: &str, is_forged: bool) {
-        let segment = format!("{segment_first:020}.seg");
         let mut inner = self.inner.lock();
+        let closed = inner.closed_with(segment_first).filter(|segment| segment.first() == segment_first);
+        let segment = closed.map_or_else(|| format!("{segment_first:020}.seg"), |segment| segment.file_name());
         let is_new = !inner.damages.contains_key(&segment_first);
         let new = Damage { segment, first, last, why: why.to_owned(), is_forged, tried: String::new() };
         let held = inner.damages.entry(segment_first).or_insert(new);

@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nethical_audit::segment::{Damage as Bad, Fault, Flaw, HEADER_BYTES, ScanEnd, SegmentScan};
+use nethical_audit::segment::warm::{WARM_HEADER_BYTES, check_warm, warm_footer_bytes};
+use nethical_audit::segment::{Damage as Bad, Fault, Flaw, HEADER_BYTES, ScanEnd, SegmentScan, WarmHeader};
 use nethical_protocol::sometimes;
 
 use super::damage::Damage;
@@ -16,22 +17,25 @@ use crate::world;
 /// The seals of all closed segments, in order.
 pub(super) const MANIFEST: &str = "manifest";
 const ENDING: &str = ".seg";
+const WARM_ENDING: &str = ".warm";
 
 /// Reads a log's folder.
 pub(super) async fn recover(disk: &dyn Disk, cluster: &str, log: LogId) -> io::Result<Inner> {
     let dir = dir_of(log);
     disk.create_dir(&dir).await?;
-    let mut files = BTreeMap::new();
+    let (mut files, mut warm) = (BTreeMap::new(), BTreeSet::new());
     for name in disk.list(&dir).await? {
-        if name.ends_with(&format!("{ENDING}.tmp")) {
-            // A repair that was cut short.
+        if name.ends_with(&format!("{ENDING}.tmp")) || name.ends_with(&format!("{WARM_ENDING}.tmp")) {
+            // A repair or a move that was cut short.
             disk.remove(&format!("{dir}/{name}")).await?;
+        } else if let Some(first) = name.strip_suffix(WARM_ENDING).and_then(|first| first.parse().ok()) {
+            warm.insert(first);
         } else if let Some(first) = name.strip_suffix(ENDING).and_then(|first| first.parse().ok()) {
             files.insert(first, name);
         }
     }
     let (manifest, seals) = read_manifest(disk, cluster, log, &dir).await?;
-    let mut start = Start { disk, cluster, log, dir, files, seals, inner: empty() };
+    let mut start = Start { disk, cluster, log, dir, files, warm, seals, inner: empty() };
     start.take_closed().await?;
     start.take_open().await?;
     let mut inner = start.inner;
@@ -47,6 +51,9 @@ fn empty() -> Inner {
     let (closed, tree, damages) = (Vec::new(), TileTree::default(), Damages::new());
     Inner { closed, open: None, tree, manifest_bytes: 0, damages }
 }
+
+/// In place of body roots of a segment without a seal whose file is damaged.
+pub(super) const BODIES_UNKNOWN: Hash = [0; 32];
 
 type Seals = BTreeMap<u64, SegmentSeal>;
 
@@ -72,6 +79,8 @@ struct Start<'a> {
     dir: String,
     /// By first leaf, as their names say.
     files: BTreeMap<u64, String>,
+    /// First leaves of those that were moved.
+    warm: BTreeSet<u64>,
     seals: Seals,
     inner: Inner,
 }
@@ -79,10 +88,13 @@ struct Start<'a> {
 impl Start<'_> {
     /// Takes closed segments in, whole or not, as far as their part of the tree is known.
     async fn take_closed(&mut self) -> io::Result<()> {
-        let firsts: BTreeSet<u64> = self.files.keys().chain(self.seals.keys()).copied().collect();
+        let firsts: BTreeSet<u64> = self.files.keys().chain(&self.warm).chain(self.seals.keys()).copied().collect();
         loop {
             let first = self.inner.tree.size();
             let successor = firsts.range(first + 1..).next().copied();
+            if self.warm.contains(&first) && self.take_warm(first, successor).await? {
+                continue;
+            }
             let read = match self.files.contains_key(&first) {
                 true => self.read_closed(first, successor).await?,
                 false => None,
@@ -90,8 +102,13 @@ impl Start<'_> {
             match (self.seals.remove(&first), read) {
                 (None, None) => return Ok(()),
                 (None, Some((seal, places))) => self.push(&seal, Some(places)),
-                (Some(seal), Some((read, places))) if read == seal => self.push(&seal, Some(places)),
+                // A word on a move without its file: what the file was moved from is still there.
+                (Some(seal), Some((read, places))) if read == (SegmentSeal { warm: None, ..seal.clone() }) => {
+                    self.push(&read, Some(places));
+                }
                 (Some(seal), read) => {
+                    let warm = seal.warm.filter(|_| !self.files.contains_key(&first));
+                    let seal = SegmentSeal { warm, ..seal };
                     // Where both read and differ, the scrubber says which leaves the file has lost.
                     let fault = Fault { first, last: seal.next_index() - 1, flaw: Flaw::Bytes(Bad::Footer) };
                     let why = match self.files.contains_key(&first) {
@@ -108,12 +125,22 @@ impl Start<'_> {
     fn push(&mut self, seal: &SegmentSeal, places: Option<Places>) {
         seal.tile_hashes.iter().for_each(|tile| self.inner.tree.append_tile(*tile));
         let (meta, digest, next) = (seal.meta, seal.content_digest, seal.next_index());
-        self.inner.closed.push(Arc::new(Closed { meta, next, digest, places: places.map(Arc::new) }));
+        let (bodies, warm) = (seal.body_hashes.as_slice().into(), seal.warm);
+        self.inner.closed.push(Arc::new(Closed {
+            meta,
+            next,
+            digest,
+            bodies,
+            warm,
+            turn: 0,
+            places: places.map(Arc::new),
+        }));
     }
 
     fn note(&mut self, fault: Fault, why: String) {
         sometimes!(true, "a start found a damaged audit segment");
-        let segment = format!("{:020}{ENDING}", fault.first);
+        let is_warm = self.inner.closed.last().is_some_and(|segment| segment.warm.is_some());
+        let segment = format!("{:020}{}", fault.first, if is_warm { WARM_ENDING } else { ENDING });
         let (group, first, last) = (self.log.group, fault.first, fault.last);
         tracing::error!(%group, segment, first, last, why, "the audit trail's copy on this node is damaged");
         let damage = Damage { segment, first, last, why, is_forged: false, tried: String::new() };
@@ -134,15 +161,89 @@ impl Start<'_> {
             return Ok(None);
         }
         let is_synced = successor.is_some() || self.seals.contains_key(&first);
-        if !is_synced && !is_whole(self.disk, &path).await? {
-            return Ok(None);
-        }
         let Some((footer_at, footer)) = read_footer(self.disk, &path).await? else { return Ok(None) };
+        let sealed = self.seals.get(&first).filter(|seal| seal.content_digest == footer.content_digest);
+        let bodies = match sealed.filter(|_| is_synced) {
+            Some(seal) => seal.body_hashes.clone(),
+            // Nothing else says what its bodies are, or that all of it reached the disk.
+            None => match body_roots(self.disk, &path).await? {
+                Some(bodies) => bodies,
+                None if is_synced => vec![BODIES_UNKNOWN; footer.tile_hashes.len()],
+                None => return Ok(None),
+            },
+        };
         let search = Searchable::read(self.disk, &path, footer.index).await?;
-        let places = Places { index: SegmentIndex::from_footer(&footer, first), footer_at, search };
-        let seal = SegmentSeal::of(meta, &footer);
+        let places = Places { footer_at, file_bytes: file.len().await?, ..Places::hot(&footer, first, search) };
+        let seal = SegmentSeal::of(meta, &footer, bodies);
         let seal = seal.filter(|seal| successor.is_none_or(|successor| seal.next_index() <= successor));
         Ok(seal.map(|seal| (seal, places)))
+    }
+
+    /// Takes a warm segment in. False where its file is of no use and what it was moved from is to be taken instead.
+    async fn take_warm(&mut self, first: u64, successor: Option<u64>) -> io::Result<bool> {
+        let path = format!("{}/{first:020}{WARM_ENDING}", self.dir);
+        let is_beside = self.files.contains_key(&first);
+        if let Some((seal, places)) = self.read_warm(first, &path, successor).await? {
+            if is_beside {
+                sometimes!(true, "a start finished a move to the warm tier");
+                tracing::info!(path, group = %self.log.group, "a move to the warm tier is finished");
+                self.disk.remove(&self.path(first)).await?;
+                self.disk.sync_dir(&self.dir).await?;
+                self.files.remove(&first);
+            }
+            self.seals.remove(&first);
+            self.push(&seal, Some(places));
+            return Ok(true);
+        }
+        if is_beside {
+            tracing::warn!(path, group = %self.log.group, "a move to the warm tier that was cut short is undone");
+            self.disk.remove(&path).await?;
+            self.disk.sync_dir(&self.dir).await?;
+            self.warm.remove(&first);
+            return Ok(false);
+        }
+        // Without a word on the move in the manifest, what is damaged is mended as what it was before.
+        let Some(mut seal) = self.seals.remove(&first) else { return Ok(false) };
+        let nothing = WarmSeal { digest: [0; 32], erased: 0, expired: 0 };
+        seal.warm = Some(seal.warm.unwrap_or(nothing));
+        let fault = Fault { first, last: seal.next_index() - 1, flaw: Flaw::Bytes(Bad::Footer) };
+        self.push(&seal, None);
+        self.note(fault, fault.flaw.to_string());
+        Ok(true)
+    }
+
+    /// What a warm file says of itself, where it is what was sealed. One that the manifest names is believed by its footer; any
+    /// other one is read.
+    async fn read_warm(
+        &self,
+        first: u64,
+        path: &str,
+        successor: Option<u64>,
+    ) -> io::Result<Option<(SegmentSeal, Places)>> {
+        let file = self.disk.open(path, false).await?;
+        file.settle().await?;
+        let Ok(header) = WarmHeader::decode(&file.read_at(0, WARM_HEADER_BYTES).await?) else { return Ok(None) };
+        let own = SegmentMeta::new(self.cluster, self.log, first);
+        if (header.meta.log, header.meta.first_index, header.meta.cluster_hash) != (self.log, first, own.cluster_hash) {
+            return Ok(None);
+        }
+        let Some(footer) = read_warm_footer(&*file).await? else { return Ok(None) };
+        let seal = SegmentSeal::of_warm(&header, &footer);
+        let sealed = self.seals.get(&first);
+        let fits = sealed.is_none_or(|sealed| *sealed == SegmentSeal { warm: sealed.warm, ..seal.clone() });
+        if !fits || successor.is_some_and(|successor| seal.next_index() > successor) {
+            return Ok(None);
+        }
+        let is_named = sealed.is_some_and(|sealed| sealed.warm == seal.warm) && !self.files.contains_key(&first);
+        if !is_named {
+            let bytes = file.read_at(0, file.len().await? as usize).await?;
+            if check_warm(&seal, &bytes, |_, _, _| {}).is_err() {
+                return Ok(None);
+            }
+        }
+        let search = Searchable::read(self.disk, path, footer.index).await?;
+        let places = Places::warm(&header, footer, file.len().await?, search);
+        Ok(Some((seal, places)))
     }
 
     /// Goes on in the segment that was written to, or begins one. What stands behind it is of no use.
@@ -223,8 +324,19 @@ impl Start<'_> {
     }
 }
 
-/// True where every byte of a file is as a writer would have written it, footer included.
-async fn is_whole(disk: &dyn Disk, path: &str) -> io::Result<bool> {
+/// The body roots of a file of which every byte is as a writer would have written it, footer included.
+async fn body_roots(disk: &dyn Disk, path: &str) -> io::Result<Option<Vec<Hash>>> {
     let bytes = world::read_all(disk, path).await?;
-    Ok(SegmentScan::new(&bytes).is_ok_and(|mut scan| scan.finish() == ScanEnd::Closed))
+    let Ok(mut scan) = SegmentScan::new(&bytes) else { return Ok(None) };
+    Ok((scan.finish() == ScanEnd::Closed).then(|| scan.body_roots().to_vec()))
+}
+
+/// The footer of a warm segment, where there is one.
+pub(super) async fn read_warm_footer(file: &dyn File) -> io::Result<Option<WarmFooter>> {
+    let length = file.len().await?;
+    let Some(at) = length.checked_sub(END_BYTES as u64) else { return Ok(None) };
+    let end = file.read_at(at, END_BYTES).await?;
+    let Some(bytes) = end.first_chunk::<END_BYTES>().and_then(warm_footer_bytes) else { return Ok(None) };
+    let Some(start) = length.checked_sub(bytes as u64) else { return Ok(None) };
+    Ok(WarmFooter::decode_end(&file.read_at(start, bytes).await?).ok())
 }

@@ -1,12 +1,14 @@
 //! What a replica publishes of its log: tiles, bundles, and the root of what a power loss cannot take. Reads only.
 
 use std::io;
+use std::ops::Range;
 
 use nethical_audit::publish::{Resource, bundle};
 use nethical_audit::segment::footer::tile_offset;
-use nethical_audit::tree::{Hash, TILE_LEAVES, root_of};
+use nethical_audit::tree::{Hash, TILE_LEAVES, leaf_hash, root_of};
 
-use super::{AuditStore, damaged, dir_of};
+use super::{AuditStore, Closed, Places, damaged, dir_of};
+use crate::world::File;
 
 impl AuditStore {
     /// The bytes of a tile or a bundle; `None` while the log is not that long. A checkpoint is not made here.
@@ -101,10 +103,11 @@ impl AuditStore {
     }
 
     /// The first `width` leaf hashes of a tile; `None` while it has not as many. A tile never spans two segments. Of a
-    /// closed segment only the tile itself is read, and held against its root, which the tree has.
+    /// closed segment only the tile itself is read (of a warm one, its leaves), and held against its root, which the tree has.
     async fn leaf_hashes(&self, tile: u64, width: usize) -> io::Result<Option<Vec<Hash>>> {
         let Some(first) = tile.checked_mul(TILE_LEAVES) else { return Ok(None) };
-        let (name, at, root) = {
+        let held = self.files.read().await;
+        let (segment, root) = {
             let inner = self.inner.lock();
             if let Some(open) = inner.open.as_ref().filter(|open| open.writer.meta().first_index <= first) {
                 let at = (first - open.writer.meta().first_index) as usize;
@@ -112,16 +115,16 @@ impl AuditStore {
             }
             let Some(segment) = inner.closed_with(first) else { return Ok(None) };
             let Some([root]) = inner.tree.level(1, tile, 1) else { return Ok(None) };
-            let inside = (first - segment.first()) / TILE_LEAVES;
-            let place = segment.places.as_ref();
-            let place = place.map(|places| tile_offset(places.footer_at, places.index.frames().len(), inside));
-            (segment.meta.file_name(), place, *root)
+            (segment.clone(), *root)
         };
-        let Some(at) = at else { return Err(damaged(&name, first)) };
+        let name = segment.file_name();
+        let Some(places) = &segment.places else { return Err(damaged(&name, first)) };
         let file = self.disk.open(&format!("{}/{name}", dir_of(self.log)), false).await?;
-        let bytes = file.read_at(at, TILE_LEAVES as usize * size_of::<Hash>()).await?;
-        let mut hashes: Vec<Hash> =
-            bytes.chunks_exact(size_of::<Hash>()).filter_map(|hash| hash.try_into().ok()).collect();
+        drop(held);
+        let mut hashes = match places.warm {
+            None => stored_hashes(&*file, &segment, places, first).await?,
+            Some(_) => made_hashes(&*file, places, first..first + TILE_LEAVES).await.unwrap_or_default(),
+        };
         if hashes.len() as u64 != TILE_LEAVES || root_of(&hashes) != root {
             self.note_unreadable(first, "the footer does not read");
             return Err(damaged(&name, first));
@@ -129,4 +132,23 @@ impl AuditStore {
         hashes.truncate(width);
         Ok(Some(hashes))
     }
+}
+
+/// The leaf hashes of a tile as a hot segment's footer has them.
+async fn stored_hashes(file: &dyn File, segment: &Closed, places: &Places, first: u64) -> io::Result<Vec<Hash>> {
+    let inside = (first - segment.first()) / TILE_LEAVES;
+    let at = tile_offset(places.footer_at, places.index.frames().len(), inside);
+    let bytes = file.read_at(at, TILE_LEAVES as usize * size_of::<Hash>()).await?;
+    Ok(bytes.chunks_exact(size_of::<Hash>()).filter_map(|hash| hash.try_into().ok()).collect())
+}
+
+/// The hashes of a warm segment's leaves, made again from them.
+async fn made_hashes(file: &dyn File, places: &Places, leaves: Range<u64>) -> io::Result<Vec<Hash>> {
+    let mut hashes = Vec::with_capacity(TILE_LEAVES as usize);
+    for place in places.frames_over(leaves.clone()) {
+        let read = place.leaves(file).await?;
+        let wanted = leaves.start.max(place.first_index())..leaves.end.min(read.next_index());
+        hashes.extend(wanted.filter_map(|index| read.get(index)).map(|(leaf, ..)| leaf_hash(leaf)));
+    }
+    Ok(hashes)
 }

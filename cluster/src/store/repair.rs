@@ -3,27 +3,34 @@
 //! Nobody is believed. The leaves of each tile must have the root that this replica's own tree has, and the whole file the
 //! digest that the segment was sealed with, which pins the bodies too; both were in the manifest or in memory before
 //! anybody was asked. Since a file follows from its records, the new one is the old one to the byte. It takes the old
-//! one's place in one step, so a crash leaves either.
+//! one's place in one step, so a crash leaves either. A warm file is made again as a warm one ([`super::warm`]).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use nethical_audit::segment::SegmentScan;
+use nethical_audit::segment::{SegmentScan, body_root};
 use nethical_audit::tree::{leaf_hash, root_of};
 use nethical_protocol::ids::NodeId;
 use nethical_protocol::{always, probe, sometimes};
 
-use super::scrub::{Pace, Target};
+use super::scrub::{Pace, Target, may_be_stored};
 use super::*;
 use crate::message::{AskRecordsV1, KIND_RECORDS, LeavesV1};
 use crate::node::Core;
+use crate::tier::Rule;
 use crate::world::{Lane, read_all};
 
 /// How long another replica may take for some records.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Leaf and body by index.
-type Records = BTreeMap<u64, (Vec<u8>, Vec<u8>)>;
+pub(super) type Records = BTreeMap<u64, (Vec<u8>, Vec<u8>)>;
+
+/// Replicas that may be asked for records.
+pub(super) struct Others<'a> {
+    core: &'a Core,
+    nodes: Vec<NodeId>,
+}
 
 /// A new file on its way.
 struct Rebuilt {
@@ -39,16 +46,25 @@ impl AuditStore {
     ///
     /// # Errors
     /// Why it stays damaged, in words; the note on it says so too.
-    pub async fn mend(&self, core: &Core, first: u64, pace: &Pace<'_>) -> Result<u64, String> {
+    pub async fn mend(&self, core: &Core, first: u64, rule: &Rule, pace: &Pace<'_>) -> Result<u64, String> {
         let is_forged = self.inner.lock().damages.get(&first).map(|damage| damage.is_forged);
         let (Some(is_forged), Some(target)) = (is_forged, self.target(first)) else { return Ok(0) };
-        let own = if is_forged { None } else { self.salvage(&target).await };
-        let mended = self.try_peers(core, &target, own.as_ref(), pace).await;
+        let mended = match target.seal.warm {
+            Some(_) => self.mend_warm(core, &target, rule, pace).await,
+            None => {
+                let own = if is_forged { None } else { self.salvage(&target).await };
+                match self.try_peers(core, &target, own.as_ref(), pace).await {
+                    Ok(fetched) => Ok(fetched),
+                    // Where others have dropped bodies, the file that was sealed cannot be had any more.
+                    Err(why) => self.mend_warm(core, &target, rule, pace).await.map_err(|_| why),
+                }
+            }
+        };
         match &mended {
             Ok(fetched) => {
                 sometimes!(true, "a damaged audit segment was repaired");
                 metrics::counter!(damage::REPAIRED_LEAVES_TOTAL).increment(*fetched);
-                let (group, segment) = (self.log.group, target.seal.meta.file_name());
+                let (group, segment) = (self.log.group, &target.path);
                 tracing::warn!(%group, segment, fetched, "a damaged audit segment is whole again");
                 self.forget_damage(first);
             }
@@ -88,10 +104,22 @@ impl AuditStore {
         Err(last)
     }
 
+    /// Makes the file anew as a warm one, from whatever reads here and there.
+    async fn mend_warm(&self, core: &Core, target: &Target, rule: &Rule, pace: &Pace<'_>) -> Result<u64, String> {
+        let here = core.shared.options.node;
+        let nodes = core.placed(self.log.group).into_iter().filter(|node| *node != here).collect();
+        let moved = self.rewrite(target, rule, pace, Some(&Others { core, nodes })).await;
+        moved.map(|moved| moved.fetched)
+    }
+
     /// Where the records stand that the damaged file still has.
     async fn salvage(&self, target: &Target) -> Option<SegmentIndex> {
         if let Some(places) = &target.places {
             return Some(places.index.clone());
+        }
+        // A warm file says in its footer alone where things stand.
+        if target.seal.warm.is_some() {
+            return None;
         }
         let mut bytes = read_all(&*self.disk, &target.path).await.ok()?.to_vec();
         let header = target.seal.meta.encode();
@@ -138,22 +166,64 @@ impl AuditStore {
         let at = writer.bytes_given();
         let (ending, footer) = writer.close();
         let search = Searchable::of(footer.index, &ending);
-        let footer_at = at + u64::from(footer.index.length);
+        let file_bytes = at + ending.len() as u64;
         file.write_and_sync(at, Bytes::from(ending)).await.map_err(told)?;
-        let places = Places { index: SegmentIndex::from_footer(&footer, seal.meta.first_index), footer_at, search };
+        let places = Places { file_bytes, ..Places::hot(&footer, seal.meta.first_index, search) };
         Ok(Rebuilt { places, digest: footer.content_digest, fetched })
     }
 
     async fn put_in_place(&self, target: &Target, rebuilt: Rebuilt) -> io::Result<u64> {
-        self.disk.rename(&format!("{}.tmp", target.path), &target.path).await?;
+        {
+            let _alone = self.files.write().await;
+            if !self.is_current(target) {
+                return Err(io::Error::other("the segment was moved meanwhile"));
+            }
+            self.disk.rename(&format!("{}.tmp", target.path), &target.path).await?;
+        }
         self.disk.sync_dir(&dir_of(self.log)).await?;
         let mut inner = self.inner.lock();
         let first = target.seal.meta.first_index;
         if let Some(segment) = inner.closed.iter_mut().find(|segment| segment.first() == first) {
-            let Closed { meta, next, digest, .. } = **segment;
-            *segment = Arc::new(Closed { meta, next, digest, places: Some(Arc::new(rebuilt.places)) });
+            let Closed { meta, next, digest, warm, turn, .. } = **segment;
+            let (bodies, places) = (segment.bodies.clone(), Some(Arc::new(rebuilt.places)));
+            *segment = Arc::new(Closed { meta, next, digest, bodies, warm, turn: turn + 1, places });
         }
         Ok(rebuilt.fetched)
+    }
+
+    /// The records of one tile for a warm file, and how many of them are others': leaves and bodies must have the tile's
+    /// roots, and what others have dropped must be what may go by this replica's own state.
+    pub(super) async fn tile_to_move(
+        &self,
+        target: &Target,
+        rule: &Rule,
+        others: Option<&Others<'_>>,
+        tile: usize,
+    ) -> Result<(Records, u64), String> {
+        let seal = &target.seal;
+        let from = seal.meta.first_index + tile as u64 * TILE_LEAVES;
+        let (Some(root), Some(bodies)) = (seal.tile_hashes.get(tile), seal.body_hashes.get(tile)) else {
+            return Err("the segment has no such tile".to_owned());
+        };
+        let here = match &target.places {
+            Some(places) => self.own_records(target, places, from).await,
+            None => Records::new(),
+        };
+        if is_to_move(&here, (root, bodies), rule) {
+            return Ok((here, 0));
+        }
+        let Some(others) = others.filter(|_| rule.is_current()) else { return Err(nowhere(from)) };
+        for peer in &others.nodes {
+            for kept in [here.clone(), Records::new()] {
+                let before = kept.len() as u64;
+                let records = self.filled(others.core, *peer, kept, from).await;
+                if is_to_move(&records, (root, bodies), rule) {
+                    return Ok((records, TILE_LEAVES - before));
+                }
+                sometimes!(records.len() as u64 == TILE_LEAVES, "a repair refused another replica's leaves");
+            }
+        }
+        Err(nowhere(from))
     }
 
     /// The records of one tile, and how many of them are others'. From here where they have the tile's root; else what is
@@ -168,7 +238,7 @@ impl AuditStore {
     ) -> Result<(Records, u64), String> {
         let mut here = Records::new();
         if let Some(index) = own {
-            here = self.own_records(target, index, from).await;
+            here = self.salvaged_records(target, index, from).await;
             if is_tile(&here, root) {
                 return Ok((here, 0));
             }
@@ -188,7 +258,19 @@ impl AuditStore {
     }
 
     /// What the file still has of a tile.
-    async fn own_records(&self, target: &Target, index: &SegmentIndex, from: u64) -> Records {
+    async fn own_records(&self, target: &Target, places: &Places, from: u64) -> Records {
+        let (mut found, end) = (Records::new(), from + TILE_LEAVES);
+        let Ok(Some(file)) = self.open_closed(&target.segment).await else { return found };
+        for place in places.frames_over(from..end) {
+            let Ok(frame) = place.read(&*file, from..end).await else { continue };
+            let records = frame.records(place.first_index().max(from)).take_while(|(index, ..)| *index < end);
+            found.extend(records.map(|(index, leaf, body)| (index, (leaf.to_vec(), body.into_owned()))));
+        }
+        found
+    }
+
+    /// As [`AuditStore::own_records`], of a hot file whose footer may be lost.
+    async fn salvaged_records(&self, target: &Target, index: &SegmentIndex, from: u64) -> Records {
         let (mut found, end) = (Records::new(), from + TILE_LEAVES);
         let Ok(file) = self.disk.open(&target.path, false).await else { return found };
         for (span, _) in index.spans().filter(|(span, next)| span.first_index < end && *next > from) {
@@ -223,6 +305,17 @@ fn fits(leaf: &[u8], body: &[u8]) -> bool {
     use nethical_audit::segment::BODY_BYTES_MAX;
     use nethical_protocol::limits::LEAF_BYTES_MAX;
     (1..=LEAF_BYTES_MAX).contains(&leaf.len()) && body.len() <= BODY_BYTES_MAX
+}
+
+fn nowhere(from: u64) -> String {
+    format!("leaves {from} to {} with their bodies are whole nowhere", from + TILE_LEAVES - 1)
+}
+
+/// True where records have the roots of a tile's leaves and bodies, and what was dropped of them may be gone.
+fn is_to_move(records: &Records, (root, bodies): (&Hash, &Hash), rule: &Rule) -> bool {
+    is_tile(records, root)
+        && body_root(records.values().map(|(_, stored)| stored.as_slice())) == Some(*bodies)
+        && (!rule.is_current() || records.values().all(|(leaf, stored)| may_be_stored(rule, leaf, stored)))
 }
 
 fn is_tile(records: &Records, root: &Hash) -> bool {

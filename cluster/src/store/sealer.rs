@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use nethical_audit::checkpoint::Checkpoint;
-use nethical_audit::segment::{SegmentIndex, SegmentWriter};
+use nethical_audit::segment::SegmentWriter;
 use nethical_audit::tree::Hash;
 use nethical_protocol::{always, buggify, probe, sometimes};
 
@@ -158,13 +158,18 @@ impl AuditStore {
 
     /// Adds the seal of a segment that is full to the manifest, now that its file is durable.
     async fn write_seal(&self, closed: &Closed) -> io::Result<()> {
-        let (at, seal) = {
-            let inner = self.inner.lock();
-            (inner.manifest_bytes, inner.seal_of(closed).encode())
-        };
+        let seal = self.inner.lock().seal_of(closed).encode();
+        self.append_to_manifest(seal).await
+    }
+
+    /// Adds to the manifest, durably. What a failed write has left there is written over by the next one.
+    pub(super) async fn append_to_manifest(&self, bytes: Vec<u8>) -> io::Result<()> {
+        let _held = self.manifest.lock().await;
+        let at = self.inner.lock().manifest_bytes;
+        let end = at + bytes.len() as u64;
         let file = self.disk.open(&format!("{}/{MANIFEST}", dir_of(self.log)), false).await?;
-        file.write_and_sync(at, Bytes::from(seal.clone())).await?;
-        self.inner.lock().manifest_bytes = at + seal.len() as u64;
+        file.write_and_sync(at, Bytes::from(bytes)).await?;
+        self.inner.lock().manifest_bytes = end;
         Ok(())
     }
 
@@ -273,11 +278,12 @@ fn sync_every() -> Duration {
 /// What comes behind the records of a full segment, all of which were given out.
 fn close(writer: SegmentWriter) -> (Closed, Vec<u8>) {
     let (meta, next, at) = (*writer.meta(), writer.next_index(), writer.bytes_given());
+    let bodies: Arc<[Hash]> = writer.body_roots().into();
     let (ending, footer) = writer.close();
-    let search = Searchable::of(footer.index, &ending);
-    let footer_at = at + u64::from(footer.index.length);
-    let places = Places { index: SegmentIndex::from_footer(&footer, meta.first_index), footer_at, search };
-    (Closed { meta, next, digest: footer.content_digest, places: Some(Arc::new(places)) }, ending)
+    let places = Places::hot(&footer, meta.first_index, Searchable::of(footer.index, &ending));
+    let file_bytes = at + ending.len() as u64;
+    let places = Some(Arc::new(Places { file_bytes, ..places }));
+    (Closed { meta, next, digest: footer.content_digest, bodies, warm: None, turn: 0, places }, ending)
 }
 
 /// A checkpoint over stored leaves, signed with the zone's keys in force under the log's origin.

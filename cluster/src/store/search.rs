@@ -9,25 +9,25 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use futures::future::join_all;
 use roaring::RoaringBitmap;
 
 use nethical_audit::filter::Filter;
-use nethical_audit::leaf::LeafV1;
+use nethical_audit::segment::SegmentIndex;
 use nethical_audit::segment::footer::IndexPlace;
 use nethical_audit::segment::search::{self, DamagedIndex, HEAD_BYTES_MAX, Part, SearchHead, Zone};
-use nethical_audit::segment::{Damage, FrameSpan, ScanEnd, SegmentIndex, SegmentScan};
 use nethical_protocol::limits::{SEARCH_BYTES_MAX, SEARCH_FRAMES_MAX, SEARCH_SEGMENTS_MAX};
 
 use super::cache::Loaded;
 use super::{AuditStore, Closed, IndexCache, damaged, dir_of};
-use crate::world::{self, Disk, File};
+use crate::world::{Disk, File};
+
+mod look;
+mod remade;
+
+use look::{Files, look};
 
 /// Indexes that were damaged and made again.
 pub const INDEXES_REBUILT: &str = "nethical_audit_indexes_rebuilt_total";
-
-/// Frames read at the same time (64 KiB each).
-const FRAMES_AT_ONCE: usize = 16;
 
 /// Which way to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +96,11 @@ impl Searchable {
         Self { place, head }
     }
 
+    /// Greatest log time of the segment's leaves, where the head reads.
+    pub(super) fn last_ns(&self) -> Option<u64> {
+        self.head.get().map(|head| head.zone.last_ns)
+    }
+
     /// Reads an index's head from a file.
     pub(super) async fn read(disk: &dyn Disk, path: &str, place: IndexPlace) -> io::Result<Self> {
         let bytes = (place.length as usize).min(HEAD_BYTES_MAX);
@@ -141,15 +146,24 @@ impl AuditStore {
             match self.stretch(&walk) {
                 Stretch::Tail(first, hits) => walk.take_tail(first, hits),
                 Stretch::Open(name, index, places, first) => {
-                    self.look(&mut walk, &name, &index, &places, &[]).await?;
+                    if !places.is_empty() {
+                        let file = self.disk.open(&format!("{}/{name}", dir_of(self.log)), false).await?;
+                        let files = Files { name: &name, file: &*file, index: &index, at: None };
+                        look(&mut walk, &files, &places, &[]).await?;
+                    }
                     walk.pass(first, None);
                 }
                 Stretch::Closed(segment) => {
-                    let name = segment.meta.file_name();
+                    let name = segment.file_name();
                     // A segment whose footer is lost is searched where another replica has it.
                     let at = segment.places.clone().ok_or_else(|| damaged(&name, segment.first()))?;
-                    let (places, zones) = self.candidates(cache, &mut walk, &segment, &at.search).await?;
-                    self.look(&mut walk, &name, &at.index, &places, &zones).await?;
+                    if at.search.head.get().is_none_or(|head| head.admits(&search.filter)) {
+                        // One that was moved meanwhile is looked up again.
+                        let Some(file) = self.open_closed(&segment).await? else { continue };
+                        let (places, zones) = self.candidates(cache, &mut walk, &segment, &at.search, &*file).await?;
+                        let files = Files { name: &name, file: &*file, index: &at.index, at: Some(&at) };
+                        look(&mut walk, &files, &places, &zones).await?;
+                    }
                     let zone = at.search.head.get().map(|head| head.zone);
                     walk.pass(if walk.is_ascending() { segment.next } else { segment.first() }, zone);
                 }
@@ -201,15 +215,13 @@ impl AuditStore {
         walk: &mut Walk<'_>,
         segment: &Closed,
         searchable: &Searchable,
+        file: &dyn File,
     ) -> io::Result<(Vec<u64>, Arc<Vec<Zone>>)> {
         let filter = &walk.search.filter;
-        if searchable.head.get().is_some_and(|head| !head.admits(filter)) {
-            return Ok(Default::default());
-        }
         walk.segments += 1;
         let wanted = search::wanted(filter);
         let parts = wanted.iter().map(|(dimension, _)| Part::Postings(*dimension)).chain([Part::Zones]);
-        let loaded = self.load(cache, segment, searchable, parts.collect()).await?;
+        let loaded = self.load(cache, segment, searchable, parts.collect(), file).await?;
         let leaves = (segment.next - segment.first()) as u32;
         let left = walk.left();
         let mut places = RoaringBitmap::new();
@@ -220,7 +232,7 @@ impl AuditStore {
             match (part, keys) {
                 (Loaded::Postings(postings), Some(keys)) => {
                     places &= search::places_of(&postings, keys)
-                        .map_err(|_| damaged(&segment.meta.file_name(), segment.first()))?;
+                        .map_err(|_| damaged(&segment.file_name(), segment.first()))?;
                 }
                 (Loaded::Zones(found), _) => zones = found,
                 (Loaded::Postings(_), None) => {}
@@ -236,21 +248,20 @@ impl AuditStore {
         segment: &Closed,
         searchable: &Searchable,
         parts: Vec<Part>,
+        file: &dyn File,
     ) -> io::Result<Vec<Loaded>> {
-        let key = |part: Part| (self.log, segment.first(), part);
+        let key = |part: Part| (self.log, segment.first(), segment.turn, part);
         let held: Option<Vec<Loaded>> = parts.iter().map(|part| cache.get(key(*part))).collect();
         if let Some(held) = held {
             return Ok(held);
         }
-        let path = format!("{}/{}", dir_of(self.log), segment.meta.file_name());
-        let file = self.disk.open(&path, false).await?;
         let mut loaded = Vec::with_capacity(parts.len());
         for part in &parts {
             let found = match cache.get(key(*part)) {
                 Some(found) => Ok(found),
-                None => read_part(&*file, searchable, *part).await?,
+                None => read_part(file, searchable, *part).await?,
             };
-            let Ok(found) = found else { return self.remake(cache, segment, searchable, &parts).await };
+            let Ok(found) = found else { return self.remake(cache, segment, searchable, &parts, file).await };
             cache.put(key(*part), found.clone());
             loaded.push(found);
         }
@@ -264,17 +275,14 @@ impl AuditStore {
         segment: &Closed,
         searchable: &Searchable,
         parts: &[Part],
+        file: &dyn File,
     ) -> io::Result<Vec<Loaded>> {
-        let name = &segment.meta.file_name();
+        let name = &segment.file_name();
         tracing::error!(name, group = %self.log.group, "the search index of a segment is damaged and is made again");
         metrics::counter!(INDEXES_REBUILT).increment(1);
-        let bytes = world::read_all(&*self.disk, &format!("{}/{name}", dir_of(self.log))).await?;
-        let mut scan = SegmentScan::new(&bytes).map_err(|_| damaged(name, segment.first()))?;
-        match scan.finish() {
-            ScanEnd::Closed | ScanEnd::Damaged { damage: Damage::Index | Damage::Footer, .. } => {}
-            _ => return Err(damaged(name, segment.first())),
-        }
-        let index = scan.search_index();
+        let bytes = file.read_at(0, file.len().await? as usize).await?;
+        let index = if segment.warm.is_some() { remade::warm_index(&bytes) } else { remade::hot_index(&bytes) };
+        let index = index.ok_or_else(|| damaged(name, segment.first()))?;
         let head = SearchHead::decode(&index).map_err(|_| damaged(name, segment.first()))?;
         let _ = searchable.head.set(head.clone());
         let mut loaded = Vec::with_capacity(parts.len());
@@ -283,79 +291,10 @@ impl AuditStore {
             let bytes = index.get(span.offset as usize..).and_then(|rest| rest.get(..span.length as usize));
             let part_bytes = Bytes::copy_from_slice(bytes.ok_or_else(|| damaged(name, segment.first()))?);
             let found = decode_part(&head, *part, part_bytes).map_err(|_| damaged(name, segment.first()))?;
-            cache.put((self.log, segment.first(), *part), found.clone());
+            cache.put((self.log, segment.first(), segment.turn, *part), found.clone());
             loaded.push(found);
         }
         Ok(loaded)
-    }
-
-    /// Reads candidates, frame by frame in the order asked, and keeps those that match. Frames whose zone says that none
-    /// does are passed over.
-    async fn look(
-        &self,
-        walk: &mut Walk<'_>,
-        name: &str,
-        index: &SegmentIndex,
-        places: &[u64],
-        zones: &[Zone],
-    ) -> io::Result<()> {
-        let mut frames =
-            Frames { index, zones, filter: &walk.search.filter, ascending: walk.is_ascending(), rest: places };
-        let mut file = None;
-        while !walk.is_over() {
-            // Every frame has a candidate, so hardly more are read than are needed; a cold disk reads many as fast as one.
-            let at_once = FRAMES_AT_ONCE.min(walk.search.limit - walk.found.hits.len());
-            let batch =
-                frames.take(at_once).ok_or_else(|| damaged(name, places.first().copied().unwrap_or_default()))?;
-            if batch.is_empty() {
-                break;
-            }
-            let opened = match file.take() {
-                Some(opened) => opened,
-                None => self.disk.open(&format!("{}/{name}", dir_of(self.log)), false).await?,
-            };
-            let reads = batch.iter().map(|(span, _)| opened.read_at(span.offset, span.length as usize));
-            for (read, (span, wanted)) in join_all(reads).await.into_iter().zip(batch) {
-                if walk.is_over() {
-                    break;
-                }
-                let judged = judge(&walk.search.filter, &span, &read?, wanted);
-                let judged = judged.ok_or_else(|| damaged(name, span.first_index))?;
-                walk.frames += 1;
-                walk.take(judged);
-            }
-            file = Some(opened);
-        }
-        Ok(())
-    }
-}
-
-/// The frames that hold candidates, in the order asked; those whose zone says that none matches are passed over.
-struct Frames<'a> {
-    index: &'a SegmentIndex,
-    zones: &'a [Zone],
-    filter: &'a Filter,
-    ascending: bool,
-    rest: &'a [u64],
-}
-
-impl<'a> Frames<'a> {
-    /// The next frames, at most so many, with their candidates. `None` where a candidate is in no frame.
-    fn take(&mut self, count: usize) -> Option<Vec<(FrameSpan, &'a [u64])>> {
-        let mut taken = Vec::with_capacity(count);
-        while taken.len() < count {
-            let Some(pivot) = (if self.ascending { self.rest.first() } else { self.rest.last() }) else { break };
-            let number = self.index.frame_number_of(*pivot)?;
-            let start = |number: usize| self.index.frames().get(number).map_or(u64::MAX, |frame| frame.first_index);
-            let from = self.rest.partition_point(|place| *place < start(number));
-            let to = self.rest.partition_point(|place| *place < start(number + 1));
-            let (span, wanted) = (self.index.frame_of(*pivot)?, &self.rest[from..to]);
-            self.rest = if self.ascending { &self.rest[to..] } else { &self.rest[..from] };
-            if self.zones.get(number).is_none_or(|zone| zone.admits(self.filter)) {
-                taken.push((span, wanted));
-            }
-        }
-        Some(taken)
     }
 }
 
@@ -365,26 +304,6 @@ fn late() -> io::Error {
 
 /// A leaf that was looked at: its place, its log time, and itself where it matches.
 type Judged = (u64, u64, Option<Hit>);
-
-/// Judges leaves of one frame. `None` where one of them does not read.
-fn judge(filter: &Filter, span: &FrameSpan, frame: &[u8], wanted: &[u64]) -> Option<Vec<Judged>> {
-    let (first, last) = (*wanted.first()?, *wanted.last()?);
-    let mut judged = Vec::with_capacity(wanted.len());
-    for record in span.records(frame, first).take_while(|record| record.leaf_index <= last) {
-        if wanted.binary_search(&record.leaf_index).is_err() {
-            continue;
-        }
-        let leaf = LeafV1::decode(record.leaf).ok()?;
-        let hit = filter.matches(&leaf).then(|| Hit {
-            leaf_index: record.leaf_index,
-            at_ns: leaf.now_ns,
-            leaf: record.leaf.to_vec(),
-            body: record.body.to_vec(),
-        });
-        judged.push((record.leaf_index, leaf.now_ns, hit));
-    }
-    (judged.len() == wanted.len()).then_some(judged)
-}
 
 impl<'a> Walk<'a> {
     fn begin(search: &'a Search, size: u64) -> Self {

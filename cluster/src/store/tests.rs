@@ -4,6 +4,7 @@ use nethical_audit::segment::SegmentRules;
 use nethical_protocol::ids::GroupId;
 
 use super::*;
+use crate::tier::Rule;
 use crate::world::memory::MemoryDisk;
 
 const LOG: LogId = LogId { group: GroupId(7), era: 1 };
@@ -166,16 +167,16 @@ async fn rot_is_noted_by_reads_and_by_the_scrubber_and_a_false_alarm_is_taken_ba
     let clock = crate::world::real::RealClock::new();
     let pace = scrub::Pace { clock: &clock, bytes_per_s: u64::MAX };
     assert_eq!(store.closed_segments(), [0, 256, 512]);
-    assert_eq!(store.scrub(256, &pace).await, Some((bytes.len() as u64, true)));
+    assert_eq!(store.scrub(256, &Rule::default(), &pace).await, Some((bytes.len() as u64, true)));
     assert!(disk.flip(&path, 2_000, 0x20));
     assert!(store.read(256, 256).await.is_err());
     let noted = store.damages();
     assert!((256..512).contains(&noted[0].first) && noted[0].why.contains("does not read"), "{noted:?}");
-    assert_eq!(store.scrub(256, &pace).await.map(|(_, whole)| whole), Some(false));
+    assert_eq!(store.scrub(256, &Rule::default(), &pace).await.map(|(_, whole)| whole), Some(false));
     let noted = store.damages();
     assert!(noted.len() == 1 && noted[0].why.contains("checksum"), "{noted:?}");
     assert!(disk.flip(&path, 2_000, 0x20));
-    assert_eq!(store.scrub(256, &pace).await.map(|(_, whole)| whole), Some(true));
+    assert_eq!(store.scrub(256, &Rule::default(), &pace).await.map(|(_, whole)| whole), Some(true));
     assert_eq!(store.damages(), []);
-    assert_eq!(store.scrub(768, &pace).await, None, "the open segment is not looked at");
+    assert_eq!(store.scrub(768, &Rule::default(), &pace).await, None, "the open segment is not looked at");
 }

@@ -27,6 +27,7 @@ pub mod offline;
 pub mod online;
 pub mod prove;
 pub mod query;
+pub mod tiers;
 pub mod witness;
 
 /// Read, prove and verify the audit trail.
@@ -40,6 +41,9 @@ pub enum AuditCommand {
     /// Read all closed segments again, and mend what disks have lost.
     #[command(after_help = fsck::EXAMPLES)]
     Fsck(fsck::FsckArgs),
+    /// Where segments are, what they take, and what was dropped from them.
+    #[command(after_help = tiers::EXAMPLES)]
+    Tiers(tiers::TiersArgs),
     /// Fetch the proof of one decision and check it.
     #[command(
         after_help = "Examples:\n  nethical audit prove 3.1.42\n  nethical audit prove 3.1.42 --save decision.tlog-proof"
@@ -130,6 +134,10 @@ pub struct VerifyReport {
     pub entries: u64,
     /// Bodies that their logs say are erased.
     pub erased: u64,
+    /// Of those, bodies that are not stored any more.
+    pub dropped: u64,
+    /// Bodies that are not stored any more because their time was over.
+    pub expired: u64,
     /// Logs looked at.
     pub groups: u64,
     /// Replicas' copies looked at (offline).
@@ -160,6 +168,10 @@ pub struct LogReport {
     pub root: String,
     /// Bodies that it says are erased.
     pub erased: u64,
+    /// Of those, bodies that are not stored any more (of the copy that has dropped most).
+    pub dropped: u64,
+    /// Bodies that are not stored any more because their time was over.
+    pub expired: u64,
     /// True where it verifies.
     pub ok: bool,
 }
@@ -169,6 +181,8 @@ impl VerifyReport {
     pub fn add(&mut self, log: LogReport) {
         self.entries += log.entries;
         self.erased += log.erased;
+        self.dropped += log.dropped;
+        self.expired += log.expired;
         self.groups += 1;
         self.ok &= log.ok;
         self.logs.push(log);
@@ -186,6 +200,7 @@ pub async fn run(command: AuditCommand, format: Format) -> anyhow::Result<()> {
     match command {
         AuditCommand::Verify(args) => verify(args, format).await,
         AuditCommand::Fsck(args) => fsck::run(args, format).await,
+        AuditCommand::Tiers(args) => tiers::run(args, format).await,
         AuditCommand::Prove(args) => prove::run(args, format).await,
         AuditCommand::Key(command) => key::run(command, format).await,
         AuditCommand::Witness(args) => witness::run(args).await,
@@ -242,9 +257,14 @@ fn print(report: &VerifyReport) -> anyhow::Result<()> {
         output::print_line(&format!("{} checkpoints in the cluster log fit their logs{beyond}", report.covered))?;
     }
     let copies = if report.copies > 0 { format!(" ({} copies)", report.copies) } else { String::new() };
-    let erased = if report.erased > 0 { format!(", {} bodies are erased", report.erased) } else { String::new() };
+    let dropped = if report.dropped > 0 { format!(" ({} of them dropped)", report.dropped) } else { String::new() };
+    let erased = match report.erased {
+        0 => String::new(),
+        erased => format!(", {erased} bodies are erased{dropped}"),
+    };
+    let expired = if report.expired > 0 { format!(", {} have expired", report.expired) } else { String::new() };
     let (entries, logs) = (report.entries, report.groups);
-    output::print_line(&format!("{entries} entries in {logs} logs{copies}: {verdict}{erased}"))
+    output::print_line(&format!("{entries} entries in {logs} logs{copies}: {verdict}{erased}{expired}"))
 }
 
 /// The keys that a node serves, parsed.

@@ -195,6 +195,7 @@ impl Values<'_> {
             bootstrap: self.parse("cluster.bootstrap")?,
             admin_token: self.text("door.admin_token").filter(|token| !token.is_empty()),
             witnesses: Witness::parse_list(&self.text("audit.witnesses")?).ok()?,
+            warm_after_s: self.parse("audit.warm_after_s")?,
             taxonomy_path: self.path("taxonomy.file").filter(|path| !path.as_os_str().is_empty()),
         })
     }

@@ -116,6 +116,12 @@ pub const KEYS: &[Key] = &[
         "",
         "Who is shown the cluster log's checkpoints: `URL VKEY`, with commas between several. The same on every node.",
     ),
+    set(
+        "audit.warm_after_s",
+        Kind::Integer(0, 1 << 40),
+        "604800",
+        "Audit segments whose newest entry is older than this many seconds are moved to the warm tier; 0 never moves one.",
+    ),
     set("log.level", Kind::Text, "info", "error, warn, info, debug, trace, or a tracing filter."),
     set("log.format", Kind::Word(&["text", "json"]), "text", "How log lines look."),
 ];

@@ -225,6 +225,10 @@ impl Governor for Scripted {
         self.answer(format!("fsck {begin}"), FsckList::default())
     }
 
+    fn tiers(&self) -> Answer<'_, TierList> {
+        self.answer("tiers".to_owned(), TierList::default())
+    }
+
     fn drift(&self, query: DriftQuery) -> Answer<'_, DriftList> {
         self.answer(format!("drift {query:?}"), DriftList::default())
     }

@@ -12,6 +12,8 @@ use nethical_cluster::overshoot::OVERSHOOT_TOTAL;
 use nethical_cluster::scores::{SCORERS, SCORES_TOTAL};
 use nethical_cluster::store::damage::{DAMAGED_LEAVES, REPAIRED_LEAVES_TOTAL, SCRUBBED_BYTES_TOTAL};
 use nethical_cluster::store::search::INDEXES_REBUILT;
+use nethical_cluster::store::warm::{DROPPED_TOTAL, MOVES_FAILED_TOTAL, MOVES_TOTAL};
+use nethical_cluster::tier::{TIER_BYTES, TIER_SEGMENTS};
 use nethical_cluster::witness::{CONFLICTS_TOTAL, COSIGNED_TOTAL};
 use nethical_protocol::decision::{ItemAnswer, Verdict};
 use nethical_protocol::error::Code;
@@ -33,7 +35,7 @@ pub const RESIDENT_BYTES: &str = "nethical_resident_memory_bytes";
 
 /// Names that are always present at `/metrics`.
 #[cfg(test)]
-pub const PROMISED: [&str; 14] = [
+pub const PROMISED: [&str; 19] = [
     ACTIONS_TOTAL,
     ACTIVE_AGENTS,
     STORAGE_BYTES,
@@ -46,6 +48,11 @@ pub const PROMISED: [&str; 14] = [
     DAMAGED_LEAVES,
     REPAIRED_LEAVES_TOTAL,
     SCRUBBED_BYTES_TOTAL,
+    TIER_BYTES,
+    TIER_SEGMENTS,
+    MOVES_TOTAL,
+    MOVES_FAILED_TOTAL,
+    DROPPED_TOTAL,
     COSIGNED_TOTAL,
     CONFLICTS_TOTAL,
 ];
@@ -109,6 +116,13 @@ pub fn touch() {
     gauge!(DAMAGED_LEAVES).increment(0.0);
     counter!(REPAIRED_LEAVES_TOTAL).increment(0);
     counter!(SCRUBBED_BYTES_TOTAL).increment(0);
+    for tier in ["hot", "warm"] {
+        gauge!(TIER_BYTES, "tier" => tier).increment(0.0);
+        gauge!(TIER_SEGMENTS, "tier" => tier).increment(0.0);
+    }
+    for total in [MOVES_TOTAL, MOVES_FAILED_TOTAL, DROPPED_TOTAL] {
+        counter!(total).increment(0);
+    }
     counter!(COSIGNED_TOTAL).increment(0);
     counter!(CONFLICTS_TOTAL).increment(0);
     for scorer in SCORERS {
@@ -133,6 +147,11 @@ pub fn describe() {
         describe_gauge!(DAMAGED_LEAVES, "Audit entries whose copy on this node is damaged; must go back to 0");
         describe_counter!(REPAIRED_LEAVES_TOTAL, "Audit entries put back into damaged segments");
         describe_counter!(SCRUBBED_BYTES_TOTAL, Unit::Bytes, "Closed audit segments read again");
+        describe_gauge!(TIER_BYTES, Unit::Bytes, "Files of closed audit segments, by tier");
+        describe_gauge!(TIER_SEGMENTS, "Closed audit segments, by tier");
+        describe_counter!(MOVES_TOTAL, "Audit segments moved to the warm tier, or made anew there");
+        describe_counter!(MOVES_FAILED_TOTAL, "Moves to the warm tier that failed; they are tried again");
+        describe_counter!(DROPPED_TOTAL, "Bodies dropped from this node's audit segments");
         describe_counter!(INDEXES_REBUILT, "Damaged search indexes of audit segments that were made again in memory");
         describe_counter!(COSIGNED_TOTAL, "Cosignatures of the cluster log by witnesses that this node kept");
         describe_counter!(CONFLICTS_TOTAL, "Witnesses that saw another history of the cluster log; must stay 0");

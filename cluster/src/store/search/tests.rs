@@ -1,6 +1,6 @@
 //! What a search finds is what a reader of every leaf would find, whichever way, page by page, from a damaged index as well.
 
-use nethical_audit::leaf::{DecisionLeaf, LeafEvent};
+use nethical_audit::leaf::{DecisionLeaf, LeafEvent, LeafV1};
 use nethical_audit::segment::{SegmentFooter, SegmentMeta, SegmentRules, SegmentWriter};
 use nethical_protocol::ids::{GroupId, KeyedId, LogId};
 use proptest::prelude::*;
@@ -161,7 +161,7 @@ async fn a_search_finds_what_a_reader_of_every_leaf_finds() {
 #[tokio::test]
 async fn a_damaged_index_is_made_again_and_finds_the_same() {
     let name = format!("{}/{:020}.seg", dir_of(LOG), 256);
-    let whole = world::read_all(&*rig().await.disk, &name).await.expect("it is there");
+    let whole = crate::world::read_all(&*rig().await.disk, &name).await.expect("it is there");
     let place = SegmentFooter::decode_end(&whole).expect("closed").index;
     for inside in [0, 40, u64::from(place.length) / 2, u64::from(place.length) - 1] {
         let rig = rig().await;

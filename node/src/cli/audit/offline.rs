@@ -13,7 +13,8 @@ use nethical_audit::cluster::ClusterLeaf;
 use nethical_audit::generations::Generations;
 use nethical_audit::keys::{KEY_BYTES, Keyring, seeds};
 use nethical_audit::note::{Signer, VerifierKey};
-use nethical_audit::segment::{SegmentMeta, SegmentScan};
+use nethical_audit::segment::warm::check_warm;
+use nethical_audit::segment::{SegmentMeta, SegmentScan, SegmentSeal, WarmFooter, WarmHeader};
 use nethical_audit::tree::{self, Frontier, Hash};
 use nethical_audit::verify::cluster::{Claim, Claims, Unheld};
 use nethical_audit::verify::{BadEntry, GroupLog, Verifier};
@@ -115,7 +116,7 @@ pub(super) fn search(dir: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) ->
         }
         if kind.is_dir() && depth > 0 {
             search(&path, depth - 1, found)?;
-        } else if kind.is_file() && path.extension().is_some_and(|extension| extension == "seg") {
+        } else if kind.is_file() && is_segment(&path) {
             found.insert(dir.to_owned());
         }
     }
@@ -133,11 +134,10 @@ fn open(folder: &Path, top: &Path) -> Result<Copy, BadEntry> {
     let entries = std::fs::read_dir(folder).map_err(|error| blame(folder, error.to_string()))?;
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
-    let is_segment = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "seg");
-    let files: Vec<PathBuf> = paths.iter().filter(|path| is_segment(path)).cloned().collect();
+    let files = segment_files(&paths);
     let first = files.first().ok_or_else(|| blame(folder, "the segments are gone".to_owned()))?;
     let bytes = std::fs::read(first).map_err(|error| blame(first, error.to_string()))?;
-    let meta = SegmentMeta::decode(&bytes).map_err(|error| blame(first, error.to_string()))?;
+    let meta = meta_of(&bytes).map_err(|reason| blame(first, reason))?;
     // What a crash left half written ends in .tmp and was never in force.
     let notes = paths.iter().filter(|path| path.file_name().is_some_and(|name| name == "checkpoint"));
     let checkpoints = notes.filter_map(|path| std::fs::read_to_string(path).ok()).collect();
@@ -158,6 +158,68 @@ fn generations_above(folder: &Path, top: &Path, keyring: &Keyring) -> Generation
         .map(|seeds| seeds.published)
         .next()
         .unwrap_or_default()
+}
+
+/// True for files of segments, hot or warm.
+fn is_segment(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "seg" || extension == "warm")
+}
+
+/// The segments among some files, one for each first leaf. Where a move was cut short there are two, and a start takes the warm
+/// one if it is whole.
+fn segment_files(paths: &[PathBuf]) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = paths.iter().filter(|path| is_segment(path)).cloned().collect();
+    let is_hot = |path: &Path| path.extension().is_some_and(|extension| extension == "seg");
+    let both: BTreeSet<_> = files.iter().filter(|path| !is_hot(path)).map(|path| path.with_extension("seg")).collect();
+    let is_whole = |path: &Path| WarmCopy::read(path).is_some_and(|copy| copy.is_whole());
+    let (left, right): (BTreeSet<_>, BTreeSet<_>) = files
+        .iter()
+        .filter(|path| both.contains(*path))
+        .cloned()
+        .partition(|path| is_whole(&path.with_extension("warm")));
+    files.retain(|path| !left.contains(path) && (is_hot(path) || !right.contains(&path.with_extension("seg"))));
+    files
+}
+
+/// A warm segment's file.
+struct WarmCopy {
+    bytes: Vec<u8>,
+    seal: SegmentSeal,
+}
+
+impl WarmCopy {
+    fn read(path: &Path) -> Option<Self> {
+        Self::of(std::fs::read(path).ok()?)
+    }
+
+    fn of(bytes: Vec<u8>) -> Option<Self> {
+        let (header, footer) = (WarmHeader::decode(&bytes).ok()?, WarmFooter::decode_end(&bytes).ok()?);
+        Some(Self { seal: SegmentSeal::of_warm(&header, &footer), bytes })
+    }
+
+    fn is_whole(&self) -> bool {
+        check_warm(&self.seal, &self.bytes, |_, _, _| {}).is_ok()
+    }
+}
+
+/// What a segment's file says of itself in front.
+fn meta_of(bytes: &[u8]) -> Result<SegmentMeta, String> {
+    match WarmHeader::is_in_front_of(bytes) {
+        true => WarmHeader::decode(bytes).map(|header| header.meta).map_err(|error| error.to_string()),
+        false => SegmentMeta::decode(bytes).map_err(|error| error.to_string()),
+    }
+}
+
+/// The first leaf's index and the leaves of a file, as far as they read.
+fn leaves_of(bytes: Vec<u8>) -> Option<(u64, Vec<Vec<u8>>)> {
+    if !WarmHeader::is_in_front_of(&bytes) {
+        let scan = SegmentScan::new(&bytes).ok()?;
+        return Some((scan.meta().first_index, scan.map(|record| record.leaf.to_vec()).collect()));
+    }
+    let (copy, mut leaves) = (WarmCopy::of(bytes)?, Vec::new());
+    // What does not read is the verifier's to name.
+    let _ = check_warm(&copy.seal, &copy.bytes, |_, leaf, _| leaves.push(leaf.to_vec()));
+    Some((copy.seal.meta.first_index, leaves))
 }
 
 /// The keyring of the node that the folder belongs to, where its key-encryption key lies beside it.
@@ -200,6 +262,8 @@ fn verify_copy(
     longest.bad |= !sound;
     longest.copies += 1;
     longest.erased = longest.erased.max(checked.bodies_erased);
+    longest.dropped = longest.dropped.max(checked.bodies_dropped);
+    longest.expired = longest.expired.max(checked.bodies_expired);
     if checked.claims.leaves() > longest.claims.leaves() {
         longest.claims = checked.claims;
     }
@@ -219,8 +283,8 @@ fn keys_of(copy: &Copy, keyring: &Keyring) -> Vec<VerifierKey> {
     if copy.log.group == GroupId::CONTROL {
         for path in &copy.files {
             let bytes = std::fs::read(path).unwrap_or_default();
-            let leaves = SegmentScan::new(&bytes).into_iter().flatten();
-            let spoken = leaves.filter_map(|record| ClusterLeaf::decode(&keyring.cluster, record.leaf).ok());
+            let leaves = leaves_of(bytes).into_iter().flat_map(|(_, leaves)| leaves);
+            let spoken = leaves.filter_map(|leaf| ClusterLeaf::decode(&keyring.cluster, &leaf).ok());
             logs.extend(spoken.map(|leaf| leaf.log));
         }
     }
@@ -241,11 +305,8 @@ fn leaf_hashes(files: &[PathBuf]) -> Vec<Hash> {
     let mut hashes = Vec::new();
     for path in files {
         let bytes = std::fs::read(path).unwrap_or_default();
-        let Ok(scan) = SegmentScan::new(&bytes) else { break };
-        if scan.meta().first_index != hashes.len() as u64 {
-            break;
-        }
-        hashes.extend(scan.map(|record| tree::leaf_hash(record.leaf)));
+        let Some((_, leaves)) = leaves_of(bytes).filter(|(first, _)| *first == hashes.len() as u64) else { break };
+        hashes.extend(leaves.iter().map(|leaf| tree::leaf_hash(leaf)));
     }
     hashes
 }
@@ -256,6 +317,8 @@ struct Longest {
     bad: bool,
     copies: u64,
     erased: u64,
+    dropped: u64,
+    expired: u64,
     hashes: Vec<Hash>,
     /// Of the cluster log.
     claims: Claims,
@@ -282,7 +345,8 @@ impl Longest {
         self.hashes.iter().for_each(|hash| tree.append(*hash));
         let root = hex::encode(tree.root());
         let (entries, erased, ok) = (tree.size(), self.erased, !self.bad);
-        LogReport { group: log.group.0, era: log.era, entries, root, erased, ok }
+        let (dropped, expired) = (self.dropped, self.expired);
+        LogReport { group: log.group.0, era: log.era, entries, root, erased, dropped, expired, ok }
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use nethical_audit::body;
 use nethical_audit::checkpoint::Checkpoint;
 use nethical_audit::leaf::LeafV1;
 use nethical_audit::note::VerifierKey;
@@ -137,6 +138,8 @@ struct Log {
     /// How many of that hold.
     covered: u64,
     erased: Erased,
+    dropped: u64,
+    expired: u64,
 }
 
 impl Log {
@@ -150,6 +153,8 @@ impl Log {
             claims: Vec::new(),
             covered: 0,
             erased: Erased::default(),
+            dropped: 0,
+            expired: 0,
         }
     }
 
@@ -160,7 +165,13 @@ impl Log {
             return Err(format!("says that it is leaf {} of group {}", decoded.leaf_index, decoded.group));
         }
         let stored = stored.map(|stored| STANDARD.decode(stored)).transpose().map_err(|_| "its body is not base64")?;
-        self.erased.take(&decoded, &stored.unwrap_or_default());
+        let stored = stored.unwrap_or_default();
+        self.erased.take(&decoded, &stored);
+        match body::dropped(&stored).map(|dropped| dropped.reason) {
+            Some(body::Reason::Erased) => self.dropped += 1,
+            Some(body::Reason::Expired) => self.expired += 1,
+            None => {}
+        }
         self.tree.append(tree::leaf_hash(&bytes));
         self.entries += 1;
         if let Some(claim) = self.claims.get(self.covered as usize).filter(|claim| claim.size == self.entries) {
@@ -172,7 +183,8 @@ impl Log {
 
     fn report(&self, ok: bool) -> LogReport {
         let (group, era, entries, erased) = (self.group, self.era, self.entries, self.erased.count());
-        LogReport { group, era, entries, root: hex::encode(self.tree.root()), erased, ok }
+        let (dropped, expired) = (self.dropped, self.expired);
+        LogReport { group, era, entries, root: hex::encode(self.tree.root()), erased, dropped, expired, ok }
     }
 
     fn bad(&self, reason: String) -> Option<BadEntry> {

@@ -252,6 +252,11 @@ pub async fn fsck(call: Call) -> Handled {
     ok(call.door.governor.fsck(false).await)
 }
 
+/// `GET /v1/audit/tiers`
+pub async fn tiers(call: Call) -> Handled {
+    ok(call.door.governor.tiers().await)
+}
+
 /// `POST /v1/audit/fsck`
 pub async fn begin_fsck(call: Call) -> Handled {
     ok(call.door.governor.fsck(true).await)

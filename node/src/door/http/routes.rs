@@ -107,6 +107,7 @@ table! {
     POST   "/v1/audit/keys/rotate"                     Admin Takes::Json    => audit::rotate_keys;
     GET    "/v1/audit/fsck"                            Admin Takes::Nothing => audit::fsck;
     POST   "/v1/audit/fsck"                            Admin Takes::Nothing => audit::begin_fsck;
+    GET    "/v1/audit/tiers"                           Admin Takes::Nothing => audit::tiers;
     GET    "/log/{group}/checkpoint"                   Open  Takes::Nothing => audit::log_checkpoint;
     GET    "/log/{group}/tile/{*path}"                 Open  Takes::Nothing => audit::log_tile;
     GET    "/v1/status"                                Admin Takes::Nothing => health::status;

@@ -14,7 +14,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use nethical_audit::segment::{ScanEnd, SegmentScan, SegmentSeal, SegmentWriter, check_file};
+use nethical_audit::segment::warm::check_warm;
+use nethical_audit::segment::{ScanEnd, SegmentScan, SegmentSeal, SegmentWriter, WarmFooter, WarmSeal, check_file};
 use nethical_cluster::api::RawLeaves;
 
 use super::super::offline::{DEPTH_MAX, search};
@@ -120,22 +121,28 @@ async fn check_folder(
     let firsts: BTreeSet<u64> = seals.keys().chain(files.keys()).copied().collect();
     let mut end = 0;
     for first in firsts {
-        let path = folder.join(format!("{first:020}.seg"));
+        let seal = seals.get(&first);
+        // Only where the hot file is gone: a move that was cut short leaves both, and the hot one is the older.
+        let is_warm = !files.contains_key(&first) && seal.is_some_and(|seal| seal.warm.is_some());
+        let path = folder.join(if is_warm { format!("{first:020}.warm") } else { format!("{first:020}.seg") });
         let bytes = std::fs::read(&path);
         report.segments += 1;
         if first > end {
             report.damage.push(found(folder, None, end, Some(first - 1), "no file and no seal is left of these"));
         }
-        match seals.get(&first) {
+        match seal {
             Some(seal) => {
                 report.sealed += 1;
                 end = seal.next_index();
                 let fault = match &bytes {
-                    Ok(bytes) => check_file(seal, bytes).err().map(|it| (it.first, it.last, it.flaw.to_string())),
+                    Ok(bytes) => hold(seal, bytes, is_warm).err(),
                     Err(error) => Some((first, end - 1, format!("the file does not read: {error}"))),
                 };
                 if let Some((from, last, why)) = fault {
-                    let repaired = mend(seal, &path, sources, node).await?;
+                    let repaired = match is_warm {
+                        true => mend_warm(seal, &path, sources)?,
+                        false => mend(seal, &path, sources, node).await?,
+                    };
                     report.damage.push(Found { repaired, ..found(folder, Some(seal), from, Some(last), &why) });
                 }
             }
@@ -143,6 +150,28 @@ async fn check_folder(
         }
     }
     Ok(())
+}
+
+/// Holds a segment's file against its seal.
+fn hold(seal: &SegmentSeal, bytes: &[u8], is_warm: bool) -> Result<(), (u64, u64, String)> {
+    let found = match is_warm {
+        true => check_warm(seal, bytes, |_, _, _| {}).map(drop),
+        false => check_file(seal, bytes),
+    };
+    found.map_err(|it| (it.first, it.last, it.flaw.to_string()))
+}
+
+/// Puts another replica's warm file in place, where it is the same to the byte: which bodies may be gone, a node knows, not a file.
+fn mend_warm(seal: &SegmentSeal, path: &Path, sources: &BTreeSet<PathBuf>) -> anyhow::Result<bool> {
+    for source in sources {
+        let other = std::fs::read(source.join(seal.meta.warm_file_name())).unwrap_or_default();
+        let is_same = WarmFooter::decode_end(&other).is_ok_and(|footer| Some(WarmSeal::of(&footer)) == seal.warm);
+        if is_same && check_warm(seal, &other, |_, _, _| {}).is_ok() {
+            put(path, &other)?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Holds a segment against itself; gives the index behind its last good record.
@@ -229,7 +258,7 @@ async fn rebuilt(seal: &SegmentSeal, node: &Admin) -> anyhow::Result<Option<Vec<
 
 /// Replaces a file in one step.
 fn put(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let aside = path.with_extension("seg.tmp");
+    let aside = PathBuf::from(format!("{}.tmp", path.display()));
     let mut file = std::fs::File::create(&aside).with_context(|| format!("writing {}", aside.display()))?;
     file.write_all(bytes)?;
     file.sync_all()?;

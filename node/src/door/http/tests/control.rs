@@ -147,6 +147,7 @@ async fn every_hold_and_every_word_makes_its_call() {
         ("GET", "/v1/risk/shadow?tenant=t", Value::Null, "scores ScoreQuery { tenant: Some(\"t\") }"),
         ("GET", "/v1/audit/fsck", Value::Null, "fsck false"),
         ("POST", "/v1/audit/fsck", Value::Null, "fsck true"),
+        ("GET", "/v1/audit/tiers", Value::Null, "tiers"),
         ("GET", "/v1/drift", Value::Null, "drift DriftQuery { tenant: None, cohort: None }"),
         (
             "GET",

@@ -21,10 +21,11 @@ fn folder(body: u8) -> tempfile::TempDir {
         while !writer.is_full() {
             bytes.extend(writer.push(&writer.next_index().to_le_bytes(), &[body; 20]).unwrap_or_default());
         }
+        let bodies = writer.body_roots().to_vec();
         let (rest, footer) = writer.close();
         bytes.extend(rest);
         std::fs::write(audit.join(meta.file_name()), bytes).expect("written");
-        manifest.extend(SegmentSeal::of(meta, &footer).expect("full").encode());
+        manifest.extend(SegmentSeal::of(meta, &footer, bodies).expect("full").encode());
     }
     std::fs::write(audit.join("manifest"), manifest).expect("written");
     dir

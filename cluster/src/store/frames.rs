@@ -1,0 +1,134 @@
+//! Where frames stand in the files of segments, and reading them: of hot ones whole, of warm ones the leaves and those bodies
+//! that are asked for. What does not read is not among the records that are given; whose fault that is, the caller knows.
+
+use std::borrow::Cow;
+use std::io;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use nethical_audit::segment::warm::{WarmFrame, WarmHeader, WarmLeaves, WarmSpan};
+use nethical_audit::segment::{
+    FrameSpan, HEADER_BYTES, MARK_BYTES, RECORD_HEAD_BYTES, SegmentFooter, SegmentIndex, WarmFooter,
+};
+use nethical_audit::tree::Hash;
+
+use super::search::Searchable;
+use super::{Places, Warm};
+use crate::world::File;
+
+/// Where one frame stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FramePlace {
+    span: FrameSpan,
+    /// Of a warm segment, with its dictionary.
+    warm: Option<(WarmSpan, Hash)>,
+}
+
+/// A frame, or as much of it as was asked for.
+pub(super) enum Frame {
+    Hot(FrameSpan, Bytes),
+    Warm(WarmFrame<Bytes>),
+}
+
+impl Places {
+    /// Of a closed segment as it was written; the length of its file is not known yet.
+    pub(super) fn hot(footer: &SegmentFooter, first_index: u64, search: Searchable) -> Self {
+        let footer_at = footer.index.offset + u64::from(footer.index.length);
+        let index = SegmentIndex::from_footer(footer, first_index);
+        Self { index, footer_at, file_bytes: footer_at, search, warm: None }
+    }
+
+    /// Of a warm segment.
+    pub(super) fn warm(header: &WarmHeader, footer: WarmFooter, file_bytes: u64, search: Searchable) -> Self {
+        let index = footer.frame_index(header.meta.first_index);
+        let footer_at = footer.index.offset + u64::from(footer.index.length);
+        let footer = WarmFooter { tile_hashes: Vec::new(), body_hashes: Vec::new(), ..footer };
+        let warm = Some(Warm { footer, dictionary: header.dictionary });
+        Self { index, footer_at, file_bytes, search, warm }
+    }
+
+    /// Bytes of leaves and bodies in a hot segment of so many leaves.
+    pub(super) fn hot_raw_bytes(&self, leaves: u64) -> u64 {
+        let marks = (MARK_BYTES * self.index.frames().len()) as u64;
+        let around = HEADER_BYTES as u64 + marks + leaves * RECORD_HEAD_BYTES as u64;
+        self.index.frames_end().saturating_sub(around)
+    }
+
+    /// The frame that holds a leaf.
+    pub(super) fn frame_of(&self, leaf_index: u64) -> Option<FramePlace> {
+        self.place(self.index.frame_of(leaf_index)?)
+    }
+
+    /// The frame of a span of this segment's index.
+    pub(super) fn place(&self, span: FrameSpan) -> Option<FramePlace> {
+        let Some(warm) = &self.warm else { return Some(FramePlace::hot(span)) };
+        let frames = &warm.footer.frames;
+        let at = frames.binary_search_by_key(&span.first_index, |frame| frame.first_index).ok()?;
+        Some(FramePlace { span, warm: Some((frames[at], warm.dictionary)) })
+    }
+
+    /// The frames that hold some leaves, in order.
+    pub(super) fn frames_over(&self, leaves: Range<u64>) -> impl Iterator<Item = FramePlace> + use<'_> {
+        let spans =
+            self.index.spans().filter(move |(span, next)| span.first_index < leaves.end && *next > leaves.start);
+        spans.filter_map(|(span, _)| self.place(span))
+    }
+}
+
+impl FramePlace {
+    /// Of a segment that is hot, closed or not.
+    pub(super) fn hot(span: FrameSpan) -> Self {
+        Self { span, warm: None }
+    }
+
+    /// Index of the frame's first leaf.
+    pub(super) fn first_index(&self) -> u64 {
+        self.span.first_index
+    }
+
+    /// Reads the frame, with the bodies of these leaves at least.
+    pub(super) async fn read(&self, file: &dyn File, leaves: Range<u64>) -> io::Result<Frame> {
+        let Some(at) = self.warm.map(|(span, _)| span.offset + u64::from(span.packed_bytes)) else {
+            let bytes = file.read_at(self.span.offset, self.span.length as usize).await?;
+            return Ok(Frame::Hot(self.span, bytes));
+        };
+        let leaves_read = self.leaves(file).await?;
+        let Range { start, end } = leaves_read.rests(leaves);
+        let rests = match end > start {
+            true => file.read_at(at.saturating_add(start), (end - start) as usize).await?,
+            false => Bytes::new(),
+        };
+        Ok(Frame::Warm(WarmFrame { leaves: leaves_read, from: start, rests }))
+    }
+
+    /// Reads the leaves of a warm frame and the heads of their bodies, and nothing else of it.
+    pub(super) async fn leaves(&self, file: &dyn File) -> io::Result<WarmLeaves> {
+        let (span, dictionary) = self.warm.ok_or_else(|| io::Error::other("the segment is not warm"))?;
+        let packed = file.read_at(span.offset, span.packed_bytes as usize).await?;
+        let read = WarmLeaves::unpack(&packed, &span, &dictionary);
+        read.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Bytes of the file that the whole frame takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.span.length as usize
+    }
+}
+
+impl Frame {
+    /// Records from a leaf on, up to the frame's end, the end of what was read, or the first one that does not read: index,
+    /// leaf, stored body.
+    pub(super) fn records(&self, from: u64) -> Box<dyn Iterator<Item = (u64, &[u8], Cow<'_, [u8]>)> + Send + '_> {
+        match self {
+            Self::Hot(span, bytes) => {
+                let records = span.records(bytes, from);
+                Box::new(records.map(|record| (record.leaf_index, record.leaf, Cow::Borrowed(record.body))))
+            }
+            Self::Warm(frame) => {
+                let records = (from..frame.leaves.next_index()).map_while(|index| Some((index, frame.record(index)?)));
+                Box::new(records.map(|(index, (leaf, body))| (index, leaf, Cow::Owned(body))))
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The mover of a node: has closed audit segments moved to the warm tier when they are old, and made anew there when bodies in
+//! them may go; and says how the tiers are. One task a node, one segment at a time, at a bounded rate, beside everything.
+//!
+//! What fails is said once as an error, shown, and tried again later; it never holds up sealing or decisions. What a move does
+//! is in [`crate::store::warm`], what may go in [`Rule`]. The cluster log has no log time, is short, and stays hot.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+
+use nethical_protocol::ids::NodeId;
+use nethical_protocol::probe;
+
+use crate::message::{FailedMoveV1, KIND_TIERS, TierV1, TiersV1};
+use crate::node::Core;
+use crate::store::AuditStore;
+use crate::store::scrub::Pace;
+use crate::store::warm::{MOVES_FAILED_TOTAL, TierSums};
+use crate::world::Lane;
+
+mod rule;
+
+pub use rule::Rule;
+
+/// Bytes that the files of a tier take on this node.
+pub const TIER_BYTES: &str = "nethical_audit_tier_bytes";
+/// Closed segments of a tier on this node.
+pub const TIER_SEGMENTS: &str = "nethical_audit_tier_segments";
+
+/// Between two looks for what is due.
+const EVERY_MS: u64 = 60 * 1_000;
+/// Looks that a log is left alone for after a move of it has failed.
+const REST_LOOKS: u32 = 10;
+/// How fast segments are read and written.
+const BYTES_PER_S: u64 = 8 * 1024 * 1024;
+/// How long another node may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Failed moves in one answer.
+const FAILED_MAX: usize = 100;
+
+/// How all nodes' tiers are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TierList {
+    /// Each node's tiers, hot first.
+    pub tiers: Vec<TierView>,
+    /// Segments that are being moved, over all nodes.
+    pub under_way: u64,
+    /// Moves that failed and are tried again.
+    pub failed: Vec<FailedMove>,
+    /// Nodes that did not answer.
+    pub awaiting: Vec<u64>,
+}
+
+/// One tier of one node, over all logs that it keeps a copy of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TierView {
+    /// The node.
+    pub node: u64,
+    /// `hot` or `warm`.
+    pub tier: String,
+    /// Closed segments.
+    pub segments: u64,
+    /// Their leaves.
+    pub leaves: u64,
+    /// Bytes of their files.
+    pub file_bytes: u64,
+    /// Bytes of their leaves and bodies as they were stored, dropped bodies included.
+    pub raw_bytes: u64,
+    /// Of the warm tier: bytes of the leaves alone.
+    pub leaf_bytes: u64,
+    /// Of the warm tier: what these leaves take, packed with the heads of their bodies.
+    pub packed_bytes: u64,
+    /// Bodies dropped because their subjects were erased.
+    pub erased: u64,
+    /// Bodies dropped because their time was over.
+    pub expired: u64,
+    /// Bytes that both have given back.
+    pub freed_bytes: u64,
+}
+
+/// A move that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedMove {
+    /// The node.
+    pub node: u64,
+    /// The group.
+    pub group: u32,
+    /// First entry of the segment.
+    pub first: u64,
+    /// Why.
+    pub why: String,
+}
+
+/// Runs until the node stops.
+pub async fn pump(core: Arc<Core>) {
+    let clock = core.shared.world.clock.clone();
+    let every = Duration::from_millis(probe::knob("warm.every-ms", EVERY_MS));
+    let mut resting = std::collections::BTreeMap::new();
+    loop {
+        clock.sleep(every).await;
+        for store in core.audits() {
+            let left: &mut u32 = resting.entry(store.log()).or_default();
+            if *left > 0 {
+                *left -= 1;
+            } else if !look(&core, &store).await {
+                *left = REST_LOOKS;
+            }
+        }
+        tell(&core);
+    }
+}
+
+/// Does what is due for a log; false where something failed.
+async fn look(core: &Core, store: &AuditStore) -> bool {
+    let Some(before_ns) = before_ns(core, store) else { return true };
+    let pace = Pace { clock: &*core.shared.world.clock, bytes_per_s: BYTES_PER_S };
+    let rule = Rule::of(core, store);
+    for first in store.due(before_ns, &rule) {
+        match store.tend(first, &rule, &pace).await {
+            Ok(Some(moved)) => {
+                tracing::info!(group = %store.log().group, first, dropped = moved.dropped, "an audit segment is warm");
+            }
+            Ok(None) => {}
+            Err(why) => {
+                metrics::counter!(MOVES_FAILED_TOTAL).increment(1);
+                tracing::error!(group = %store.log().group, first, why, "an audit segment could not be moved; it is tried again");
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// Segments whose leaves are all from before this log time are old; none are where the log has no log time, or nothing moves.
+fn before_ns(core: &Core, store: &AuditStore) -> Option<u64> {
+    let after_ms = probe::knob("warm.after-ms", core.shared.options.warm_after_s.saturating_mul(1_000));
+    let replica = core.partition(store.log().group).filter(|_| after_ms > 0)?;
+    let now_ns = replica.machine.lock().ledger.now_ns();
+    now_ns.checked_sub(after_ms.saturating_mul(1_000_000))
+}
+
+fn tell(core: &Core) {
+    let (hot, warm) = sums(core);
+    for (tier, sums) in [("hot", hot), ("warm", warm)] {
+        metrics::gauge!(TIER_BYTES, "tier" => tier).set(sums.file_bytes as f64);
+        metrics::gauge!(TIER_SEGMENTS, "tier" => tier).set(sums.segments as f64);
+    }
+}
+
+fn sums(core: &Core) -> (TierSums, TierSums) {
+    let (mut hot, mut warm) = (TierSums::default(), TierSums::default());
+    for tiers in core.audits().into_iter().map(|store| store.tiers()) {
+        hot.add(&tiers.hot);
+        warm.add(&tiers.warm);
+    }
+    (hot, warm)
+}
+
+/// How this node's tiers are.
+pub fn report(core: &Core) -> TiersV1 {
+    let (hot, warm) = sums(core);
+    let (mut under_way, mut failed) = (0, Vec::new());
+    for store in core.audits() {
+        let tiers = store.tiers();
+        under_way += tiers.under_way;
+        let group = store.log().group.0;
+        failed.extend(tiers.failed.into_iter().map(|(first, why)| FailedMoveV1 { group, first, why }));
+    }
+    failed.truncate(FAILED_MAX);
+    TiersV1 { hot: told(&hot), warm: told(&warm), under_way, failed }
+}
+
+fn told(sums: &TierSums) -> TierV1 {
+    TierV1 {
+        segments: sums.segments,
+        leaves: sums.leaves,
+        file_bytes: sums.file_bytes,
+        raw_bytes: sums.raw_bytes,
+        leaf_bytes: sums.leaf_bytes,
+        packed_bytes: sums.packed_bytes,
+        erased: sums.erased,
+        expired: sums.expired,
+        freed_bytes: sums.freed_bytes,
+    }
+}
+
+/// How all nodes' tiers are.
+pub async fn list(core: Arc<Core>) -> TierList {
+    let wire = &core.shared.world.wire;
+    let asked = core.peers().into_iter().map(|peer| {
+        let call = wire.call(peer, Lane::Control, KIND_TIERS, bytes::Bytes::new(), PATIENCE);
+        async move { (peer, call.await.ok().and_then(|bytes| TiersV1::from_bytes(&bytes).ok())) }
+    });
+    let others = join_all(asked).await;
+    let own = (core.shared.options.node, Some(report(&core)));
+    let mut said: Vec<(NodeId, Option<TiersV1>)> = [own].into_iter().chain(others).collect();
+    said.sort_by_key(|(node, _)| *node);
+    let mut list = TierList::default();
+    for (node, said) in said {
+        let Some(TiersV1 { hot, warm, under_way, failed }) = said else {
+            list.awaiting.push(node.0);
+            continue;
+        };
+        list.tiers.extend([shown(node, "hot", hot), shown(node, "warm", warm)]);
+        list.under_way += under_way;
+        let named = |FailedMoveV1 { group, first, why }| FailedMove { node: node.0, group, first, why };
+        list.failed.extend(failed.into_iter().map(named));
+    }
+    list
+}
+
+fn shown(node: NodeId, tier: &str, said: TierV1) -> TierView {
+    TierView {
+        node: node.0,
+        tier: tier.to_owned(),
+        segments: said.segments,
+        leaves: said.leaves,
+        file_bytes: said.file_bytes,
+        raw_bytes: said.raw_bytes,
+        leaf_bytes: said.leaf_bytes,
+        packed_bytes: said.packed_bytes,
+        erased: said.erased,
+        expired: said.expired,
+        freed_bytes: said.freed_bytes,
+    }
+}
