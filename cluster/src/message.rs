@@ -82,9 +82,6 @@ pub const KIND_FSCK: u16 = 87;
 /// Node → replica: records of a log, to mend a segment with ([`AskRecordsV1`] → [`LeavesV1`]).
 pub const KIND_RECORDS: u16 = 88;
 
-/// Node → node: signing seeds ([`SeedsAskV1`] → [`SeedsAnswerV1`]).
-pub const KIND_SEEDS: u16 = 95;
-
 /// Makes a type of this module travel.
 macro_rules! message {
     ($($(#[$doc:meta])* $kind:ident $name:ident $body:tt)*) => {$(
@@ -202,24 +199,8 @@ message! {
         PutQuarantine(QuarantineSpec),
         /// Erase what was said of a subject.
         Erase(EraseSpec),
-        /// Turn the zone's signing key.
-        RotateKeys {
-            /// Why.
-            reason: String,
-            /// How long the old key signs beside the new one, seconds.
-            overlap_s: u64,
-        },
-        /// A node vouches by a new key.
-        TurnCosigner {
-            /// The node.
-            node: u64,
-            /// The public key by which it vouched before.
-            before: [u8; 32],
-            /// The new one.
-            public: [u8; 32],
-            /// Why.
-            reason: String,
-        },
+        /// Turn a signing key.
+        TurnKey(TurnKeyV1),
     }
 
     /// What became of it.
