@@ -460,7 +460,13 @@ impl Governor for NodeGovernor {
             let overlap_s = spec.overlap_s();
             let ack = match spec.node {
                 Some(node) => signing::turn_own(&self.core, NodeId(node), spec.reason).await?,
-                None => rules::change(&self.core, ChangeRulesV1::RotateKeys { reason: spec.reason, overlap_s }).await?,
+                None => {
+                    rules::change(
+                        &self.core,
+                        ChangeRulesV1::TurnKey(TurnKeyV1::Zone { reason: spec.reason, overlap_s }),
+                    )
+                    .await?
+                }
             };
             self.see(ack.revision).await;
             self.all_keys().await

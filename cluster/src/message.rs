@@ -85,9 +85,6 @@ pub const KIND_RECORDS: u16 = 88;
 /// Node → node: how are your tiers (empty → [`TiersV1`]).
 pub const KIND_TIERS: u16 = 97;
 
-/// Node → node: signing seeds ([`SeedsAskV1`] → [`SeedsAnswerV1`]).
-pub const KIND_SEEDS: u16 = 95;
-
 /// Makes a type of this module travel.
 macro_rules! message {
     ($($(#[$doc:meta])* $kind:ident $name:ident $body:tt)*) => {$(
@@ -216,24 +213,8 @@ message! {
             /// Who asks, as given.
             by: String,
         },
-        /// Turn the zone's signing key.
-        RotateKeys {
-            /// Why.
-            reason: String,
-            /// How long the old key signs beside the new one, seconds.
-            overlap_s: u64,
-        },
-        /// A node vouches by a new key.
-        TurnCosigner {
-            /// The node.
-            node: u64,
-            /// The public key by which it vouched before.
-            before: [u8; 32],
-            /// The new one.
-            public: [u8; 32],
-            /// Why.
-            reason: String,
-        },
+        /// Turn a signing key.
+        TurnKey(TurnKeyV1),
     }
 
     /// What became of it.

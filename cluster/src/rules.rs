@@ -226,10 +226,10 @@ fn complete(core: &Core, control: &Plain<ControlMachine>, ask: ChangeRulesV1) ->
         ChangeRulesV1::Erase(spec) => AskV1::Erase(erasure_of(core, spec)?),
         ChangeRulesV1::SetLegalHold(spec) => AskV1::SetLegalHold(legal::hold_of(core, spec)?),
         ChangeRulesV1::LiftLegalHold { id, by } => AskV1::LiftLegalHold { id, by },
-        ChangeRulesV1::RotateKeys { reason, overlap_s } => AskV1::Signing(SigningAskV1::Rotate { reason, overlap_s }),
-        ChangeRulesV1::TurnCosigner { node, before, public, reason } => {
-            AskV1::Signing(SigningAskV1::Cosigner { node, before, public, reason })
-        }
+        ChangeRulesV1::TurnKey(ask) => AskV1::Signing(match ask {
+            TurnKeyV1::Zone { reason, overlap_s } => SigningAskV1::Rotate { reason, overlap_s },
+            TurnKeyV1::Node { node, before, public, reason } => SigningAskV1::Cosigner { node, before, public, reason },
+        }),
     })
 }
 

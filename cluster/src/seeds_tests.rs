@@ -35,6 +35,11 @@ async fn open(disk: &MemoryDisk, file: &File) -> SigningSeeds {
     SigningSeeds::open(disk, scope, &mut keyring, Arc::new(file.clone())).await.expect("it opens")
 }
 
+async fn remembered(disk: &MemoryDisk, file: &File) -> Vec<Public> {
+    let keyring = file.0.lock().clone();
+    SigningSeeds::remembered(disk, &keyring).await.expect("it reads")
+}
+
 fn seed(generation: u32, term: u64, byte: u8) -> ZoneSeed {
     ZoneSeed { generation, term, seed: [byte; 32] }
 }
@@ -77,7 +82,7 @@ async fn what_is_destroyed_is_in_no_slot_and_not_in_the_keyring_file() {
     seeds.put_own(OwnSeed { generation: 2, seed: [12; 32] }).await.expect("kept");
     let gone = seeds.destroy(|number, _| number < 3, |number, _| number < 2).await.expect("destroyed");
     assert!(gone && !seeds.destroy(|number, _| number < 3, |number, _| number < 2).await.expect("nothing left"));
-    let left = SigningSeeds::remembered(&disk, &file.0.lock().clone()).await.expect("it reads");
+    let left = remembered(&disk, &file).await;
     assert_eq!(left, [public(3), public(3)], "one in each slot");
     assert_eq!((seeds.first(), seeds.first_own(), seeds.own(&public(12)).is_some()), (None, None, true));
     assert_eq!(file.0.lock().cosigning_seed, None);
@@ -90,8 +95,7 @@ async fn cut_off(disk: &MemoryDisk, work: impl Future<Output = ()>) -> Vec<DiskI
     disk.watch(move |image| kept.lock().push(image));
     work.await;
     disk.unwatch();
-    let images = images.lock().drain(..).collect();
-    images
+    images.lock().split_off(0)
 }
 
 #[tokio::test]
@@ -115,7 +119,7 @@ async fn a_power_loss_at_any_step_loses_nothing_that_was_kept_and_the_next_start
             let seeds = open(&disk, &file).await;
             assert!(seeds.zone(&public(number)).is_some(), "generation {number} was kept before the power went");
             // What a start holds is what both slots remember: nothing more is hidden in the older one.
-            let left = SigningSeeds::remembered(&disk, &file.0.lock().clone()).await.expect("it reads");
+            let left = remembered(&disk, &file).await;
             assert!(left.iter().all(|public| seeds.zone(public).is_some()), "a slot remembers more than is held");
         }
     }

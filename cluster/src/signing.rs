@@ -23,7 +23,7 @@ use nethical_protocol::{probe, sometimes};
 
 use crate::control::signing::{Signing, SigningAskV1, ZoneKey};
 use crate::control::{AskV1, ControlMachine};
-use crate::message::{ChangeRulesV1, KIND_SEEDS, RulesChangedV1, SeedsAnswerV1, SeedsAskV1};
+use crate::message::{ChangeRulesV1, KIND_SEEDS, RulesChangedV1, SeedsAnswerV1, SeedsAskV1, TurnKeyV1};
 use crate::node::{Core, Plain};
 use crate::rules::{self, confirmed_leader, control_here, control_leader};
 use crate::seeds::{Public, public_of};
@@ -156,7 +156,9 @@ pub async fn tend(core: Arc<Core>) {
             signed_by = by;
         }
         match look {
-            Ok(Look::Rest) => drop(timeout(&*clock, LOOK_EVERY, changed.changed()).await),
+            Ok(Look::Rest) => {
+                let _ = timeout(&*clock, LOOK_EVERY, changed.changed()).await;
+            }
             _ => clock.sleep(LOOK_AGAIN).await,
         }
     }
@@ -438,7 +440,7 @@ async fn turn_own_here(core: &Arc<Core>, reason: String) -> Result<ControlAck, P
         }
     };
     world::pass(&*core.shared.world.clock, "seeds.own").await;
-    rules::change(core, ChangeRulesV1::TurnCosigner { node, before, public, reason }).await
+    rules::change(core, ChangeRulesV1::TurnKey(TurnKeyV1::Node { node, before, public, reason })).await
 }
 
 fn broken(error: std::io::Error) -> Problem {

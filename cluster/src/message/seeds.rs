@@ -6,7 +6,32 @@ use rkyv::rancor::Error;
 use nethical_protocol::control::ControlAck;
 use nethical_protocol::error::Problem;
 
+/// Node → node: signing seeds ([`SeedsAskV1`] → [`SeedsAnswerV1`]).
+pub const KIND_SEEDS: u16 = 95;
+
 message! {
+    /// Which key is to be turned.
+    enum TurnKeyV1 {
+        /// The zone's.
+        Zone {
+            /// Why.
+            reason: String,
+            /// How long the old key signs beside the new one, seconds.
+            overlap_s: u64,
+        },
+        /// The one by which a node vouches.
+        Node {
+            /// The node.
+            node: u64,
+            /// The public key by which it vouched before.
+            before: [u8; 32],
+            /// The new one.
+            public: [u8; 32],
+            /// Why.
+            reason: String,
+        },
+    }
+
     /// Seeds of the zone's signing key, and of the asked node's own.
     enum SeedsAskV1 {
         /// Hold this seed durably: it is to come into force.

@@ -28,8 +28,9 @@ pub fn check(findings: &Findings<'_>) -> Vec<String> {
     if !generations.0.is_empty() && unfinished.is_empty() {
         let kept = remembered.iter().filter(|(_, public)| !in_force(public));
         found.extend(kept.map(|(node, public)| {
-            let number = generations.0.iter().find(|known| known.public == *public).map(|known| known.number);
-            format!("node {node} remembers the seed of generation {number:?}, which is not in force")
+            let known = generations.0.iter().find(|known| known.public == *public);
+            let which = known.map_or("no generation".to_owned(), |known| format!("generation {}", known.number));
+            format!("node {node} remembers a seed of {which}, which is not in force")
         }));
     }
     let Some(longest) = findings.cluster.values().max_by_key(|leaves| leaves.len()) else { return found };

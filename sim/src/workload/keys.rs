@@ -23,6 +23,9 @@ use crate::world::{CLUSTER, Living};
 
 /// Between two looks at what is published.
 const LOOK_EVERY: Duration = Duration::from_millis(700);
+/// Looks at most, and behind a complete turn.
+const LOOKS_MAX: usize = 60;
+const LOOKS_BEHIND: usize = 12;
 /// How much later than the revocation bound a checkpoint may still come that a node made within it.
 const ON_ITS_WAY: Duration = Duration::from_secs(4);
 
@@ -61,7 +64,7 @@ impl Seen {
 }
 
 impl Stage {
-    /// Turns the zone's key, or a node's own where `node` is not 0, and looks on until that is complete or the run ends.
+    /// Turns the zone's key, or a node's own where `node` is not 0, and looks on until that is complete, and for a while.
     pub async fn rotate_keys(self, overlap_s: u64, node: u64, dice: &mut ChaCha12Rng) {
         let spec = RotateSpec { overlap_s: Some(overlap_s), node: (node > 0).then_some(node), ..RotateSpec::default() };
         let mut seen = Seen::default();
@@ -74,12 +77,25 @@ impl Stage {
         self.history.ordered(asked.is_ok());
         let words = asked.as_ref().map_or_else(ToString::to_string, |_| format!("overlap {overlap_s} s, node {node}"));
         self.fleet.event(None, "keys", &[("what", Field::Text(&words))]);
-        let mut at = 0;
-        loop {
+        let mut behind = 0;
+        for at in 0..LOOKS_MAX {
             self.fleet.clock().sleep(LOOK_EVERY).await;
-            at += 1;
             self.look_at_signatures(&mut seen, at).await;
+            behind = if self.is_turned() { behind + 1 } else { 0 };
+            if behind >= LOOKS_BEHIND {
+                break;
+            }
         }
+    }
+
+    /// True where every living replica of the control group has all turns behind it.
+    fn is_turned(&self) -> bool {
+        let controls =
+            self.fleet.living().into_iter().filter_map(|(_, living)| living.governor.core().control.read().clone());
+        controls.into_iter().all(|control| {
+            let signing = Signing::of(control.machine.lock().state.events());
+            signing.asked().is_none() && signing.overlapping().is_none() && signing.retiring().next().is_none()
+        })
     }
 
     /// Takes in what living nodes know of keys, and the control group's own state.

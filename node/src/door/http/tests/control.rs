@@ -4,6 +4,9 @@ use nethical_protocol::status::ReadyCheck;
 
 use super::*;
 
+/// The call of the route that turns signing keys.
+const ROTATED: &str = "rotate_keys RotateSpec { reason: \"yearly\", overlap_s: Some(60), node: None }";
+
 #[tokio::test]
 async fn every_control_route_makes_its_call() {
     let rig = rig(Scripted::deciding(vec![])).await;
@@ -59,12 +62,7 @@ async fn every_control_route_makes_its_call() {
         ("GET", "/v1/audit/checkpoint/2", Value::Null, "checkpoint 2"),
         ("GET", "/v1/audit/raw/3?from=7&count=999999", Value::Null, "raw_leaves 3 7 1024"),
         ("GET", "/v1/audit/keys", Value::Null, "verifier_keys"),
-        (
-            "POST",
-            "/v1/audit/keys/rotate",
-            json!({"reason": "yearly", "overlap_s": 60}),
-            "rotate_keys RotateSpec { reason: \"yearly\", overlap_s: Some(60), node: None }",
-        ),
+        ("POST", "/v1/audit/keys/rotate", json!({"reason": "yearly", "overlap_s": 60}), ROTATED),
         ("GET", "/v1/status", Value::Null, "status"),
         ("GET", "/v1/sla", Value::Null, "sla SlaQuery { tenant: None, scope: All, cursor: None }"),
         (
