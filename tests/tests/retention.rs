@@ -35,7 +35,8 @@ fn a_legal_hold_forbids_to_erase_what_it_keeps_until_it_is_lifted() {
     let (status, answer) = cluster.post(2, "/v1/decisions", line.to_string().as_bytes()).expect("an answer");
     assert_eq!(status, 200, "{answer}");
 
-    let set = ["audit", "legal-hold", "set", "--tenant", "bank", "--agent", "ann-bot", "--reason", "file 1", "--by", "ann"];
+    let set =
+        ["audit", "legal-hold", "set", "--tenant", "bank", "--agent", "ann-bot", "--reason", "file 1", "--by", "ann"];
     let (code, held) = run(&cluster, 1, &set);
     assert_eq!((code, &held["scope"], &held["set_by"]), (0, &json!("agent"), &json!("ann")), "{held}");
     assert_eq!(run(&cluster, 2, &set).1["id"], held["id"], "the same again is the same hold");
