@@ -117,9 +117,11 @@ fn a_body_that_cannot_be_used_is_said_for_each_decision() {
     for opened in [Opened::None, Opened::Erased, Opened::Expired, late, Opened::Body(hold)] {
         assert!(page.see(&leaf, &opened, 10));
     }
-    assert_eq!((page.out.decisions, page.out.flips.len(), page.out.same), (4, 0, 0));
+    assert_eq!((page.out.decisions, page.out.flips.len(), page.out.same), (5, 0, 0));
     let why: Vec<&str> = page.out.lacking.iter().map(|lacking| lacking.why.as_str()).collect();
-    assert_eq!(why, ["there is no body", "its subject was erased", "late", "the body holds no action"]);
+    let told =
+        ["there is no body", "its subject was erased", "its body has expired", "late", "the body holds no action"];
+    assert_eq!(why, told);
     assert!(!page.see(b"rubbish", &opened, 10) && page.is_broken, "a leaf that does not read is no end of the log");
 }
 

@@ -104,9 +104,10 @@ pub struct ErasureState {
 }
 
 impl ErasureState {
-    /// True where nobody can open any more, from any copy of this group, what the erasure of this revision was about.
+    /// True where nobody can open any more, from any copy of this group, what the erasure of this revision was about. One that
+    /// found no key to take away waits for those before it, which may have taken the same one.
     pub fn is_complete(&self, revision: ControlRevision) -> bool {
-        self.control_rev >= revision && (self.erased_rev < revision || self.done_rev >= revision)
+        self.control_rev >= revision && self.done_rev >= self.erased_rev.min(revision)
     }
 }
 

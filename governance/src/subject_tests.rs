@@ -82,6 +82,20 @@ fn a_later_erasure_waits_for_the_next_turn() {
     assert!(!state.is_complete(ControlRevision(6)) && subjects.needs_turn());
 }
 
+#[test]
+fn an_erasure_that_is_asked_for_again_is_not_complete_before_the_first_one() {
+    let mut subjects = Subjects::default();
+    subjects.turn(1, ControlRevision(0));
+    subjects.take(id(0, 7), &fresh(0, 1, 1));
+    assert_eq!((erase(&mut subjects, 7, 5), erase(&mut subjects, 7, 6)), (1, 0));
+    subjects.turn(2, ControlRevision(6));
+    let state = subjects.state(ControlRevision(6));
+    assert!(!state.is_complete(ControlRevision(5)) && !state.is_complete(ControlRevision(6)));
+    assert_eq!(subjects.settle(&[1]).expect("due").len(), 1);
+    let state = subjects.state(ControlRevision(6));
+    assert!(state.is_complete(ControlRevision(5)) && state.is_complete(ControlRevision(6)));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Take(u16, u8),
