@@ -173,3 +173,7 @@ impl Verifier<'_> {
 #[cfg(test)]
 #[path = "verify/verify_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "verify/warm_tests.rs"]
+mod warm_tests;

@@ -25,6 +25,9 @@ pub(super) struct FramePlace {
     warm: Option<(WarmSpan, Hash)>,
 }
 
+/// Index, leaf, stored body.
+pub(super) type Stored<'a> = (u64, &'a [u8], Cow<'a, [u8]>);
+
 /// A frame, or as much of it as was asked for.
 pub(super) enum Frame {
     Hot(FrameSpan, Bytes),
@@ -119,7 +122,7 @@ impl FramePlace {
 impl Frame {
     /// Records from a leaf on, up to the frame's end, the end of what was read, or the first one that does not read: index,
     /// leaf, stored body.
-    pub(super) fn records(&self, from: u64) -> Box<dyn Iterator<Item = (u64, &[u8], Cow<'_, [u8]>)> + Send + '_> {
+    pub(super) fn records(&self, from: u64) -> Box<dyn Iterator<Item = Stored<'_>> + Send + '_> {
         match self {
             Self::Hot(span, bytes) => {
                 let records = span.records(bytes, from);

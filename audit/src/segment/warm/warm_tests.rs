@@ -27,7 +27,7 @@ fn leaf(index: u64) -> Vec<u8> {
 }
 
 fn body(index: u64) -> Vec<u8> {
-    let person = (index % 3 == 0).then_some((KeyedId([9; 16]), 1));
+    let person = index.is_multiple_of(3).then_some((KeyedId([9; 16]), 1));
     match index % 4 {
         0 => Vec::new(),
         1 => plain(b"control facts").0,
@@ -44,8 +44,11 @@ fn body(index: u64) -> Vec<u8> {
     }
 }
 
+/// Leaves with their bodies.
+type Records = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A closed segment of two tiles, its seal and its records.
-fn hot() -> (SegmentSeal, Vec<(Vec<u8>, Vec<u8>)>) {
+fn hot() -> (SegmentSeal, Records) {
     let rules = SegmentRules { segment_leaves: 512, ..SegmentRules::RELEASED };
     let meta = SegmentMeta { rules, ..SegmentMeta::new("demo", LogId { group: GroupId(2), era: 1 }, FIRST) };
     let (mut writer, _) = SegmentWriter::create(meta);

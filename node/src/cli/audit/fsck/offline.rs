@@ -15,7 +15,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use nethical_audit::segment::warm::check_warm;
-use nethical_audit::segment::{ScanEnd, SegmentScan, SegmentSeal, SegmentWriter, WarmFooter, WarmSeal, check_file};
+use nethical_audit::segment::{
+    ScanEnd, SegmentScan, SegmentSeal, SegmentWriter, WarmFooter, WarmHeader, WarmSeal, check_file,
+};
 use nethical_cluster::api::RawLeaves;
 
 use super::super::offline::{DEPTH_MAX, search};
@@ -116,7 +118,8 @@ async fn check_folder(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let seals = SegmentSeal::decode_all(&std::fs::read(folder.join("manifest")).unwrap_or_default());
-    let seals: BTreeMap<u64, SegmentSeal> = seals.into_iter().map(|seal| (seal.meta.first_index, seal)).collect();
+    let mut seals: BTreeMap<u64, SegmentSeal> = seals.into_iter().map(|seal| (seal.meta.first_index, seal)).collect();
+    take_warm(folder, &mut seals)?;
     let files = segment_files(folder)?;
     let firsts: BTreeSet<u64> = seals.keys().chain(files.keys()).copied().collect();
     let mut end = 0;
@@ -188,6 +191,22 @@ fn check_unsealed(folder: &Path, first: u64, bytes: &[u8], report: &mut Report) 
         report.damage.push(Found { segment: name(first), ..found(folder, None, leaf_index, None, &why) });
     }
     scan.next_index()
+}
+
+/// Without a seal a warm segment is held against what it says of itself.
+fn take_warm(folder: &Path, seals: &mut BTreeMap<u64, SegmentSeal>) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "warm") {
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        if let (Ok(header), Ok(footer)) = (WarmHeader::decode(&bytes), WarmFooter::decode_end(&bytes)) {
+            let first = header.meta.first_index;
+            seals.entry(first).or_insert_with(|| SegmentSeal::of_warm(&header, &footer));
+        }
+    }
+    Ok(())
 }
 
 fn segment_files(folder: &Path) -> anyhow::Result<BTreeMap<u64, PathBuf>> {
