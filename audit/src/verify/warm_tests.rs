@@ -4,6 +4,7 @@ use nethical_protocol::ids::{GroupId, KeyedId};
 
 use super::*;
 use crate::body::{self, Reason, drop_body};
+use crate::generations::Generations;
 use crate::leaf::{DecisionLeaf, ErasedLeaf, LeafEvent, LeafV1};
 use crate::segment::{SegmentMeta, SegmentRules, SegmentSeal, SegmentWriter, WarmWriter};
 
@@ -50,7 +51,7 @@ fn report(told: bool, drops: impl Fn(u64) -> Option<Reason>, harm: impl Fn(&mut 
     }
     open.extend(writer.flush_frame().unwrap_or_default());
     let segments = vec![("warm".to_owned(), warm), ("open".to_owned(), open)];
-    Verifier { cluster: CLUSTER, keys: &[], body_keys: None }.verify([GroupLog {
+    Verifier { cluster: CLUSTER, keys: &[], generations: &Generations::default(), body_keys: None }.verify([GroupLog {
         log: LOG,
         segments,
         checkpoints: vec![],
