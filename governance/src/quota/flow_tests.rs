@@ -319,3 +319,18 @@ fn a_share_that_nobody_told_of_counts_as_spent_at_the_moment_that_a_sweep_finds_
         assert_eq!(used, world.meter.scaled(5), "{kind:?}: all of it may have been spent just now");
     }
 }
+
+#[test]
+fn a_share_that_was_forgotten_is_not_revived_where_a_refusal_came_before_its_late_grant() {
+    // Found by the property above: an ask that came again lengthened the life of a share that its child forgot meanwhile, and the
+    // grant was taken behind the refusal of the next ask.
+    use Step::{Ask, Forget, Hear, Owe, Spend, Take, Wait};
+    let begin = [Ask(1, 1, 0), Owe(1, 15), Ask(0, 0, 0), Hear(1), Take(0), Ask(0, 1, 5), Wait(5_000), Hear(0)];
+    let again = [Ask(1, 1, 2), Hear(0), Wait(5_500), Ask(0, 0, 0), Hear(2), Ask(2, 3, 0), Take(2), Hear(0)];
+    let late =
+        [Ask(0, 0, 0), Spend(0, 2), Hear(3), Forget(1), Ask(1, 7, 0), Hear(0), Hear(0), Take(3), Take(0), Take(2)];
+    let spend = [Spend(0, 3), Spend(1, 5), Spend(1, 1), Spend(1, 3), Spend(1, 7)];
+    let world = run(&ROLLING, &[0; CHILDREN + 1], &[&begin[..], &again, &late, &spend].concat());
+    let most = most_in(&world.spent, 3 * SECOND_NS);
+    assert!((1..=20).contains(&most), "{most} in a window: {:?}", world.spent);
+}

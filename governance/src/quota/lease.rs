@@ -290,7 +290,9 @@ impl Leases {
             return None;
         }
         let (born_ns, until_ns) = take.life_ns;
-        let is_late = born_ns > 0 && born_ns <= self.forgotten_ns && !self.shares.contains_key(&take.lease);
+        // A share that a refusal has left meanwhile is another life.
+        let is_of_share = self.shares.get(&take.lease).is_some_and(|share| share.counters.born_ns == born_ns);
+        let is_late = born_ns > 0 && born_ns <= self.forgotten_ns && !is_of_share;
         if is_late {
             sometimes!(true, "a grant came after its share was forgotten");
             return None;
