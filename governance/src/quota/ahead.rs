@@ -23,7 +23,7 @@ use nethical_protocol::sometimes;
 
 use super::bucket::{Fit, Meter, window_left_ns};
 use super::flow::LIFE_NS;
-use super::lease::{LeaseKey, Leases, Share};
+use super::lease::{CountersV1, LeaseKey, Leases, Share};
 use super::{Claim, Judgement, Quota};
 use crate::command::LeaseTakeV1;
 
@@ -69,6 +69,11 @@ impl Share {
         self.owed_until_ns.max(self.tight_until_ns).max(self.tight_critical_until_ns)
     }
 
+    /// True where its life is over and nothing is owed for it any more.
+    fn is_past(&self, now_ns: u64) -> bool {
+        self.counters.born_ns > 0 && now_ns >= self.until_ns.max(self.owed_until_ns)
+    }
+
     /// Spends, ahead of the grant where there is too little. What is void of the share counts as spent.
     fn spend_ahead(&mut self, meter: Meter, cost: u64, now_ns: u64) {
         let (balance, debt) = (self.balance(now_ns), self.debt(now_ns));
@@ -94,8 +99,16 @@ impl Leases {
     }
 
     /// An action that goes ahead spends, whether or not there is enough.
+    ///
+    /// Of a life that is over nothing counts any more. It is forgotten here, so that its late grants find no counters that
+    /// begin anew: within a life, what is spent only rises.
     pub(super) fn spend_ahead(&mut self, lease: LeaseKey, meter: Meter, cost: u64, now_ns: u64) {
-        self.shares.entry(lease).or_default().spend_ahead(meter, cost, now_ns);
+        let share = self.shares.entry(lease).or_default();
+        if share.is_past(now_ns) {
+            self.forgotten_ns = self.forgotten_ns.max(share.counters.born_ns);
+            (share.counters, share.until_ns) = (CountersV1::default(), 0);
+        }
+        share.spend_ahead(meter, cost, now_ns);
     }
 }
 

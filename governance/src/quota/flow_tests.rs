@@ -334,3 +334,17 @@ fn a_share_that_was_forgotten_is_not_revived_where_a_refusal_came_before_its_lat
     let most = most_in(&world.spent, 3 * SECOND_NS);
     assert!((1..=20).contains(&most), "{most} in a window: {:?}", world.spent);
 }
+
+#[test]
+fn what_a_life_that_is_over_has_spent_is_not_forgotten_alone() {
+    // Found by the property above: counting ahead of a share that was over began its counters anew and left it its life, so
+    // that a late grant of that life gave what had been spent once more.
+    use Step::{Ask, Hear, Owe, Spend, Take, Wait};
+    let begin = [Ask(0, 1, 3), Ask(2, 1, 0), Hear(1), Hear(0), Ask(0, 0, 0), Take(0), Owe(2, 16), Wait(5_000)];
+    let again = [Ask(2, 1, 2), Take(1), Hear(2), Ask(0, 1, 3), Ask(2, 0, 0), Hear(2), Wait(5_000), Ask(0, 0, 0)];
+    let late = [Hear(3), Hear(2), Hear(0), Hear(1), Take(1), Owe(2, 1), Spend(0, 3), Ask(0, 0, 0), Take(3)];
+    let spend = [Spend(0, 2), Spend(2, 7), Spend(2, 6), Spend(2, 3)];
+    let world = run(&RATE, &[0; CHILDREN + 1], &[&begin[..], &again, &late, &spend].concat());
+    let burst = burst_of(&world.spent, 5);
+    assert!((1..=20).contains(&burst), "{burst} at once: {:?}", world.spent);
+}
