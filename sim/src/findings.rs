@@ -40,6 +40,9 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
     let fleet = &stage.fleet;
     // Before anything is read: what is awaited here adds leaves, and all copies are to be of one moment.
     let (unfinished, signing) = (unfinished(fleet).await, keys::gather(fleet).await);
+    // What speaks of others is read before them: logs go on growing by what is due.
+    let witnessed = fleet.witness().signed();
+    let cluster = read_cluster_logs(fleet).await;
     let (mut logs, mut entries, mut log_keys) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
     let mut kept = Kept::default();
     for group in fleet.partitions() {
@@ -80,9 +83,8 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
     let cosigners = keys::cosigners(fleet);
     let searches = searches::gather(fleet, &logs).await;
     name_erased(&mut entries, &operations);
-    let cluster = read_cluster_logs(fleet).await;
     let misplaced = segments::misplaced(fleet).await;
-    let (segments, history, witnessed) = (segments::read(fleet).await, stage.history.clone(), fleet.witness().signed());
+    let (segments, history) = (segments::read(fleet).await, stage.history.clone());
     Findings {
         plan,
         history,
