@@ -14,6 +14,7 @@ use nethical_protocol::ids::{GroupId, KeyedId, LogId};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
+#[path = "made_up/prose.rs"]
 mod made_up;
 
 use made_up::Prose;

@@ -92,7 +92,6 @@ pub const KNOBS: &[(&str, &str)] = &[
     ("retention.age-s-min", "the shortest time that bodies may be kept, seconds"),
     ("retention.grace-s", "how long what has expired is not dropped yet, seconds of log time"),
     ("retention.look-s", "log time after which warm segments are looked through for what has expired since, seconds"),
-    ("retention.look-s", "log time after which warm segments are looked through for what has expired since, seconds"),
 ];
 
 /// What `sometimes!` counts in production code: a campaign that has not seen all of it has not tested all of it.

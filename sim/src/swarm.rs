@@ -17,8 +17,12 @@ mod erasures;
 mod keys;
 mod limits;
 mod people;
+mod places;
 mod retention;
 mod tiers;
+
+pub use places::{BUGGIFIED, PLACES};
+
 /// Before that the fleet founds its groups, and only the network is harmed.
 const FOUNDED_BY_MS: u64 = 6_000;
 /// Around a fault that costs a replica its memory no other machine dies: who knows what it had acknowledged must live.
@@ -27,49 +31,6 @@ const COSTLY_AFTER_MS: u64 = 14_000;
 /// Faults in ten seconds, from the first to the calm: from, to.
 const FAULTS_PER_10_S: (u64, u64) = (18, 32);
 const REGIONS: [&str; 5] = ["us-east-1", "eu-west-1", "ap-south-1", "sa-east-1", "af-south-1"];
-
-/// Places of the code where a machine may be held up or lose its power.
-pub const PLACES: [&str; 22] = [
-    "wal.sync.before",
-    "wal.sync.after",
-    "vote.before",
-    "vote.after",
-    "append.acknowledge",
-    "append.acknowledged",
-    "apply.reply",
-    "propose.before",
-    "reply.before",
-    "lead.begin",
-    "actor.passivate",
-    "snapshot.write",
-    "snapshot.rename",
-    "snapshot.written",
-    "snapshot.install",
-    "seal.before",
-    "seal.ending",
-    "seal.after",
-    "ring.made",
-    "ring.held",
-    "ring.rewrapped",
-    "ring.destroyed",
-];
-
-/// Unusual but permitted ways of the code.
-pub const BUGGIFIED: [&str; 13] = [
-    "wal.switch-early",
-    "wal.batch-of-one",
-    "log.read-disk",
-    "snapshot.small-chunk",
-    "snapshot.early",
-    "seal.one-record",
-    "seal.fetch-one",
-    "actor.passivate-at-once",
-    "actor.stale-version",
-    "propose.one-command",
-    "decide.repeat-answered",
-    "forward.no-hint",
-    "repair.other-bytes",
-];
 
 /// What a seed's plan may be bound to. The rest is drawn.
 #[derive(Debug, Clone, Default)]

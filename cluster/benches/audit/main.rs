@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use nethical_protocol::ids::{GroupId, LogId};
 
-#[path = "../../tests/made_up/mod.rs"]
+#[path = "../../tests/made_up/prose.rs"]
 mod made_up;
 mod prove;
 mod questions;

@@ -18,7 +18,6 @@ pub(super) fn draw(work: &mut WorkSpec, knobs: &mut BTreeMap<String, u64>, seed:
     knobs.insert("retention.age-s-min".to_owned(), 1);
     knobs.insert("retention.grace-s".to_owned(), dice.random_range(1..4));
     knobs.insert("retention.look-s".to_owned(), 2);
-    knobs.insert("retention.look-s".to_owned(), 2);
     let (first, last) = (FOUNDED_BY_MS + 1_000, length_ms - CALM.as_millis() as u64);
     let begun_ms = dice.random_range(first..first + 3_000);
     let later_ms = dice.random_range(begun_ms + 6_000..last.max(begun_ms + 6_001));
