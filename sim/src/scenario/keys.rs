@@ -12,6 +12,10 @@ const BOTH: &str = "a checkpoint was signed by two generations of the zone's key
 const RETIRED: &str = "a signing key was retired";
 const DESTROYED: &str = "a signing seed was destroyed";
 
+/// Where a turn may be cut short: a seed is made, is held where it has to be, is destroyed here, everywhere, and one of a node's own
+/// is made.
+pub const PLACES: [&str; 5] = ["seeds.made", "seeds.held", "seeds.destroyed", "seeds.settled", "seeds.own"];
+
 /// In the order in which they are told.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -33,9 +37,8 @@ pub const SCENARIOS: &[Scenario] = &[
         seen: &[TURNED, RETIRED, DESTROYED],
         bounds: LONG,
         build: |seed| {
-            let places = ["seeds.made", "seeds.held", "seeds.destroyed", "seeds.settled", "seeds.own"];
             let draft = turning(Draft::three(seed));
-            let stops = (1..=3).flat_map(|node| places.map(|place| stop(node, place, 1, 900)));
+            let stops = (1..=3).flat_map(|node| PLACES.map(|place| stop(node, place, 1, 900)));
             stops
                 .enumerate()
                 .fold(draft, |draft, (turn, stop)| draft.at(7_500 + turn as u64 * 700, 10_000, stop))

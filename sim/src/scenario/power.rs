@@ -28,7 +28,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "torn-tails",
-        what: "All machines lose power eight times while slow syncs are under way, so that logs end in half a write.",
+        what: "All machines lose power six times while slow syncs are under way, so that logs end in half a write.",
         expected: Expected::Good,
         seen: &["a start cut the log's torn tail"],
         bounds: LONG,
@@ -36,8 +36,8 @@ pub const SCENARIOS: &[Scenario] = &[
             // Far enough apart that something is decided, and being written, each time.
             Draft::three(seed)
                 .fleet(|fleet| fleet.sync_ms = (40, 120))
-                .seconds(70)
-                .each(8, 8_000, 6_000, 200, |_| power(&[1, 2, 3]))
+                .seconds(50)
+                .each(6, 7_000, 6_000, 200, |_| power(&[1, 2, 3]))
                 .done()
         },
     },
