@@ -1,6 +1,7 @@
 //! Bodies expire by log time while leaders die and clocks jump, are kept longer afterwards, and agents' are kept by legal holds.
 
 use super::draft::{Draft, stop};
+use super::tier::PLACES;
 use super::{Expected, LONG, Scenario};
 use crate::fault::Fault;
 use crate::plan::OrderKind;
@@ -51,6 +52,20 @@ pub const SCENARIOS: &[Scenario] = &[
                 .order(20_000, OrderKind::Erase { agent: 2 })
                 .each(3, 10_000, 5_000, 1_500, |turn| Fault::Kill { node: turn % 3 + 1 })
                 .done()
+        },
+    },
+    Scenario {
+        name: "expired-bodies-leave-segments",
+        what: "Bodies expire and leave warm segments, an agent's are held and stay, and machines lose their power on the way.",
+        expected: Expected::Good,
+        seen: &[EXPIRED, "a dropped body left its segment"],
+        bounds: LONG,
+        build: |seed| {
+            let draft = expiring(seed).seconds(40).order(7_500, OrderKind::LegalHold { agent: 1, for_ms: 60_000 });
+            let draft = draft.knob("warm.after-ms", 1_500).knob("warm.every-ms", 400).knob("retention.look-s", 1);
+            let places = (1..=3).flat_map(|node| PLACES.map(|place| (node, place)));
+            let stops = places.enumerate().map(|(turn, (node, place))| (turn as u64, stop(node, place, 1, 900)));
+            stops.fold(draft, |draft, (turn, stop)| draft.at(10_000 + turn * 900, 10_000, stop)).done()
         },
     },
 ];

@@ -9,7 +9,7 @@ use crate::output::{self, Exit, Format, stop};
 
 /// Below the command's own help.
 pub const EXAMPLES: &str = "A closed segment whose newest entry is older than audit.warm_after_s is moved to the warm tier: its \
-    leaves are packed together, its bodies stay as they are sealed, and bodies of erased subjects are left out. RATIO is of \
+    leaves are packed together, its bodies stay as they are sealed, and bodies that are erased or have expired are left out. RATIO is of \
     entries and their bodies as they were to the files; PACKED that of leaves alone.\n\
     Exits 10 where a move failed or a node does not answer.\n\n\
     Examples:\n  nethical audit tiers\n  nethical audit tiers -o json --endpoint http://127.0.0.1:8002";
