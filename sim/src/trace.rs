@@ -77,6 +77,11 @@ impl Trace {
         self.inner.lock().events
     }
 
+    /// The same, or `None` while somebody adds one.
+    pub fn try_events(&self) -> Option<u64> {
+        self.inner.try_lock().map(|inner| inner.events)
+    }
+
     /// SHA-256 over all events so far, lower-case hex.
     pub fn digest(&self) -> String {
         let mut inner = self.inner.lock();

@@ -31,7 +31,8 @@ struct Inner {
     runtime: Option<Handle>,
     dead: AtomicBool,
     next: AtomicU64,
-    tasks: Mutex<BTreeMap<u64, AbortHandle>>,
+    /// By the order of their spawning; without a handle while the runtime has not yet given one.
+    tasks: Mutex<BTreeMap<u64, Option<AbortHandle>>>,
     hooks: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
     dice: Mutex<ChaCha12Rng>,
 }
@@ -83,8 +84,9 @@ impl Scope {
         let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
         let work: Pin<Box<dyn Future<Output = F::Output> + Send>> = Box::pin(work);
         let guard = Forget { scope: self.clone(), id };
-        // The table is held over spawn and insert: a task that ends at once waits for it before it takes itself out.
-        let mut tasks = self.inner.tasks.lock();
+        // Its place is taken first and filled only where it still is: a task may end before its handle is here, and a runtime
+        // that has shut down drops it within the call, so nothing may be locked meanwhile.
+        self.inner.tasks.lock().insert(id, None);
         let work = CURRENT.scope(self.clone(), async move {
             let _guard = guard;
             work.await
@@ -93,8 +95,9 @@ impl Scope {
             Some(runtime) => runtime.spawn(work),
             None => tokio::spawn(work),
         };
-        tasks.insert(id, handle.abort_handle());
-        drop(tasks);
+        if let Some(place) = self.inner.tasks.lock().get_mut(&id) {
+            *place = Some(handle.abort_handle());
+        }
         if self.is_dead() {
             handle.abort();
         }
@@ -114,7 +117,7 @@ impl Scope {
     pub fn kill(&self) {
         self.inner.dead.store(true, Ordering::SeqCst);
         let tasks = std::mem::take(&mut *self.inner.tasks.lock());
-        tasks.into_values().for_each(|task| task.abort());
+        tasks.into_values().flatten().for_each(|task| task.abort());
         let hooks = std::mem::take(&mut *self.inner.hooks.lock());
         hooks.into_iter().for_each(|hook| hook());
     }
@@ -175,5 +178,31 @@ mod tests {
         assert_eq!(scope.task_count(), 2);
         scope.kill();
         assert_eq!(rx.recv().await, None, "the child was dropped with the scope");
+    }
+
+    /// A node's runtime is gone while somebody still holds its scope: the simulator's seed 8 with a runtime for each node.
+    #[test]
+    fn a_task_for_a_runtime_that_is_gone_is_dropped_and_leaves_nothing() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let scope = {
+            let _entered = runtime.enter();
+            Scope::new([1; 32])
+        };
+        drop(runtime);
+        let held = std::sync::Arc::new(());
+        let (task, inner) = (held.clone(), scope.clone());
+        // What a task holds may itself spawn when it is dropped.
+        let last = Last(inner);
+        let ended = scope.spawn(async move { drop((task, last)) });
+        assert!(ended.is_finished());
+        assert_eq!((scope.task_count(), Arc::strong_count(&held)), (0, 1));
+    }
+
+    struct Last(Scope);
+
+    impl Drop for Last {
+        fn drop(&mut self) {
+            self.0.spawn(async {});
+        }
     }
 }

@@ -73,7 +73,7 @@ pub fn fuzz(arguments: &FuzzArguments) -> anyhow::Result<ExitCode> {
     let campaign =
         sweep(arguments.from..arguments.from + arguments.seeds, arguments.jobs, arguments.until(), &bar, |seed| {
             arguments.plan(seed)
-        })?;
+        });
     bar.finish_and_clear();
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&campaign)?),
@@ -89,14 +89,13 @@ pub fn sweep(
     until: Option<Instant>,
     bar: &ProgressBar,
     plan_of: impl Fn(u64) -> Plan + Sync,
-) -> anyhow::Result<Campaign> {
+) -> Campaign {
     let (next, end) = (AtomicU64::new(seeds.start), seeds.end);
     let campaign = Mutex::new(Campaign { commit: commit(), ..Campaign::default() });
-    let broken: Mutex<Option<anyhow::Error>> = Mutex::new(None);
     let work = || {
         while until.is_none_or(|until| now() < until) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end || broken.lock().expect("no worker panics").is_some() {
+            if seed >= end {
                 return;
             }
             let plan = plan_of(seed);
@@ -121,14 +120,9 @@ pub fn sweep(
     std::thread::scope(|scope| {
         (0..jobs.max(1)).for_each(|_| drop(scope.spawn(work)));
     });
-    match broken.into_inner().expect("no worker panics") {
-        Some(error) => Err(error),
-        None => {
-            let mut campaign = campaign.into_inner().expect("no worker panics");
-            campaign.failures.sort();
-            Ok(campaign)
-        }
-    }
+    let mut campaign = campaign.into_inner().expect("no worker panics");
+    campaign.failures.sort();
+    campaign
 }
 
 /// The command that runs a plan drawn from a seed again.
