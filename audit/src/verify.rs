@@ -1,8 +1,9 @@
 //! Offline verification: rebuilds every log from segment bytes and names the first entry that does not fit.
 //!
 //! It believes nothing but the verifier keys and what the caller says about which logs there should be. A log is a
-//! [`GroupLog`]; [`Verifier::verify`] reads one segment at a time, so memory is a segment, a frontier, and about 40 B
-//! for each decision whose request id a client chose (a second decision of one id must be found wherever it stands).
+//! [`GroupLog`]; [`Verifier::verify`] reads one segment at a time, so memory is a segment, 32 B for each leaf (its
+//! hash, to be held against other copies), and 24 B for each decision whose request id a client chose (a second decision of one
+//! id must be found wherever it stands).
 //!
 //! What it cannot see: a log cut off at its end without a checkpoint that covers the end; a body changed together with
 //! all checksums where its key is not given; a body removed together with all checksums, which looks like an
@@ -10,14 +11,15 @@
 
 use std::collections::BTreeMap;
 
-use nethical_protocol::ids::{GroupId, KeyedId, LogId};
+use nethical_protocol::ids::{KeyedId, LogId};
 use serde::{Deserialize, Serialize};
 
-use crate::body::SealedFor;
+use crate::body::{Dictionaries, SealedFor};
 use crate::checkpoint::Checkpoint;
 use crate::generations::Generations;
 use crate::keys::BodyKeys;
 use crate::note::VerifierKey;
+use crate::tree::Hash;
 
 pub mod cluster;
 pub mod erased;
@@ -51,6 +53,8 @@ pub struct Verifier<'a> {
     pub generations: &'a Generations,
     /// Opens bodies and compares their commitments where it is given.
     pub body_keys: Option<KeySource<'a>>,
+    /// The dictionaries that tenants gave. What was packed with another one counts as closed.
+    pub dictionaries: &'a Dictionaries,
 }
 
 /// The outcome.
@@ -66,7 +70,7 @@ pub struct Report {
     pub checkpoints: u64,
     /// Bodies opened whose commitment fits.
     pub bodies_opened: u64,
-    /// Sealed bodies for which there was no key, and entries without a body.
+    /// Sealed bodies for which there was no key or no dictionary, and entries without a body.
     pub bodies_closed: u64,
     /// Bodies sealed under keys that the log says are gone for good: erased, whether they are still stored or not.
     pub bodies_erased: u64,
@@ -82,6 +86,34 @@ pub struct Report {
     /// The first entry that does not fit, of the first log that has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_bad: Option<BadEntry>,
+}
+
+impl Report {
+    /// Adds what came of another log.
+    fn add(&mut self, other: Report) {
+        self.ok &= other.ok;
+        self.entries += other.entries;
+        self.groups += other.groups;
+        self.checkpoints += other.checkpoints;
+        self.bodies_opened += other.bodies_opened;
+        self.bodies_closed += other.bodies_closed;
+        self.bodies_erased += other.bodies_erased;
+        self.bodies_dropped += other.bodies_dropped;
+        self.bodies_expired += other.bodies_expired;
+        if other.claims.leaves() > 0 {
+            self.claims = other.claims;
+        }
+        self.first_bad = self.first_bad.take().or(other.first_bad);
+    }
+}
+
+/// What came of one log.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The verdict.
+    pub report: Report,
+    /// The hashes of the leaves that fit, in their order: 32 B of memory a leaf.
+    pub hashes: Vec<Hash>,
 }
 
 /// An entry that does not fit.
@@ -106,26 +138,23 @@ impl Verifier<'_> {
         S: IntoIterator<Item = (String, B)>,
         B: AsRef<[u8]>,
     {
-        let mut report = Report::default();
+        let mut report = Report { ok: true, ..Report::default() };
         for log in logs {
-            let log_id = log.log;
-            let mut check = GroupCheck::new(self, log_id);
-            let bad = self.verify_log(&mut check, log).err();
-            report.groups += 1;
-            report.entries += check.entries();
-            report.checkpoints += check.checkpoints_passed;
-            report.bodies_opened += check.bodies_opened;
-            report.bodies_closed += check.bodies_closed;
-            report.bodies_erased += check.erased.count();
-            report.bodies_dropped += check.bodies_dropped;
-            report.bodies_expired += check.bodies_expired;
-            report.first_bad = report.first_bad.or(bad);
-            if log_id.group == GroupId::CONTROL {
-                report.claims = check.claims;
-            }
+            report.add(self.verify_one(log).report);
         }
-        report.ok = report.first_bad.is_none();
         report
+    }
+
+    /// Reads one log, up to its first bad entry, and gives its leaves' hashes as well. Logs know nothing of each other, so
+    /// threads may read one each.
+    pub fn verify_one<S, B>(&self, log: GroupLog<S>) -> Checked
+    where
+        S: IntoIterator<Item = (String, B)>,
+        B: AsRef<[u8]>,
+    {
+        let mut check = GroupCheck::new(self, log.log);
+        let first_bad = self.verify_log(&mut check, log).err();
+        check.into_checked(first_bad)
     }
 
     fn verify_log<S, B>(&self, check: &mut GroupCheck<'_>, log: GroupLog<S>) -> Result<(), BadEntry>

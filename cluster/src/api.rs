@@ -21,6 +21,7 @@ use nethical_protocol::sla::{SlaList, SlaQuery};
 use nethical_protocol::status::{ClusterStatus, ReadyCheck};
 
 mod approval;
+mod dictionary;
 mod entry;
 mod keys;
 mod legal;
@@ -32,6 +33,7 @@ pub use crate::scores::{BinView, CheckView, ConfusionView, PromotionView, ScoreQ
 pub use crate::sla::Answered;
 pub use crate::tier::{FailedMove, TierList, TierView};
 pub use approval::{ApprovalList, ApprovalQuery, ApprovalView, ApprovalWord};
+pub use dictionary::{DictionaryView, GivenDictionary};
 pub use entry::{EntryPage, EntryQuery, EntryView};
 pub use keys::{CosignerKeyView, RotateSpec, VerifierKeys, ZoneKeyView};
 pub use legal::{LegalHoldView, RetentionView};
@@ -129,6 +131,12 @@ pub trait Governor: Send + Sync + 'static {
     fn legal_holds(&self, only: Option<u64>, tenant: Option<String>) -> Answer<'_, Vec<LegalHoldView>>;
     /// How long a tenant's bodies are kept.
     fn retention(&self, tenant: String) -> Answer<'_, RetentionView>;
+    /// Keeps a dictionary for ever, in clear, and packs a tenant's bodies with it from now on.
+    fn give_dictionary(&self, tenant: String, bytes: Vec<u8>) -> Answer<'_, GivenDictionary>;
+    /// Packs a tenant's bodies with the built-in dictionary again.
+    fn leave_dictionary(&self, tenant: String) -> Answer<'_, ControlAck>;
+    /// All dictionaries that the zone keeps, by digest.
+    fn dictionaries(&self) -> Answer<'_, Vec<DictionaryView>>;
     /// What a verifier needs of one group: leaves and sealed bodies from an index on.
     fn raw_leaves(&self, group: GroupId, from: u64, count: u64) -> Answer<'_, RawLeaves>;
     /// The verifier key of the zone's logs, as a C2SP vkey for each group, with the cluster's name; and all that there were.

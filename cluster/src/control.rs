@@ -12,12 +12,14 @@ use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 use nethical_protocol::quarantine::QuarantineSpec;
 
+use self::dictionaries::{DictionaryAskV1, DictionaryEventV1};
 use self::log::{ClusterLog, ClusterLogV1};
 use self::signing::{Place, Signing, SigningAskV1, SigningEventV1};
 use crate::replicate::machine::{Fault, Machine, Reply};
 
 pub mod bundles;
 pub mod check;
+pub mod dictionaries;
 pub mod legal;
 pub mod log;
 pub mod quarantine;
@@ -119,6 +121,8 @@ pub enum EventV1 {
     LegalHoldLifted(legal::LegalHoldLiftedV1),
     /// Something happened to signing keys. No secret is in here.
     Signing(SigningEventV1),
+    /// Something happened to the dictionaries of bodies.
+    Dictionary(DictionaryEventV1),
 }
 
 impl EventV1 {
@@ -127,6 +131,14 @@ impl EventV1 {
         match self {
             Self::Policy { text, .. } | Self::BundleStored { text, .. } => text,
             _ => "",
+        }
+    }
+
+    /// Bytes that the event carries beside a few names and numbers.
+    fn bulk(&self) -> usize {
+        match self {
+            Self::Dictionary(DictionaryEventV1::Given { bytes, .. }) => bytes.len(),
+            _ => self.text().len(),
         }
     }
 }
@@ -263,6 +275,8 @@ pub enum AskV1 {
     },
     /// Turn or retire signing keys.
     Signing(SigningAskV1),
+    /// Keep a dictionary of bodies, or leave it.
+    Dictionary(DictionaryAskV1),
 }
 
 /// What became of a change. Equal on every replica.
@@ -295,7 +309,7 @@ impl ControlState {
         let start = (after.0 as usize).min(self.events.len());
         let mut bytes = 0;
         let fits = |event: &&RevisedEventV1| {
-            bytes += 512 + event.event.text().len();
+            bytes += 512 + event.event.bulk();
             bytes <= bytes_max
         };
         let taken: Vec<_> = self.events[start..].iter().take_while(fits).cloned().collect();

@@ -28,8 +28,8 @@ use crate::message::*;
 use crate::node::Core;
 use crate::world::{Lane, timeout};
 use crate::{
-    administer, aggregate, alarms, approvals, bundles, drift, erase, fsck, inspect, legal, publish, query, replay,
-    rules, scores, settle, signing, sla, tier,
+    administer, aggregate, alarms, approvals, bundles, dictionaries, drift, erase, fsck, inspect, legal, publish,
+    query, replay, rules, scores, settle, signing, sla, tier,
 };
 
 /// How long a question to another node may take.
@@ -353,19 +353,9 @@ impl Governor for NodeGovernor {
             if matches!(spec.scope, HoldScope::Agent { .. }) {
                 return self.hold_agent(spec, true).await;
             }
-            // One call lifts one order; a scope that was held twice is lifted until nothing changes any more.
-            let mut ack = self.change(ChangeRulesV1::LiftHold(spec.clone())).await?;
-            for _ in 0..nethical_protocol::limits::HOLDS_MAX {
-                match self.change(ChangeRulesV1::LiftHold(spec.clone())).await {
-                    Ok(next) if next.revision == ack.revision => break,
-                    Ok(next) => ack = next,
-                    // Another order of the scope does not take this word; the count says that it is in force.
-                    Err(problem) if problem.code == Code::InvalidControl => break,
-                    Err(problem) => return Err(problem),
-                }
-            }
-            let missing = self.missing(&spec);
-            Ok(HoldView { hold: spec, ack, missing, decision_id: None })
+            let ack = rules::lift_all(&self.core, &spec).await?;
+            self.see(ack.revision).await;
+            Ok(HoldView { missing: self.missing(&spec), hold: spec, ack, decision_id: None })
         }
         .boxed()
     }
@@ -379,13 +369,11 @@ impl Governor for NodeGovernor {
     }
 
     fn fsck(&self, begin: bool) -> Answer<'_, FsckList> {
-        let core = self.core.clone();
-        async move { Ok(fsck::list(core, begin).await) }.boxed()
+        async move { Ok(fsck::list(self.core.clone(), begin).await) }.boxed()
     }
 
     fn tiers(&self) -> Answer<'_, TierList> {
-        let core = self.core.clone();
-        async move { Ok(tier::list(core).await) }.boxed()
+        async move { Ok(tier::list(self.core.clone()).await) }.boxed()
     }
 
     fn drift(&self, query: DriftQuery) -> Answer<'_, DriftList> {
@@ -433,6 +421,18 @@ impl Governor for NodeGovernor {
 
     fn retention(&self, tenant: String) -> Answer<'_, RetentionView> {
         legal::retention(self.core.clone(), tenant).boxed()
+    }
+
+    fn give_dictionary(&self, tenant: String, bytes: Vec<u8>) -> Answer<'_, GivenDictionary> {
+        dictionaries::give(self.core.clone(), tenant, bytes).boxed()
+    }
+
+    fn leave_dictionary(&self, tenant: String) -> Answer<'_, ControlAck> {
+        self.change(ChangeRulesV1::Dictionary(tenant, None)).boxed()
+    }
+
+    fn dictionaries(&self) -> Answer<'_, Vec<DictionaryView>> {
+        std::future::ready(Ok(dictionaries::views(&self.core))).boxed()
     }
 
     fn checkpoint(&self, group: GroupId) -> Answer<'_, String> {

@@ -93,7 +93,8 @@ pub async fn retention(core: Arc<Core>, tenant: String) -> Result<RetentionView,
     Ok(RetentionView { tenant, ages, dropped_after_s: grace_ns() / 1_000_000_000, legal_holds })
 }
 
-async fn heard(core: &Core, revision: ControlRevision) -> Result<Arc<ControlView>, Problem> {
+/// This node's view, once it has heard of a revision.
+pub(crate) async fn heard(core: &Core, revision: ControlRevision) -> Result<Arc<ControlView>, Problem> {
     let clock = &core.shared.world.clock;
     let until = clock.now() + HEARD_PATIENCE;
     loop {

@@ -28,6 +28,7 @@ pub mod canary;
 pub mod cluster_log;
 pub mod contact;
 pub mod control;
+pub mod dictionaries;
 pub mod drift;
 pub mod erase;
 pub mod fsck;

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use rkyv::rancor::Error;
 
+use nethical_governance::command::LeaseTakeV1;
+use nethical_governance::quota::lease::{CountersV1, LeaseAskV1, LeaseKey};
 use nethical_protocol::action::Action;
 use nethical_protocol::control::{ControlAck, EraseSpec, HoldSpec, LimitSpec, TenantSpec};
 use nethical_protocol::decision::{ActionOutcome, AgentStatus, ItemAnswer, Settlement, Verdict};
@@ -10,9 +12,6 @@ use nethical_protocol::error::Problem;
 use nethical_protocol::ids::{ControlRevision, DecisionId};
 use nethical_protocol::quarantine::QuarantineSpec;
 use nethical_protocol::retention::LegalHoldSpec;
-
-use nethical_governance::command::LeaseTakeV1;
-use nethical_governance::quota::lease::{CountersV1, LeaseAskV1, LeaseKey};
 
 use crate::control::RevisedEventV1;
 
@@ -215,6 +214,8 @@ message! {
         },
         /// Turn a signing key.
         TurnKey(TurnKeyV1),
+        /// Keep a dictionary and pack this tenant's bodies with it; without its bytes, with the built-in one again.
+        Dictionary(String, Option<Vec<u8>>),
     }
 
     /// What became of it.

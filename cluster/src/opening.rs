@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use nethical_audit::body::{self, SealedFor};
+use nethical_audit::body::{self, BodyError, SealedFor};
 use nethical_audit::keys::BodyKeys;
 use nethical_audit::leaf::LeafV1;
 use nethical_governance::command::HeaderV1;
@@ -203,9 +203,11 @@ fn opened(core: &Core, replica: &PartitionReplica, leaf: &LeafV1, stored: &[u8])
         sometimes!(true, "a body had expired");
         return OpenedBodyV1::Expired;
     }
-    match body::open(&keys, stored) {
+    match body::open(&keys, stored, core.shared.view().dictionaries().known()) {
         Ok((plaintext, commitment)) if commitment == leaf.body_commitment => OpenedBodyV1::Body(plaintext),
         Ok(_) => unavailable("the body is not the one that the leaf commits to".to_owned()),
+        // It was given before it was used: this node has not heard of it yet.
+        Err(error @ BodyError::Dictionary(_)) => unavailable(format!("{error}: it is on its way to this node")),
         Err(error) => {
             let group = replica.group.id();
             always!(false, "bodies-open-under-their-keys", "group {group} leaf {}: {error}", leaf.leaf_index);

@@ -21,6 +21,12 @@ pub fn stored(detectors: &Detectors, tenant: &Tenant, action: &Action) -> (Actio
     if policy == Redaction::None {
         return (action.clone(), None);
     }
+    let (action, redacted) = cut(detectors, policy, action);
+    (action, Some(redacted))
+}
+
+/// The action without what a policy cuts, and what that changed.
+pub fn cut(detectors: &Detectors, policy: Redaction, action: &Action) -> (Action, RedactedV1) {
     let redactor = Redactor::new(detectors, policy, Mode::Mask);
     let cut = |text: &str, form| redactor.redact(text, form).0.into_owned();
     let args_json = cut(&action.args_json, Form::Json);
@@ -28,7 +34,7 @@ pub fn stored(detectors: &Detectors, tenant: &Tenant, action: &Action) -> (Actio
     let resource_id = cut(&action.resource_id, Form::Plain);
     let Sizes { amount, bytes } = Sizes::of(action);
     let redacted = RedactedV1 { policy, amount, bytes, resource_cut: resource_id != action.resource_id };
-    (Action { args_json, context_json, resource_id, ..action.clone() }, Some(redacted))
+    (Action { args_json, context_json, resource_id, ..action.clone() }, redacted)
 }
 
 /// Adds the redacted arguments where an obligation of an action that may go ahead asks for them. Of several, the

@@ -14,16 +14,19 @@ use rkyv::rancor::Error;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
-use nethical_audit::{body, keys};
+use nethical_audit::body::dictionary::BadDictionary;
+use nethical_audit::body::{self, Dictionary};
+use nethical_audit::keys;
 use nethical_governance::command::{ApplyControlV1, HeaderV1};
 use nethical_governance::policy::Bundle;
-use nethical_protocol::control::{AckState, ControlAck, EraseSpec, RevisedFact, TenantSpec};
+use nethical_protocol::control::{AckState, ControlAck, EraseSpec, HoldSpec, RevisedFact, TenantSpec};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{ControlRevision, GroupId, NodeId};
-use nethical_protocol::limits::CLOCK_ERROR_MS_MAX;
+use nethical_protocol::limits::{CLOCK_ERROR_MS_MAX, HOLDS_MAX};
 
 use crate::contact::revocation_bound;
 use crate::control::bundles::Bundles;
+use crate::control::dictionaries::DictionaryAskV1;
 use crate::control::signing::SigningAskV1;
 use crate::control::{AskV1, ChangeV1, Changed, ControlEntryV1, ControlMachine, ErasureV1};
 use crate::legal;
@@ -226,6 +229,12 @@ fn complete(core: &Core, control: &Plain<ControlMachine>, ask: ChangeRulesV1) ->
         ChangeRulesV1::Erase(spec) => AskV1::Erase(erasure_of(core, spec)?),
         ChangeRulesV1::SetLegalHold(spec) => AskV1::SetLegalHold(legal::hold_of(core, spec)?),
         ChangeRulesV1::LiftLegalHold { id, by } => AskV1::LiftLegalHold { id, by },
+        ChangeRulesV1::Dictionary(tenant, Some(bytes)) => {
+            let refuse = |error: BadDictionary| Problem::new(Code::InvalidControl, error.to_string());
+            let digest = *Dictionary::read(&bytes).map_err(refuse)?.digest();
+            AskV1::Dictionary(DictionaryAskV1::Give { tenant, digest, bytes })
+        }
+        ChangeRulesV1::Dictionary(tenant, None) => AskV1::Dictionary(DictionaryAskV1::Leave { tenant }),
         ChangeRulesV1::TurnKey(ask) => AskV1::Signing(match ask {
             TurnKeyV1::Zone { reason, overlap_s } => SigningAskV1::Rotate { reason, overlap_s },
             TurnKeyV1::Node { node, before, public, reason } => SigningAskV1::Cosigner { node, before, public, reason },
@@ -335,6 +344,22 @@ pub async fn change(core: &Arc<Core>, ask: ChangeRulesV1) -> Result<ControlAck, 
         clock.sleep(Duration::from_millis(50)).await;
     }
     Err(problem)
+}
+
+/// Lifts all hold-orders of a scope: one change lifts one, so it is asked for until nothing changes any more.
+pub async fn lift_all(core: &Arc<Core>, spec: &HoldSpec) -> Result<ControlAck, Problem> {
+    let lift = || change(core, ChangeRulesV1::LiftHold(spec.clone()));
+    let mut ack = lift().await?;
+    for _ in 0..HOLDS_MAX {
+        match lift().await {
+            Ok(next) if next.revision == ack.revision => break,
+            Ok(next) => ack = next,
+            // Another order of the scope does not take this word; the count says that it is in force.
+            Err(problem) if problem.code == Code::InvalidControl => break,
+            Err(problem) => return Err(problem),
+        }
+    }
+    Ok(ack)
 }
 
 /// Keeps this node's view, and the partitions that it leads, up to date. Runs until the node stops.

@@ -14,6 +14,7 @@ use nethical_governance::ledger::{person_id, subject_id};
 use nethical_governance::subject::{KeyUseV1, SealingV1, SubjectId, Subjects, WrappedV1};
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{GroupId, KeyedId};
+use nethical_protocol::sometimes;
 
 use crate::lead::Lead;
 use crate::shared::Shared;
@@ -61,7 +62,10 @@ impl Sealer {
         let keys = BodyKeys::new(&agent_key, person.as_ref().map(|(_, (key, _))| key));
         let about = person.as_ref().map(|(person, (_, used))| (*person, used.generation));
         let sealed_for = SealedFor { generation: agent.generation, person: about };
-        let (bytes, commitment) = body::seal(&keys, sealed_for, &lead.shared().command_id(), plaintext);
+        let dictionary = lead.shared().view().dictionaries().of(&actor.tenant);
+        sometimes!(dictionary.is_some(), "a body was packed with its tenant's own dictionary");
+        let id = lead.shared().command_id();
+        let (bytes, commitment) = body::seal(&keys, sealed_for, &id, plaintext, dictionary.as_deref());
         let sealing = SealingV1 { agent, person: person.map(|(person, (_, used))| Box::new((person, used))) };
         Ok(Sealed { bytes, commitment, sealing })
     }

@@ -5,12 +5,15 @@
 //! release is trained and written there; a release never changes the one that its bodies are packed with.
 #![allow(clippy::disallowed_methods, reason = "tests are the outermost layer")]
 
+use std::sync::Arc;
+
 use nethical_audit::body::pack::DICTIONARY_1;
-use nethical_audit::body::{self, OVERHEAD_BYTES, SealedFor};
+use nethical_audit::body::{self, Dictionaries, Dictionary, OVERHEAD_BYTES, SealedFor, dictionary};
 use nethical_audit::keys::BodyKeys;
 use nethical_audit::leaf::{DecisionLeaf, LeafEvent, LeafV1, QuotaLeaf};
 use nethical_audit::segment::{SegmentMeta, SegmentSeal, WarmWriter};
 use nethical_protocol::ids::{GroupId, KeyedId, LogId};
+use nethical_protocol::limits::DICTIONARY_BYTES_MAX;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
@@ -35,7 +38,7 @@ fn a_dictionary_is_trained_where_one_is_asked_for() {
         return eprintln!("skipped: NETHICAL_DICTIONARY names no file for a new dictionary");
     };
     let prose = Prose::of(&["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/errors.md", "docs/policy.md"]);
-    let dictionary = zstd::dict::from_samples(&bodies(&prose, 1, 8_000), DICTIONARY_BYTES).expect("it trains");
+    let dictionary = dictionary::train(&bodies(&prose, 1, 8_000), DICTIONARY_BYTES).expect("it trains");
     assert_eq!(dictionary.len(), DICTIONARY_BYTES);
     std::fs::write(path, &dictionary).expect("written");
 }
@@ -47,16 +50,41 @@ fn bodies_of_actions_that_it_was_not_trained_on_take_less_than_half() {
     let (keys, bodies) = (BodyKeys::new(&[7; 32], None), bodies(&prose, 2, 2_000));
     let (mut raw, mut stored) = (0, 0);
     for (number, body) in bodies.iter().enumerate() {
-        let (sealed, _) =
-            body::seal(&keys, SealedFor { generation: 0, person: None }, &body::command_id(1, 2, number as u64), body);
+        let (sealed, _) = body::seal(
+            &keys,
+            SealedFor { generation: 0, person: None },
+            &body::command_id(1, 2, number as u64),
+            body,
+            None,
+        );
         assert!(sealed.len() <= body.len() + OVERHEAD_BYTES);
-        assert_eq!(body::open(&keys, &sealed).map(|(opened, _)| opened).as_ref(), Ok(body));
+        assert_eq!(body::open(&keys, &sealed, &Dictionaries::default()).map(|(opened, _)| opened).as_ref(), Ok(body));
         (raw, stored) = (raw + body.len(), stored + sealed.len());
     }
     let mean = raw / bodies.len();
     println!("{} bodies of {mean} B: {:.2}:1 with keys and tags", bodies.len(), raw as f64 / stored as f64);
     assert!((1_000..2_000).contains(&mean), "{mean}");
     assert!(raw * 10 > stored * 20, "{raw} of {stored}");
+}
+
+/// What `nethical audit dictionary train` does with a tenant's own actions.
+#[test]
+fn a_tenants_own_dictionary_packs_its_bodies_to_less_than_their_2_8th_part() {
+    let prose = Prose::of(&["docs/behaviour.md", "docs/detect.md", "docs/correlation.md", "sim/README.md"]);
+    let (keys, bodies) = (BodyKeys::new(&[7; 32], None), bodies(&prose, 3, 7_000));
+    let (seen, unseen) = bodies.split_at(5_000);
+    let trained = dictionary::train(seen, DICTIONARY_BYTES_MAX).expect("it trains");
+    let (own, mut known) = (Arc::new(Dictionary::read(&trained).expect("it was trained")), Dictionaries::default());
+    known.add(own.clone());
+    let (mut raw, mut stored) = (0, 0);
+    for (number, body) in unseen.iter().enumerate() {
+        let (sealed_for, id) = (SealedFor { generation: 0, person: None }, body::command_id(1, 2, number as u64));
+        let (sealed, _) = body::seal(&keys, sealed_for, &id, body, Some(&own));
+        assert_eq!(body::open(&keys, &sealed, &known).map(|(opened, _)| opened).as_ref(), Ok(body));
+        (raw, stored) = (raw + body.len(), stored + sealed.len());
+    }
+    println!("{} bodies: {:.2}:1 with keys and tags", unseen.len(), raw as f64 / stored as f64);
+    assert!(raw * 10 > stored * 28, "{raw} of {stored}");
 }
 
 /// Leaves of made-up decisions, as a warm segment packs them: many tenants, few of whose agents act often.
@@ -113,7 +141,7 @@ fn a_dictionary_for_leaves_is_trained_where_one_is_asked_for() {
     let Some(path) = std::env::var_os("NETHICAL_LEAF_DICTIONARY") else {
         return eprintln!("skipped: NETHICAL_LEAF_DICTIONARY names no file for a new dictionary");
     };
-    let dictionary = zstd::dict::from_samples(&leaves(1, 20_000), LEAF_DICTIONARY_BYTES).expect("it trains");
+    let dictionary = dictionary::train(&leaves(1, 20_000), LEAF_DICTIONARY_BYTES).expect("it trains");
     assert!(dictionary.len() <= LEAF_DICTIONARY_BYTES);
     std::fs::write(path, &dictionary).expect("written");
 }
@@ -128,7 +156,7 @@ fn leaves_that_it_was_not_trained_on_take_less_than_half_in_a_warm_segment() {
     let keys = BodyKeys::new(&[7; 32], None);
     for (number, leaf) in leaves(2, 8_192).iter().enumerate() {
         let sealed_for = SealedFor { generation: 0, person: None };
-        let (stored, _) = body::seal(&keys, sealed_for, &body::command_id(1, 2, number as u64), &[1; 300]);
+        let (stored, _) = body::seal(&keys, sealed_for, &body::command_id(1, 2, number as u64), &[1; 300], None);
         writer.push(leaf, &stored);
     }
     let sums = writer.close().1.sums;

@@ -148,6 +148,10 @@ pub const POLICY_BANDS_MAX: usize = 16;
 pub const POLICY_BUNDLES_MAX: usize = 32;
 /// … and bytes of all their texts; each node holds about twice that.
 pub const POLICY_STORE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Dictionaries for bodies that a zone keeps, of all its tenants: a body may need one for ever, so none gives way.
+pub const DICTIONARIES_MAX: usize = 32;
+/// Bytes of one.
+pub const DICTIONARY_BYTES_MAX: usize = 256 * 1024;
 /// Cuts that a decision's `transform` names (about 100 B each), so that a batch's answer fits a frame.
 pub const TRANSFORM_SPANS_MAX: usize = 32;
 /// A leaf: canonical header and outcome.
@@ -219,6 +223,7 @@ const _: () = {
     // An agent's approvals of the last hour are all remembered.
     assert!(APPROVAL_KEPT_S >= 3_600 && APPROVAL_TTL_S_DEFAULT <= APPROVAL_TTL_S_MAX);
     assert!(APPROVALS_PENDING_PER_AGENT_MAX <= APPROVALS_PER_AGENT_HOUR_MAX);
+    assert!(DICTIONARY_BYTES_MAX * 2 < ENTRY_BYTES_MAX);
     assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
     assert!(BODY_BYTES_MAX < FRAME_BYTES_MAX);
     assert!(ACTION_BYTES_MAX < BODY_BYTES_DEFAULT);

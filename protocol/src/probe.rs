@@ -45,6 +45,10 @@ pub const PLANTED: &[(&str, &str)] = &[
         "source-goes-before-its-copy-is-durable",
         "A segment that was moved is removed before its copy is synced and checked.",
     ),
+    (
+        "left-dictionary-is-forgotten",
+        "Nodes forget a dictionary as soon as its tenant leaves it, although bodies name it.",
+    ),
 ];
 
 /// What production code reports as it claims it to be, bugs or none: the name, its facts in order. The node is the
@@ -97,6 +101,7 @@ pub const KNOBS: &[(&str, &str)] = &[
 /// What `sometimes!` counts in production code: a campaign that has not seen all of it has not tested all of it.
 pub const SOMETIMES: &[&str] = &[
     "a body had expired",
+    "a body was packed with its tenant's own dictionary",
     "a budget ran out",
     "a canary decided",
     "a checkpoint was signed by two generations of the zone's key",

@@ -285,6 +285,11 @@ pub enum OrderKind {
         /// The node whose own key is turned; 0 for the zone's.
         node: u64,
     },
+    /// Pack the spread tenant's bodies with a dictionary of its own, or with the built-in one again.
+    Dictionary {
+        /// True for its own.
+        own: bool,
+    },
 }
 
 impl OrderKind {
@@ -438,7 +443,7 @@ impl WorkSpec {
                 OrderKind::RotateKeys { overlap_s, .. } => {
                     ensure!(*overlap_s <= 600, "an order has two keys overlap for {overlap_s} s");
                 }
-                OrderKind::Policy { .. } | OrderKind::Stop { .. } => {}
+                OrderKind::Policy { .. } | OrderKind::Stop { .. } | OrderKind::Dictionary { .. } => {}
             }
         }
         Ok(())

@@ -16,6 +16,7 @@ mod clock;
 mod complaint;
 mod control;
 mod crash;
+mod dictionary;
 mod disk;
 mod draft;
 mod erasure;
@@ -172,6 +173,7 @@ pub fn all() -> &'static [Scenario] {
             erasure::SCENARIOS,
             retention::SCENARIOS,
             keys::SCENARIOS,
+            dictionary::SCENARIOS,
             tier::SCENARIOS,
         ];
         themes.concat()

@@ -13,6 +13,7 @@ use crate::dice;
 use crate::fault::{Entry, Fault};
 use crate::plan::{CALM, FORMAT, FleetSpec, Net, Order, OrderKind, Plan, Runtime, SECONDS_MIN, WorkSpec};
 
+mod dictionary;
 mod erasures;
 mod keys;
 mod limits;
@@ -186,7 +187,9 @@ fn draw_work(dice: &mut ChaCha12Rng, length_ms: u64, shape: &Shape) -> WorkSpec 
     let (a_second, window_s) = (dice.random_range(2..12), dice.random_range(4..20));
     let fleet = dice.random_bool(0.7).then_some((a_second * window_s, window_s));
     let (shared, house) = (limits::draw_shared(dice), limits::draw_house(dice));
-    orders.extend([erasures::draw(&orders, spread_agents, length_ms), keys::draw(&orders, length_ms)].concat());
+    let (erased, turned) = (erasures::draw(&orders, spread_agents, length_ms), keys::draw(&orders, length_ms));
+    let packed = dictionary::draw(&orders, length_ms);
+    orders.extend([erased, turned, packed].concat());
     orders.sort_by_key(|order| order.at_ms);
     WorkSpec {
         clients: shape.clients.unwrap_or_else(|| dice.random_range(6..12)),

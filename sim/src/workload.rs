@@ -27,6 +27,7 @@ use crate::trace::Field;
 use crate::world::Fleet;
 
 pub mod approvals;
+mod dictionary;
 mod erasures;
 mod keys;
 mod orders;

@@ -116,7 +116,7 @@ mod tests {
     fn bodies() -> Vec<Vec<u8>> {
         let keys = BodyKeys::new(&[1; 32], None);
         let of_agent = SealedFor { generation: 2, person: None };
-        let sealed = |sealed_for| seal(&keys, sealed_for, &command_id(1, 2, 3), b"what was said").0;
+        let sealed = |sealed_for| seal(&keys, sealed_for, &command_id(1, 2, 3), b"what was said", None).0;
         vec![sealed(of_agent), sealed(PERSON), plain(b"control facts").0]
     }
 

@@ -4,7 +4,7 @@ use nethical_protocol::ids::{GroupId, KeyedId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::body;
+use crate::body::{self, Dictionaries};
 use crate::generations::Generations;
 use crate::keys::TenantKeys;
 use crate::leaf::{DecisionLeaf, ErasedLeaf, LeafEvent, LeafV1};
@@ -46,7 +46,7 @@ fn record(group: u32, index: u64) -> (Vec<u8>, Vec<u8>) {
         let command_id = body::command_id(1, u64::from(group), index);
         (
             LeafEvent::Decision(Box::new(decision)),
-            body::seal(&keys_of_agent(), SEALED_FOR, &command_id, text.as_bytes()),
+            body::seal(&keys_of_agent(), SEALED_FOR, &command_id, text.as_bytes(), None),
         )
     };
     let leaf = LeafV1 { group, era: 1, leaf_index: index, now_ns: index, term: 1, body_commitment, event };
@@ -97,8 +97,14 @@ fn group_log(group: u32, records: &Stored) -> Log {
 fn verify(logs: Vec<Log>) -> Report {
     let keys: Vec<VerifierKey> = (2..5).map(|group| signer(group).verifier_key()).collect();
     let body_keys = |_, sealed_for| (sealed_for == SEALED_FOR).then(keys_of_agent);
-    Verifier { cluster: CLUSTER, keys: &keys, generations: &Generations::default(), body_keys: Some(&body_keys) }
-        .verify(logs)
+    Verifier {
+        cluster: CLUSTER,
+        keys: &keys,
+        generations: &Generations::default(),
+        body_keys: Some(&body_keys),
+        dictionaries: &Dictionaries::default(),
+    }
+    .verify(logs)
 }
 
 /// The report of a log of 600 leaves whose stored records were tampered with while its checkpoints were kept.
@@ -133,7 +139,13 @@ fn an_honest_log_verifies() {
 
 #[test]
 fn without_keys_only_plain_bodies_are_opened() {
-    let verifier = Verifier { cluster: CLUSTER, keys: &[], generations: &Generations::default(), body_keys: None };
+    let verifier = Verifier {
+        cluster: CLUSTER,
+        keys: &[],
+        generations: &Generations::default(),
+        body_keys: None,
+        dictionaries: &Dictionaries::default(),
+    };
     let report = verifier.verify(vec![group_log(2, &records(2, 100))]);
     assert_eq!((report.ok, report.bodies_opened, report.bodies_closed), (true, 10, 90));
 }
@@ -206,7 +218,8 @@ fn the_same_request_id_twice_is_fine_where_the_door_made_it() {
 
 #[test]
 fn an_exchanged_body_is_named() {
-    let bad = sabotage(|stored| stored[30].1 = body::seal(&keys_of_agent(), SEALED_FOR, &[9; 24], b"something else").0);
+    let bad =
+        sabotage(|stored| stored[30].1 = body::seal(&keys_of_agent(), SEALED_FOR, &[9; 24], b"something else", None).0);
     assert_eq!((bad.leaf_index, bad.segment.as_str()), (30, "3/0"));
     let bad = sabotage(|stored| stored[39].1 = body::plain(b"something else").0);
     assert_eq!(bad.leaf_index, 39);
@@ -289,7 +302,7 @@ fn bodies_whose_keys_the_log_says_are_gone_are_erased_and_every_proof_stays_vali
     let decided = |index: u64, agent: KeyedId, generation: u32, person: Option<(KeyedId, u32)>| {
         let decision = DecisionLeaf { tenant, agent, ..DecisionLeaf::default() };
         let sealed_for = SealedFor { generation, person };
-        let (stored, body_commitment) = body::seal(&keys_of_agent(), sealed_for, &[index as u8; 24], b"words");
+        let (stored, body_commitment) = body::seal(&keys_of_agent(), sealed_for, &[index as u8; 24], b"words", None);
         let event = LeafEvent::Decision(Box::new(decision));
         (
             LeafV1 { group: 2, era: 1, leaf_index: index, now_ns: index, term: 1, body_commitment, event }.encode(),
@@ -310,7 +323,13 @@ fn bodies_whose_keys_the_log_says_are_gone_are_erased_and_every_proof_stays_vali
         decided(4, agent, 1, None),
         gone(5, person, 1),
     ];
-    let verifier = Verifier { cluster: CLUSTER, keys: &[], generations: &Generations::default(), body_keys: None };
+    let verifier = Verifier {
+        cluster: CLUSTER,
+        keys: &[],
+        generations: &Generations::default(),
+        body_keys: None,
+        dictionaries: &Dictionaries::default(),
+    };
     let report = verifier.verify([group_log(2, &stored)]);
     assert!(report.ok, "{report:?}");
     assert_eq!((report.bodies_opened, report.bodies_closed, report.bodies_erased), (0, 6, 2));

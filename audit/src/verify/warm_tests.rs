@@ -17,7 +17,8 @@ const LEAVES: u64 = 300;
 /// Decisions of one agent; with `told`, the last leaf says that its key is gone.
 fn record(index: u64, told: bool) -> (Vec<u8>, Vec<u8>) {
     let sealed_for = SealedFor { generation: 0, person: None };
-    let (stored, commitment) = body::seal(&BodyKeys::new(&[1; 32], None), sealed_for, &[index as u8; 24], b"words");
+    let (stored, commitment) =
+        body::seal(&BodyKeys::new(&[1; 32], None), sealed_for, &[index as u8; 24], b"words", None);
     let decision = DecisionLeaf { tenant: TENANT, agent: AGENT, ..DecisionLeaf::default() };
     let gone = vec![ErasedLeaf { slot: 0, tenant: TENANT, subject: AGENT, below: 1 }];
     let (event, stored, body_commitment) = match told && index == LEAVES - 1 {
@@ -51,11 +52,14 @@ fn report(told: bool, drops: impl Fn(u64) -> Option<Reason>, harm: impl Fn(&mut 
     }
     open.extend(writer.flush_frame().unwrap_or_default());
     let segments = vec![("warm".to_owned(), warm), ("open".to_owned(), open)];
-    Verifier { cluster: CLUSTER, keys: &[], generations: &Generations::default(), body_keys: None }.verify([GroupLog {
-        log: LOG,
-        segments,
-        checkpoints: vec![],
-    }])
+    Verifier {
+        cluster: CLUSTER,
+        keys: &[],
+        generations: &Generations::default(),
+        body_keys: None,
+        dictionaries: &Dictionaries::default(),
+    }
+    .verify([GroupLog { log: LOG, segments, checkpoints: vec![] }])
 }
 
 #[test]

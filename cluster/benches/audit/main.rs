@@ -1,18 +1,22 @@
 //! What the audit trail costs and what it gives, on logs of made-up traffic with bodies, in a temporary folder.
 //!
-//! `cargo bench -p nethical-cluster --bench audit -- [RECORDS]` (`just bench audit`, `just bench audit-10m`): bytes a record by
+//! `cargo bench -p nethical-cluster --bench audit -- [RECORDS] [own]` (`just bench audit`, `just bench audit-10m`): bytes a record by
 //! what they are for, the cost of tree and signatures, first pages, point reads, and a verification of everything. Looks for
-//! room on the disk first. Measures and prints; of time it asserts nothing.
+//! room on the disk first. With `own`, bodies are packed with a dictionary that was trained on others like them. Measures and
+//! prints; of time it asserts nothing.
 #![allow(clippy::disallowed_methods, reason = "a bench is the outermost layer: it measures time and writes files")]
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use nethical_audit::body::Dictionary;
 use nethical_protocol::ids::{GroupId, LogId};
 
 #[path = "../../tests/made_up/prose.rs"]
 mod made_up;
+
+mod dictionary;
 mod prove;
 mod questions;
 mod traffic;
@@ -47,8 +51,7 @@ fn look_for_room(folder: &Path, records: u64) {
 }
 
 /// Writes all logs, two at a time; gives the first one's traffic.
-fn write_all(folder: &Path, records: u64) -> (Traffic, Written) {
-    let prose = Prose::of(&["docs/behaviour.md", "docs/detect.md", "docs/correlation.md", "sim/README.md"]);
+fn write_all(folder: &Path, records: u64, prose: &Prose, own: Option<&Dictionary>) -> (Traffic, Written) {
     let (done, begun) = (AtomicU64::new(0), Instant::now());
     let tick = || {
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
@@ -58,7 +61,7 @@ fn write_all(folder: &Path, records: u64) -> (Traffic, Written) {
     };
     let each = records / LOGS.len() as u64;
     let some =
-        |logs: &[LogId]| logs.iter().map(|log| write::log(folder, *log, &prose, each, &tick)).collect::<Vec<_>>();
+        |logs: &[LogId]| logs.iter().map(|log| write::log(folder, *log, (prose, own), each, &tick)).collect::<Vec<_>>();
     let (first, second) = LOGS.split_at(LOGS.len() / 2);
     let logs = std::thread::scope(|scope| {
         let other = scope.spawn(|| some(second));
@@ -103,7 +106,10 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     look_for_room(folder.path(), records);
     prove::tree_and_signatures(LOGS[0]);
-    let (traffic, written) = write_all(folder.path(), records);
+    let prose = Prose::of(&["docs/behaviour.md", "docs/detect.md", "docs/correlation.md", "sim/README.md"]);
+    let own = dictionary::measure(&prose);
+    let own = std::env::args().any(|argument| argument == "own").then_some(&own);
+    let (traffic, written) = write_all(folder.path(), records, &prose, own);
     tell(&written);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let each = records / LOGS.len() as u64;

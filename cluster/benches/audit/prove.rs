@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use nethical_audit::body::Dictionaries;
 use nethical_audit::checkpoint::Checkpoint;
 use nethical_audit::generations::Generations;
 use nethical_audit::note::Signer;
@@ -72,7 +73,13 @@ fn verify_log(folder: &Path, log: LogId) -> Report {
     let segments = files.iter().map(|path| (path.display().to_string(), std::fs::read(path).unwrap_or_default()));
     let key = Signer::from_seed(&log.origin(CLUSTER), &SEED).expect("a name").verifier_key();
     let checkpoints = vec![std::fs::read_to_string(folder.join("checkpoint")).expect("a checkpoint")];
-    let verifier = Verifier { cluster: CLUSTER, keys: &[key], generations: &Generations::default(), body_keys: None };
+    let verifier = Verifier {
+        cluster: CLUSTER,
+        keys: &[key],
+        generations: &Generations::default(),
+        body_keys: None,
+        dictionaries: &Dictionaries::default(),
+    };
     verifier.verify([GroupLog { log, segments, checkpoints }])
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nethical_audit::body::{self, SealedFor};
+use nethical_audit::body::{self, Dictionary, SealedFor};
 use nethical_audit::checkpoint::Checkpoint;
 use nethical_audit::keys::BodyKeys;
 use nethical_audit::note::Signer;
@@ -95,7 +95,13 @@ impl Open {
 }
 
 /// Writes one log of `records` decisions below `folder`, with its signed checkpoint.
-pub fn log(folder: &Path, log: LogId, prose: &Prose, records: u64, tick: &dyn Fn()) -> (Traffic, Written) {
+pub fn log(
+    folder: &Path,
+    log: LogId,
+    (prose, own): (&Prose, Option<&Dictionary>),
+    records: u64,
+    tick: &dyn Fn(),
+) -> (Traffic, Written) {
     let folder = folder.join(dir_of(log));
     std::fs::create_dir_all(&folder).expect("a folder");
     let (mut traffic, mut written) = (Traffic::new(log.group.0), Written { records, ..Written::default() });
@@ -104,7 +110,7 @@ pub fn log(folder: &Path, log: LogId, prose: &Prose, records: u64, tick: &dyn Fn
     for index in 0..records {
         let raw = prose.body(&mut dice);
         let id = body::command_id(1, u64::from(log.group.0), index);
-        let (body, commitment) = body::seal(&keys, SealedFor { generation: 0, person: None }, &id, &raw);
+        let (body, commitment) = body::seal(&keys, SealedFor { generation: 0, person: None }, &id, &raw, own);
         let leaf = traffic.leaf(index, commitment).encode();
         tree.append(nethical_audit::tree::leaf_hash(&leaf));
         written.raw_body_bytes += raw.len() as u64;

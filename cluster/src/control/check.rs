@@ -13,7 +13,7 @@ use nethical_protocol::limits::{ERASURES_MAX, HOLDS_MAX, LIMITS_PER_TENANT_MAX, 
 
 use super::bundles::{Bundles, ask};
 use super::signing::{self, Place};
-use super::{AskV1, ControlState, ErasureV1, EventV1, RevisedEventV1, invalid, legal, quarantine};
+use super::{AskV1, ControlState, ErasureV1, EventV1, RevisedEventV1, dictionaries, invalid, legal, quarantine};
 
 /// The event that a change amounts to; `None` where everything is so already.
 pub(super) fn event_of(state: &ControlState, ask: &AskV1, place: Place) -> Result<Option<EventV1>, Problem> {
@@ -37,6 +37,7 @@ pub(super) fn event_of(state: &ControlState, ask: &AskV1, place: Place) -> Resul
         AskV1::SetLegalHold(hold) => legal::set(state, hold),
         AskV1::LiftLegalHold { id, by } => legal::lift(state, *id, by),
         AskV1::Signing(ask) => signing::event_of(state, ask, place),
+        AskV1::Dictionary(ask) => dictionaries::event_of(state, ask),
     }
 }
 

@@ -20,6 +20,7 @@ use nethical_protocol::retention::LegalHoldFact;
 use nethical_protocol::sla::SlaTargets;
 
 use super::bundles::Bundles;
+use super::dictionaries::Shelf;
 use super::legal::{LegalHoldLiftedV1, LegalHoldV1};
 use super::signing::Signing;
 use super::{ErasureV1, EventV1, RevisedEventV1, quarantine};
@@ -89,6 +90,7 @@ pub struct ControlView {
     erasures: Arc<BTreeMap<ControlRevision, ErasureV1>>,
     legal_holds: Arc<LegalHolds>,
     signing: Arc<Signing>,
+    dictionaries: Arc<Shelf>,
     facts: Arc<Vec<RevisedFact>>,
 }
 
@@ -170,6 +172,10 @@ impl ControlView {
                 }
             }
             EventV1::Signing(_) => Arc::make_mut(&mut self.signing).fold(&event.event),
+            EventV1::Dictionary(change) => {
+                let tenant = self.tenant(change.tenant()).map(|tenant| tenant.id);
+                Arc::make_mut(&mut self.dictionaries).fold(event, tenant);
+            }
         }
         self.revision = event.revision;
         let fact = self.fact_of(event);
@@ -296,6 +302,11 @@ impl ControlView {
         &self.signing
     }
 
+    /// The dictionaries that tenants gave for their bodies.
+    pub fn dictionaries(&self) -> &Arc<Shelf> {
+        &self.dictionaries
+    }
+
     /// What partitions are told, after a revision, at most `count` facts.
     pub fn facts_after(&self, revision: ControlRevision, count: usize) -> Vec<RevisedFact> {
         self.facts.iter().skip(revision.0 as usize).take(count).cloned().collect()
@@ -329,7 +340,7 @@ impl ControlView {
             EventV1::CanaryEnded => ControlFact::PolicyCanaryEnded,
             EventV1::Hold { spec, until_ns } => self.hold_fact(event.revision, spec, *until_ns),
             EventV1::HoldLifted { id, .. } => ControlFact::HoldLifted(*id),
-            EventV1::HoldVoiced { .. } | EventV1::Signing(_) => ControlFact::Nothing,
+            EventV1::HoldVoiced { .. } | EventV1::Signing(_) | EventV1::Dictionary(_) => ControlFact::Nothing,
             EventV1::SubjectErased(erasure) => match self.tenant(&erasure.tenant) {
                 Some(tenant) => ControlFact::Erase { tenant: tenant.id, subject: erasure.subject },
                 None => ControlFact::Nothing,

@@ -18,6 +18,7 @@ use crate::output::{self, Exit, Format, stop};
 
 pub mod cluster_log;
 pub mod compare;
+pub mod dictionary;
 pub mod erase;
 pub mod export;
 pub mod fsck;
@@ -76,6 +77,9 @@ pub enum AuditCommand {
     #[command(after_help = "Ages are set with `nethical tenant put NAME --retention routine=30d,notable=7y`.\n\n\
         Example:\n  nethical audit retention --tenant bank")]
     Retention(legal::RetentionArgs),
+    /// Pack a tenant's bodies with a dictionary that was trained for them.
+    #[command(subcommand)]
+    Dictionary(dictionary::DictionaryCommand),
     /// Find entries in all groups.
     #[command(
         after_help = "Newest first. A page says where it ends; the cursor goes on there and never skips or repeats an entry.\n\
@@ -208,6 +212,7 @@ pub async fn run(command: AuditCommand, format: Format) -> anyhow::Result<()> {
         AuditCommand::Erasures(args) => erase::list(args, format).await,
         AuditCommand::LegalHold(command) => legal::run(command, format).await,
         AuditCommand::Retention(args) => legal::retention(args, format).await,
+        AuditCommand::Dictionary(command) => dictionary::run(command, format).await,
         AuditCommand::Query(args) => query::run(args, format).await,
         AuditCommand::Export(args) => export::run(args, format).await,
         AuditCommand::Compare(args) => compare::run(args, format).await,

@@ -22,6 +22,11 @@ use nethical_protocol::retention::{LegalHoldSpec, RetentionAges};
 use nethical_protocol::sla::{SlaList, SlaQuery};
 use nethical_protocol::status::{ClusterStatus, ReadyCheck};
 
+#[path = "scripted/made_up.rs"]
+mod made_up;
+
+use made_up::{erasure, legal_hold};
+
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Scripted {
@@ -405,6 +410,19 @@ impl Governor for Scripted {
         self.answer(said, RetentionView { tenant, ages, dropped_after_s: 3_600, legal_holds: Vec::new() })
     }
 
+    fn give_dictionary(&self, tenant: String, bytes: Vec<u8>) -> Answer<'_, GivenDictionary> {
+        let ack = self.ack();
+        self.answer(format!("give_dictionary {tenant} {bytes:?}"), GivenDictionary { digest: "0d".into(), ack })
+    }
+
+    fn leave_dictionary(&self, tenant: String) -> Answer<'_, ControlAck> {
+        self.answer(format!("leave_dictionary {tenant}"), self.ack())
+    }
+
+    fn dictionaries(&self) -> Answer<'_, Vec<DictionaryView>> {
+        self.answer("dictionaries".into(), Vec::new())
+    }
+
     fn raw_leaves(&self, group: GroupId, from: u64, count: u64) -> Answer<'_, RawLeaves> {
         self.answer(format!("raw_leaves {group} {from} {count}"), RawLeaves { from, leaves: vec![], bodies: vec![] })
     }
@@ -462,34 +480,4 @@ impl Governor for Scripted {
 /// A problem of class retry with its time.
 pub(crate) fn overloaded() -> Problem {
     Problem::new(Code::Overloaded, "too many are waiting").retry_after_ms(2_100)
-}
-
-fn erasure(id: u64, spec: EraseSpec) -> ErasureView {
-    ErasureView {
-        id,
-        tenant: spec.tenant,
-        kind: "agent".into(),
-        subject: String::new(),
-        reason: spec.reason,
-        at_ns: 0,
-        state: "erasing".into(),
-        awaiting: Vec::new(),
-    }
-}
-
-fn legal_hold(id: u64, tenant: String, awaiting: Vec<u32>) -> LegalHoldView {
-    LegalHoldView {
-        id,
-        tenant,
-        scope: "tenant".into(),
-        subject: None,
-        from_ns: None,
-        to_ns: None,
-        reason: String::new(),
-        set_by: String::new(),
-        set_at_ns: 0,
-        lifted_by: None,
-        lifted_at_ns: None,
-        awaiting,
-    }
 }

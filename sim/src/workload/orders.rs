@@ -66,6 +66,9 @@ impl Stage {
                 });
                 ("rules", format!("{count} violations within {within_s} s"), put.await)
             }
+            OrderKind::Dictionary { own } => {
+                ("dictionary", format!("its own: {own}"), self.dictionary(own, &mut dice).await)
+            }
             OrderKind::Policy { strict } => {
                 let text = self.policy(strict);
                 let put = self.administer(&mut dice, move |governor| {

@@ -39,7 +39,7 @@ fn body(index: u64) -> Vec<u8> {
                 (seed >> 40) as u8
             };
             let text: Vec<u8> = (0..200 + index % 90).map(|_| byte()).collect();
-            seal(&BodyKeys::new(&[1; 32], None), sealed_for, &command_id(1, 2, index), &text).0
+            seal(&BodyKeys::new(&[1; 32], None), sealed_for, &command_id(1, 2, index), &text, None).0
         }
     }
 }

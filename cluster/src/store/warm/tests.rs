@@ -34,7 +34,7 @@ fn stored(index: u64) -> Vec<u8> {
         (seed >> 40) as u8
     };
     let text: Vec<u8> = (0..300).map(|_| byte()).collect();
-    body::seal(&BodyKeys::new(&[1; 32], None), sealed_for, &command_id(1, 2, index), &text).0
+    body::seal(&BodyKeys::new(&[1; 32], None), sealed_for, &command_id(1, 2, index), &text, None).0
 }
 
 /// A log of two closed segments and an open one.

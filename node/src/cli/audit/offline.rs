@@ -5,19 +5,22 @@
 #![allow(clippy::disallowed_methods, reason = "reads a copy of a node's files; there is no node in this process")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use indicatif::ProgressBar;
 
+use nethical_audit::body::Dictionaries;
 use nethical_audit::cluster::ClusterLeaf;
 use nethical_audit::generations::Generations;
 use nethical_audit::keys::{KEY_BYTES, Keyring, seeds};
 use nethical_audit::note::{Signer, VerifierKey};
 use nethical_audit::segment::warm::check_warm;
 use nethical_audit::segment::{SegmentMeta, SegmentScan, SegmentSeal, WarmFooter, WarmHeader};
-use nethical_audit::tree::{self, Frontier, Hash};
+use nethical_audit::tree::{Frontier, Hash};
 use nethical_audit::verify::cluster::{Claim, Claims, Unheld};
-use nethical_audit::verify::{BadEntry, GroupLog, Verifier};
+use nethical_audit::verify::{BadEntry, Checked, GroupLog, Verifier};
 use nethical_protocol::ids::{GroupId, LogId};
 
 use super::{LogReport, VerifyReport};
@@ -48,7 +51,6 @@ pub fn verify(dir: &Path) -> anyhow::Result<VerifyReport> {
         let message = format!("there are no audit segments below {}; name a node's or cluster's folder", dir.display());
         return Err(stop(Exit::Usage, message));
     }
-    let bar = crate::output::bar(folders.len() as u64, "verifying logs");
     let mut report = VerifyReport { ok: true, ..VerifyReport::default() };
     let mut logs: BTreeMap<LogId, Longest> = BTreeMap::new();
     let mut copies = Vec::new();
@@ -66,9 +68,10 @@ pub fn verify(dir: &Path) -> anyhow::Result<VerifyReport> {
     copies.iter_mut().for_each(|(copy, _)| copy.generations = known.clone().unwrap_or_default());
     // The cluster log first: where nodes run, the others are then at least as long as it says.
     copies.sort_by_key(|(copy, _)| copy.log);
-    for (copy, folder) in &copies {
-        verify_copy(copy, folder, &mut logs, &mut report)?;
-        bar.inc(1);
+    let (spoken, others) = copies.split_at(copies.partition_point(|(copy, _)| copy.log.group == GroupId::CONTROL));
+    let bar = crate::output::bar(copies.iter().map(|(copy, _)| copy.files.len() as u64).sum(), "verifying segments");
+    for copies in [spoken, others] {
+        verify_copies(copies, &bar, &mut logs, &mut report)?;
     }
     bar.finish_and_clear();
     hold_claims(&mut logs, &mut report);
@@ -210,16 +213,18 @@ fn meta_of(bytes: &[u8]) -> Result<SegmentMeta, String> {
     }
 }
 
-/// The first leaf's index and the leaves of a file, as far as they read.
-fn leaves_of(bytes: Vec<u8>) -> Option<(u64, Vec<Vec<u8>>)> {
+/// The leaves of a file, as far as they read.
+fn leaves_of(bytes: Vec<u8>) -> Vec<Vec<u8>> {
     if !WarmHeader::is_in_front_of(&bytes) {
-        let scan = SegmentScan::new(&bytes).ok()?;
-        return Some((scan.meta().first_index, scan.map(|record| record.leaf.to_vec()).collect()));
+        let scan = SegmentScan::new(&bytes);
+        return scan.map(|scan| scan.map(|record| record.leaf.to_vec()).collect()).unwrap_or_default();
     }
-    let (copy, mut leaves) = (WarmCopy::of(bytes)?, Vec::new());
-    // What does not read is the verifier's to name.
-    let _ = check_warm(&copy.seal, &copy.bytes, |_, leaf, _| leaves.push(leaf.to_vec()));
-    Some((copy.seal.meta.first_index, leaves))
+    let mut leaves = Vec::new();
+    if let Some(copy) = WarmCopy::of(bytes) {
+        // What does not read is the verifier's to name.
+        let _ = check_warm(&copy.seal, &copy.bytes, |_, leaf, _| leaves.push(leaf.to_vec()));
+    }
+    leaves
 }
 
 /// The keyring of the node that the folder belongs to, where its key-encryption key lies beside it.
@@ -231,12 +236,29 @@ fn keyring_above(folder: &Path, top: &Path) -> Option<Keyring> {
     })
 }
 
-fn verify_copy(
-    copy: &Copy,
-    folder: &Path,
+/// Verifies copies on all cores, a copy on each, and takes them in by their order: whom a report names does not depend on
+/// which thread was faster.
+fn verify_copies(
+    copies: &[(Copy, &PathBuf)],
+    bar: &ProgressBar,
     logs: &mut BTreeMap<LogId, Longest>,
     report: &mut VerifyReport,
 ) -> anyhow::Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    for copies in copies.chunks(cores) {
+        let checked: Vec<anyhow::Result<Checked>> = std::thread::scope(|scope| {
+            let checks: Vec<_> =
+                copies.iter().map(|(copy, folder)| scope.spawn(move || verify_copy(copy, folder, bar))).collect();
+            checks.into_iter().map(|check| check.join().map_err(|_| anyhow!("verifying a copy panicked"))?).collect()
+        });
+        for ((copy, folder), checked) in copies.iter().zip(checked) {
+            take_in(copy, folder, checked?, logs, report);
+        }
+    }
+    Ok(())
+}
+
+fn verify_copy(copy: &Copy, folder: &Path, bar: &ProgressBar) -> anyhow::Result<Checked> {
     let Some(keyring) = &copy.keyring else {
         let message = format!(
             "no keyring with its kek lies above {}: without it neither the cluster's name nor the signing key is known",
@@ -245,13 +267,31 @@ fn verify_copy(
         return Err(stop(Exit::Usage, message));
     };
     let keys = keys_of(copy, keyring);
-    let verifier = Verifier { cluster: &keyring.cluster, keys: &keys, generations: &copy.generations, body_keys: None };
+    let verifier = Verifier {
+        cluster: &keyring.cluster,
+        keys: &keys,
+        generations: &copy.generations,
+        body_keys: None,
+        dictionaries: &Dictionaries::default(),
+    };
     // A file that cannot be read becomes empty bytes, which no segment is: the verifier then names it.
     let segments = copy.files.iter().map(|path| {
+        bar.inc(1);
         let name = path.strip_prefix(folder.parent().unwrap_or(folder)).unwrap_or(path).display().to_string();
         (name, std::fs::read(path).unwrap_or_default())
     });
-    let checked = verifier.verify([GroupLog { log: copy.log, segments, checkpoints: copy.checkpoints.clone() }]);
+    Ok(verifier.verify_one(GroupLog { log: copy.log, segments, checkpoints: copy.checkpoints.clone() }))
+}
+
+/// Adds what a copy came to, and holds it against the copies of its log that were there before.
+fn take_in(
+    copy: &Copy,
+    folder: &Path,
+    checked: Checked,
+    logs: &mut BTreeMap<LogId, Longest>,
+    report: &mut VerifyReport,
+) {
+    let Checked { report: checked, hashes } = checked;
     report.copies += 1;
     report.checkpoints += checked.checkpoints;
     let sound = checked.ok;
@@ -267,13 +307,12 @@ fn verify_copy(
     if checked.claims.leaves() > longest.claims.leaves() {
         longest.claims = checked.claims;
     }
-    if let Some(leaf_index) = longest.compare(leaf_hashes(&copy.files)) {
+    if let Some(leaf_index) = longest.compare(hashes) {
         longest.bad = true;
         let reason = format!("{} differs from another replica's copy", folder.display());
         let segment = String::new();
         report.blame(BadEntry { group: copy.log.group.0, era: copy.log.era, leaf_index, segment, reason });
     }
-    Ok(())
 }
 
 /// The keys of a log, and of all that it speaks of where it is the cluster log; none where neither the node knew any nor the
@@ -283,8 +322,8 @@ fn keys_of(copy: &Copy, keyring: &Keyring) -> Vec<VerifierKey> {
     if copy.log.group == GroupId::CONTROL {
         for path in &copy.files {
             let bytes = std::fs::read(path).unwrap_or_default();
-            let leaves = leaves_of(bytes).into_iter().flat_map(|(_, leaves)| leaves);
-            let spoken = leaves.filter_map(|leaf| ClusterLeaf::decode(&keyring.cluster, &leaf).ok());
+            let spoken =
+                leaves_of(bytes).into_iter().filter_map(|leaf| ClusterLeaf::decode(&keyring.cluster, &leaf).ok());
             logs.extend(spoken.map(|leaf| leaf.log));
         }
     }
@@ -298,17 +337,6 @@ fn keys_of(copy: &Copy, keyring: &Keyring) -> Vec<VerifierKey> {
         }
     };
     logs.into_iter().flat_map(keys).collect()
-}
-
-/// Leaf hashes of the readable part of a copy, 32 bytes of memory a leaf.
-fn leaf_hashes(files: &[PathBuf]) -> Vec<Hash> {
-    let mut hashes = Vec::new();
-    for path in files {
-        let bytes = std::fs::read(path).unwrap_or_default();
-        let Some((_, leaves)) = leaves_of(bytes).filter(|(first, _)| *first == hashes.len() as u64) else { break };
-        hashes.extend(leaves.iter().map(|leaf| tree::leaf_hash(leaf)));
-    }
-    hashes
 }
 
 /// The longest copy of a log seen so far.

@@ -1,6 +1,8 @@
 //! Reading the audit trail: entries, receipts, checkpoints, and what logs publish for other people's verifiers.
 
 use axum::http::StatusCode;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use nethical_audit::publish::Resource;
@@ -11,7 +13,7 @@ use nethical_protocol::ids::{DecisionId, GroupId};
 use nethical_protocol::limits::{DATA_SUBJECT_BYTES_MAX, NAME_BYTES_MAX};
 use nethical_protocol::retention::LegalHoldSpec;
 
-use super::admin::{check_bytes, check_name};
+use super::admin::{acknowledged, check_bytes, check_name, with_ack_status};
 use super::call::{Call, Handled, Reply};
 use super::routes::ok;
 
@@ -183,6 +185,26 @@ pub async fn retention(call: Call) -> Handled {
     let RetentionQuery { tenant } = call.query()?;
     check_name("tenant", &tenant)?;
     ok(call.door.governor.retention(tenant).await)
+}
+
+/// `GET /v1/audit/dictionaries`
+pub async fn dictionaries(call: Call) -> Handled {
+    ok(call.door.governor.dictionaries().await)
+}
+
+/// `PUT /v1/audit/dictionaries/{tenant}`, a trained zstd dictionary in base64
+pub async fn give_dictionary(call: Call) -> Handled {
+    check_name("tenant", call.param("tenant"))?;
+    let refuse = |error| Problem::new(Code::MalformedRequest, format!("the body is not base64: {error}"));
+    let bytes = STANDARD.decode(call.body.trim()).map_err(refuse)?;
+    let given = call.door.governor.give_dictionary(call.param("tenant").to_owned(), bytes).await?;
+    with_ack_status(&given, &given.ack)
+}
+
+/// `DELETE /v1/audit/dictionaries/{tenant}`
+pub async fn leave_dictionary(call: Call) -> Handled {
+    check_name("tenant", call.param("tenant"))?;
+    acknowledged(call.door.governor.leave_dictionary(call.param("tenant").to_owned()).await)
 }
 
 /// What some group has not heard of yet is not in force: 202.

@@ -12,11 +12,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use nethical_protocol::error::{Code, Problem};
-use nethical_protocol::limits::POLICY_BYTES_MAX;
+use nethical_protocol::limits::{DICTIONARY_BYTES_MAX, POLICY_BYTES_MAX};
 
 use super::call::{Call, Handled, Reply, Takes, correlation_of};
 use super::{Door, admin, aggregates, approvals, audit, authzen, decide, health, legacy, policy, problem};
 use crate::telemetry::metrics;
+
+/// A dictionary in base64, with a line's end behind it.
+const DICTIONARY_TEXT_BYTES_MAX: usize = DICTIONARY_BYTES_MAX.div_ceil(3) * 4 + 2;
 
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +104,9 @@ table! {
     GET    "/v1/audit/legal-holds/{id}"                Admin Takes::Nothing => audit::legal_hold;
     DELETE "/v1/audit/legal-holds/{id}"                Admin Takes::Json    => audit::lift_legal_hold;
     GET    "/v1/audit/retention"                       Admin Takes::Nothing => audit::retention;
+    GET    "/v1/audit/dictionaries"                    Admin Takes::Nothing => audit::dictionaries;
+    PUT    "/v1/audit/dictionaries/{tenant}"           Admin Takes::Text(DICTIONARY_TEXT_BYTES_MAX) => audit::give_dictionary;
+    DELETE "/v1/audit/dictionaries/{tenant}"           Admin Takes::Nothing => audit::leave_dictionary;
     GET    "/v1/audit/checkpoint/{group}"              Admin Takes::Nothing => audit::checkpoint;
     GET    "/v1/audit/raw/{group}"                     Admin Takes::Nothing => audit::raw_leaves;
     GET    "/v1/audit/keys"                            Admin Takes::Nothing => audit::verifier_keys;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use nethical_audit::checkpoint::Checkpoint;
 use nethical_audit::leaf::{LeafEvent, LeafV1};
 use nethical_audit::segment::SegmentWriter;
+use nethical_audit::tree;
 use nethical_protocol::ids::DecisionId;
 
 use super::*;

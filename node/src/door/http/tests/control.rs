@@ -76,6 +76,21 @@ async fn every_control_route_makes_its_call() {
 }
 
 #[tokio::test]
+async fn every_route_of_dictionaries_makes_its_call_and_what_is_not_base64_is_refused() {
+    let rig = rig(Scripted::deciding(vec![])).await;
+    let cases = [
+        ("GET", "/v1/audit/dictionaries", Value::Null, "dictionaries"),
+        ("DELETE", "/v1/audit/dictionaries/t", Value::Null, "leave_dictionary t"),
+    ];
+    expect_calls(&rig, &cases).await;
+    let given = rig.send("PUT", "/v1/audit/dictionaries/t", &[], b"AQID\n").await;
+    assert_eq!((given.status, &given.json()["digest"]), (200, &json!("0d")));
+    assert_eq!(rig.script.calls().pop().as_deref(), Some("give_dictionary t [1, 2, 3]"));
+    let refused = rig.send("PUT", "/v1/audit/dictionaries/t", &[], b"no base64!").await;
+    assert_eq!(refused.problem().0, "malformed-request");
+}
+
+#[tokio::test]
 async fn every_route_of_legal_holds_makes_its_call_and_one_that_is_not_in_force_is_202() {
     let rig = rig(Scripted::deciding(vec![])).await;
     let cases = [
