@@ -34,7 +34,7 @@ demo *args:
 bench what='' *args:
     case '{{what}}' in \
       audit) cargo bench --locked -p nethical-cluster --bench audit -- {{ if args == '' { '1000000' } else { args } }} ;; \
-      audit-10m) cargo bench --locked -p nethical-cluster --bench audit -- 10000000 ;; \
+      audit-10m) cargo bench --locked -p nethical-cluster --bench audit -- 10000000 own ;; \
       *) cargo run --release --quiet -p nethical-tests --bin bench -- {{what}} {{args}} ;; \
     esac
 

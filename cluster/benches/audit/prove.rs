@@ -67,7 +67,7 @@ fn verify_log(folder: &Path, log: LogId) -> Report {
     let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
         .expect("a folder")
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "seg"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "seg" || extension == "warm"))
         .collect();
     files.sort();
     let segments = files.iter().map(|path| (path.display().to_string(), std::fs::read(path).unwrap_or_default()));
