@@ -175,8 +175,11 @@ pub fn open_plain(stored: &[u8]) -> Result<(Vec<u8>, [u8; 32]), BodyError> {
     match stored {
         [] => Err(BodyError::Absent),
         [FORM_PLAIN, packed @ ..] => {
-            // What packs plain bodies knows no tenant.
-            let body = pack::unpack(packed, &Dictionaries::default())?;
+            // Nobody packs a plain body with a tenant's dictionary.
+            let body = pack::unpack(packed, &Dictionaries::default()).map_err(|why| match why {
+                pack::Unpackable::Dictionary(_) => pack::Unpackable::Codec(pack::ZSTD_NAMED),
+                why => why,
+            })?;
             let commitment = Sha256::digest(&body).into();
             Ok((body, commitment))
         }
@@ -289,6 +292,11 @@ mod tests {
         assert_eq!(open(&keys(), &stored, &none()), open_plain(&stored));
         assert_eq!(open_plain(&[]), Err(BodyError::Absent));
         assert_eq!(open_plain(&[0, 9, 1]), Err(BodyError::Codec(9)));
+        assert_eq!(
+            open_plain(&[0, 2, 1, 2, 3, 4, 5]),
+            Err(BodyError::Codec(2)),
+            "no tenant's dictionary is for plain bodies"
+        );
         assert_eq!(open_plain(&[0]), Err(BodyError::Malformed));
     }
 

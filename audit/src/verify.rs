@@ -132,7 +132,8 @@ pub struct BadEntry {
 }
 
 impl Verifier<'_> {
-    /// Reads all logs. A log is read up to its first bad entry; the others are read all the same.
+    /// Reads all logs. A log is read up to its first bad entry (that a request was decided twice is known at its end); the others are
+    /// read all the same.
     pub fn verify<S, B>(&self, logs: impl IntoIterator<Item = GroupLog<S>>) -> Report
     where
         S: IntoIterator<Item = (String, B)>,

@@ -206,8 +206,8 @@ fn opened(core: &Core, replica: &PartitionReplica, leaf: &LeafV1, stored: &[u8])
     match body::open(&keys, stored, core.shared.view().dictionaries().known()) {
         Ok((plaintext, commitment)) if commitment == leaf.body_commitment => OpenedBodyV1::Body(plaintext),
         Ok(_) => unavailable("the body is not the one that the leaf commits to".to_owned()),
-        // It was given before it was used: this node has not heard of it yet.
-        Err(error @ BodyError::Dictionary(_)) => unavailable(format!("{error}: it is on its way to this node")),
+        // It was given before it was used: this node has not heard of it yet, or could not read it and said so.
+        Err(error @ BodyError::Dictionary(_)) => unavailable(error.to_string()),
         Err(error) => {
             let group = replica.group.id();
             always!(false, "bodies-open-under-their-keys", "group {group} leaf {}: {error}", leaf.leaf_index);

@@ -66,6 +66,11 @@ pub fn execute(plan: &Plan, keep: bool) -> anyhow::Result<Done> {
     running.join().map_err(|panic| anyhow!("{name} panicked: {}", words_of(&*panic)))?
 }
 
+/// True once some run of this process stands still: what waits for its turn behind it waits in vain.
+pub fn stands_still() -> bool {
+    STOOD.load(Ordering::Relaxed)
+}
+
 /// Waits until the run's thread has let go of its end of `ended`.
 ///
 /// # Errors
@@ -73,9 +78,8 @@ pub fn execute(plan: &Plan, keep: bool) -> anyhow::Result<Done> {
 fn wait_while_it_moves(trace: &Trace, ended: &mpsc::Receiver<()>, still: Duration) -> anyhow::Result<()> {
     let mut before = 0;
     while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(still) {
-        // Whoever stands still may hold the trace as well.
-        let now = trace.try_events().unwrap_or(before);
-        moves(before, now, STOOD.load(Ordering::Relaxed))?;
+        let now = trace.events_within(still).context("it holds its trace, and nobody else can add an event")?;
+        moves(before, now, stands_still())?;
         before = now;
     }
     Ok(())
@@ -86,7 +90,7 @@ fn moves(before: u64, now: u64, another_stands: bool) -> anyhow::Result<()> {
     anyhow::ensure!(now > 0 || !another_stands, "it waits for its turn behind a run that stands still");
     anyhow::ensure!(
         now == 0 || now != before,
-        "nothing more has happened after {now} events: two tasks may wait for one lock; run the seed alone and attach a debugger"
+        "nothing more has happened after {now} events: two tasks may wait for one lock; run the seed alone and attach a debugger meanwhile"
     );
     Ok(())
 }

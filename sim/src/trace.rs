@@ -77,9 +77,9 @@ impl Trace {
         self.inner.lock().events
     }
 
-    /// The same, or `None` while somebody adds one.
-    pub fn try_events(&self) -> Option<u64> {
-        self.inner.try_lock().map(|inner| inner.events)
+    /// The same, or `None` where somebody holds the trace for that long: adding an event takes microseconds.
+    pub fn events_within(&self, patience: Duration) -> Option<u64> {
+        self.inner.try_lock_for(patience).map(|inner| inner.events)
     }
 
     /// SHA-256 over all events so far, lower-case hex.

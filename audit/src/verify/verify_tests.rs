@@ -138,6 +138,15 @@ fn an_honest_log_verifies() {
 }
 
 #[test]
+fn a_plain_body_that_names_a_dictionary_is_named() {
+    let bad = sabotage(|stored| {
+        let at = stored.iter().position(|(_, body)| body::is_plain(body)).expect("a plain body");
+        stored[at].1 = vec![0, 2, 1, 2, 3, 4, 5];
+    });
+    assert!(bad.reason.contains("codec 2"), "{}", bad.reason);
+}
+
+#[test]
 fn without_keys_only_plain_bodies_are_opened() {
     let verifier = Verifier {
         cluster: CLUSTER,

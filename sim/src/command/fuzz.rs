@@ -95,7 +95,7 @@ pub fn sweep(
     let work = || {
         while until.is_none_or(|until| now() < until) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end {
+            if seed >= end || engine::stands_still() {
                 return;
             }
             let plan = plan_of(seed);

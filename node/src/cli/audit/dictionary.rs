@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use nethical_audit::body::{self, Dictionary, SealedFor, dictionary};
 use nethical_audit::keys::BodyKeys;
@@ -32,16 +33,19 @@ use crate::output::{self, Exit, Format, stop};
 const KEPT_BACK: usize = 10;
 /// Fewer actions tell too little.
 const ACTIONS_MIN: usize = 500;
-/// More take long and tell no more.
+/// More take long and tell no more …
 const ACTIONS_MAX: usize = 50_000;
+/// … and so do more bytes of bodies.
+const BODIES_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Train, give, list and leave dictionaries of bodies.
 #[derive(Debug, Subcommand)]
 pub enum DictionaryCommand {
     /// Train a dictionary from actions, and measure what it saves.
     #[command(
-        after_help = "ACTIONS has one request a line, as POST /v1/decisions takes it: 500 at least, ten thousand are better. What the \
-        detectors take\nfor personal data or secrets is cut out of them first. One action in ten is kept back and shows the ratio.\n\n\
+        after_help = "ACTIONS has one request a line, as POST /v1/decisions takes it: 500 at least, ten thousand are better (50,000 or\n\
+        256 MiB are read). Made-up ids stand for those of requests, agents, sessions, cohorts and resources, the data subject is left out,\n\
+        and what the detectors take for personal data or secrets is cut. One action in ten is kept back and shows the ratio.\n\n\
         Example:\n  nethical audit dictionary train bank.ndjson --out bank.zdict"
     )]
     Train(TrainArgs),
@@ -161,10 +165,7 @@ fn short(digest: &str) -> String {
 }
 
 fn train(args: &TrainArgs, format: Format) -> anyhow::Result<()> {
-    let bodies = bodies_of(&args.actions)?;
-    let (measured, seen): (Vec<_>, Vec<_>) = bodies.into_iter().enumerate().partition(|(at, _)| at % KEPT_BACK == 0);
-    let plain = |bodies: Vec<(usize, Vec<u8>)>| bodies.into_iter().map(|(_, body)| body).collect::<Vec<_>>();
-    let (measured, seen) = (plain(measured), plain(seen));
+    let Bodies { seen, measured, .. } = Bodies::read(&args.actions)?;
     let few = |error: std::io::Error| stop(Exit::Usage, format!("the actions are too few or too much alike: {error}"));
     let bytes = dictionary::train(&seen, DICTIONARY_BYTES_MAX).map_err(few)?;
     let own = Dictionary::read(&bytes)?;
@@ -212,39 +213,132 @@ fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     Ok(file.sync_all()?)
 }
 
-/// The bodies that a node would seal of these actions under the default policy, without what detectors cut.
-fn bodies_of(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
-    let usage = |why: String| stop(Exit::Usage, format!("{}: {why}", path.display()));
-    let file = std::fs::File::open(path).map_err(|error| usage(error.to_string()))?;
-    let length = file.metadata().map_err(|error| usage(error.to_string()))?.len();
-    let (bar, detectors) = (output::bar(length, "reading actions"), Detectors::new());
-    let bundle = Bundle::parse(default_bundle_text()).map_err(|error| usage(error.to_string()))?;
-    let (mut reader, mut bodies, mut line, mut number) = (BufReader::new(file), Vec::new(), String::new(), 0);
-    while bodies.len() < ACTIONS_MAX {
-        line.clear();
-        number += 1;
-        // A line that has no end within the bound is refused by its JSON.
-        let read = reader.by_ref().take(4 * ACTION_BYTES_MAX as u64).read_line(&mut line);
-        match read.map_err(|error| usage(format!("line {number}: {error}")))? {
-            0 => break,
-            bytes => bar.inc(bytes as u64),
+/// Bodies as a node would seal them under the default policy.
+#[derive(Default)]
+struct Bodies {
+    /// To train on: without what names somebody.
+    seen: Vec<Vec<u8>>,
+    /// To measure on: as they are.
+    measured: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Bodies {
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let usage = |why: String| stop(Exit::Usage, format!("{}: {why}", path.display()));
+        let file = std::fs::File::open(path).map_err(|error| usage(error.to_string()))?;
+        let length = file.metadata().map_err(|error| usage(error.to_string()))?.len();
+        let (bar, detectors) = (output::bar(length, "reading actions"), Detectors::new());
+        let bundle = Bundle::parse(default_bundle_text()).map_err(|error| usage(error.to_string()))?;
+        let (mut reader, mut bodies, mut line, mut number) = (BufReader::new(file), Self::default(), String::new(), 0);
+        while bodies.len() < ACTIONS_MAX && bodies.bytes < BODIES_BYTES_MAX {
+            line.clear();
+            number += 1;
+            // A line that has no end within the bound is refused by its JSON.
+            let read = reader.by_ref().take(4 * ACTION_BYTES_MAX as u64).read_line(&mut line);
+            match read.map_err(|error| usage(format!("line {number}: {error}")))? {
+                0 => break,
+                bytes => bar.inc(bytes as u64),
+            }
+            if !line.trim().is_empty() {
+                let decoded = decode::decode(line.trim(), Dialect::Native).item;
+                let action = decoded.map_err(|refused| usage(format!("line {number}: {}", refused.problem.detail)))?;
+                bodies.add(&detectors, &bundle, action);
+            }
         }
-        if !line.trim().is_empty() {
-            let decoded = decode::decode(line.trim(), Dialect::Native).item;
-            let action = decoded.map_err(|refused| usage(format!("line {number}: {}", refused.problem.detail)))?;
-            bodies.push(body_of(&detectors, &bundle, &action));
+        bar.finish_and_clear();
+        match bodies.len() {
+            few if few < ACTIONS_MIN => Err(usage(format!("{few} actions; {ACTIONS_MIN} are needed at least"))),
+            _ => Ok(bodies),
         }
     }
-    bar.finish_and_clear();
-    match bodies.len() {
-        few if few < ACTIONS_MIN => Err(usage(format!("{few} actions; {ACTIONS_MIN} are needed at least"))),
-        _ => Ok(bodies),
+
+    fn len(&self) -> usize {
+        self.seen.len() + self.measured.len()
+    }
+
+    fn add(&mut self, detectors: &Detectors, bundle: &Bundle, action: Action) {
+        let number = self.len();
+        let (of, action, redacted) = match number.is_multiple_of(KEPT_BACK) {
+            true => (&mut self.measured, action, None),
+            false => {
+                let (cut, redacted) = redact::cut(detectors, Redaction::Aggressive, &unnamed(action, number));
+                (&mut self.seen, cut, Some(redacted))
+            }
+        };
+        let evaluation = evaluate_action(detectors, bundle, &action, AgentFacts::default(), &[]).evaluation;
+        let (seen, detectors) = (SeenV1::default(), DETECTORS_VERSION);
+        let body = BodyV1::Decision { action, evaluation, seen, shadow: None, detectors, redacted }.to_bytes();
+        self.bytes += body.len();
+        of.push(body);
     }
 }
 
-fn body_of(detectors: &Detectors, bundle: &Bundle, action: &Action) -> Vec<u8> {
-    let evaluation = evaluate_action(detectors, bundle, action, AgentFacts::default(), &[]).evaluation;
-    let (action, redacted) = redact::cut(detectors, Redaction::Aggressive, action);
-    let (seen, detectors) = (SeenV1::default(), DETECTORS_VERSION);
-    BodyV1::Decision { action, evaluation, seen, shadow: None, detectors, redacted: Some(redacted) }.to_bytes()
+/// The action with made-up ids in place of those of its request, of who acts and of what it is about, and without the person
+/// whom it is about: names that many lines have are what a dictionary would keep.
+fn unnamed(action: Action, number: usize) -> Action {
+    let made_up = |field: &str, text: &str| {
+        let digits = hex::encode(Sha256::digest(format!("{field} {number}")));
+        digits.chars().cycle().take(text.len()).collect::<String>()
+    };
+    let context = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&action.context_json);
+    let context_json = context.map_or_else(
+        |_| String::new(),
+        |mut context| {
+            context.remove("data_subject");
+            serde_json::Value::Object(context).to_string()
+        },
+    );
+    Action {
+        request_id: made_up("request", &action.request_id),
+        agent: made_up("agent", &action.agent),
+        session: made_up("session", &action.session),
+        cohort: made_up("cohort", &action.cohort),
+        approval: made_up("approval", &action.approval),
+        resource_id: made_up("resource", &action.resource_id),
+        context_json,
+        ..action
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dictionary_remembers_nobody_whom_actions_name() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (path, named) = (dir.path().join("actions.ndjson"), "marker-of-somebody");
+        let line = |number: usize| {
+            let text =
+                format!("the refund of order {} was asked for because the parcel number {number} was late", number * 7);
+            serde_json::json!({
+                "tenant": "bank", "agent_id": named, "session": named, "cohort": named, "kind": "message", "name": "reply",
+                "args": { "text": text, "mail": "marker-of-somebody@bank.example" },
+                "context": { "data_subject": named, "step": number },
+            })
+        };
+        let lines: Vec<String> = (0..ACTIONS_MIN + 100).map(|number| line(number).to_string()).collect();
+        std::fs::write(&path, lines.join("\n")).expect("written");
+        let bodies = Bodies::read(&path).expect("actions");
+        assert_eq!((bodies.measured.len(), bodies.len()), ((ACTIONS_MIN + 100) / KEPT_BACK, ACTIONS_MIN + 100));
+        let trained = dictionary::train(&bodies.seen, DICTIONARY_BYTES_MAX).expect("it trains");
+        let holds = |words: &str| trained.windows(words.len()).any(|part| part == words.as_bytes());
+        assert!(holds("parcel number"), "the search itself works");
+        assert!(!holds(named), "it remembers who acted, or whom an action was about");
+        let is_measured_as_it_is = bodies.measured[0].windows(named.len()).any(|part| part == named.as_bytes());
+        assert!(is_measured_as_it_is);
+    }
+
+    #[test]
+    fn too_few_actions_and_lines_that_are_none_are_refused_with_their_place() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("actions.ndjson");
+        let refused = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            Bodies::read(&path).err().expect("it is refused").to_string()
+        };
+        assert!(refused("\n\n").contains("0 actions"));
+        assert!(refused("\n{\"tenant\": 1}").contains("line 2"));
+    }
 }

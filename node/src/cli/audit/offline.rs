@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "reads a copy of a node's files; there is no node in this process")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,9 @@ use crate::output::{Exit, stop};
 
 /// Folders are searched this deep below the one named.
 pub(super) const DEPTH_MAX: usize = 8;
+
+/// No segment's header is longer.
+const HEAD_BYTES: u64 = 4_096;
 
 /// One replica's copy of one log.
 struct Copy {
@@ -86,7 +90,8 @@ fn hold_claims(logs: &mut BTreeMap<LogId, Longest>, report: &mut VerifyReport) {
     let claims: Vec<Claims> = logs.values_mut().map(|longest| std::mem::take(&mut longest.claims)).collect();
     for claims in &claims {
         for log in claims.logs() {
-            let Some(longest) = logs.get_mut(&log) else { continue };
+            // Of a log that does not verify only what fits was read.
+            let Some(longest) = logs.get_mut(&log).filter(|longest| !longest.bad) else { continue };
             let held = claims.hold(log, &longest.hashes).and_then(|beyond| match beyond.first() {
                 // One copy alone may be behind the one that the checkpoint was made of.
                 Some(claim) if longest.copies > 1 => Err(longest.cut(*claim)),
@@ -139,8 +144,10 @@ fn open(folder: &Path, top: &Path) -> Result<Copy, BadEntry> {
     paths.sort();
     let files = segment_files(&paths);
     let first = files.first().ok_or_else(|| blame(folder, "the segments are gone".to_owned()))?;
-    let bytes = std::fs::read(first).map_err(|error| blame(first, error.to_string()))?;
-    let meta = meta_of(&bytes).map_err(|reason| blame(first, reason))?;
+    let mut head = Vec::new();
+    let read = std::fs::File::open(first).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
+    read.map_err(|error| blame(first, error.to_string()))?;
+    let meta = meta_of(&head).map_err(|reason| blame(first, reason))?;
     // What a crash left half written ends in .tmp and was never in force.
     let notes = paths.iter().filter(|path| path.file_name().is_some_and(|name| name == "checkpoint"));
     let checkpoints = notes.filter_map(|path| std::fs::read_to_string(path).ok()).collect();
