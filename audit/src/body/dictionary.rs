@@ -103,11 +103,6 @@ impl Dictionaries {
         self.0.insert(dictionary.name(), dictionary);
     }
 
-    /// Forgets one: nothing that names it opens any more.
-    pub fn forget(&mut self, name: &DictionaryName) {
-        self.0.remove(name);
-    }
-
     /// The one of this name.
     pub fn get(&self, name: &DictionaryName) -> Option<&Arc<Dictionary>> {
         self.0.get(name)

@@ -44,13 +44,15 @@ thread_local! {
 
 /// Appends codec and packed body; packed with the built-in dictionary where none is given.
 pub(super) fn pack_onto(out: &mut Vec<u8>, body: &[u8], dictionary: Option<&Dictionary>) {
-    let packed = match dictionary {
-        None => packed(body).map(|packed| (vec![ZSTD_1], packed)),
-        Some(own) => packed_with(own, body).map(|packed| ([&[ZSTD_NAMED], &own.name()[..]].concat(), packed)),
+    let (name, packed) = match dictionary {
+        None => (None, packed(body)),
+        Some(own) => (Some(own.name()), packed_with(own, body)),
     };
+    let named = name.as_ref().map_or(&[][..], |name| name);
     match packed {
-        Some((head, packed)) if head.len() + packed.len() < body.len() + 1 => {
-            out.extend_from_slice(&head);
+        Some(packed) if named.len() + packed.len() < body.len() => {
+            out.push(if name.is_some() { ZSTD_NAMED } else { ZSTD_1 });
+            out.extend_from_slice(named);
             out.extend_from_slice(&packed);
         }
         _ => {

@@ -30,8 +30,7 @@ pub(super) struct GroupCheck<'a> {
     segments: Vec<(u64, String)>,
     /// True where the last segment was closed, or there was none.
     last_is_closed: bool,
-    /// Request ids that clients chose, and their leaves. A list that is sorted once takes a tenth of the time of a tree that
-    /// is asked at each leaf.
+    /// Request ids that clients chose, and their leaves; sorted once, when all is read.
     requests: Vec<(KeyedId, u64)>,
     erased: Erased,
     /// Of the cluster log.

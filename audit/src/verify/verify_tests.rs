@@ -137,6 +137,18 @@ fn an_honest_log_verifies() {
     assert_eq!((json["ok"].as_bool(), json.get("first_bad")), (Some(true), None));
 }
 
+/// What a verifier says of a log of group 2 that has neither keys nor dictionaries.
+fn without_keys(records: &Stored) -> Report {
+    let verifier = Verifier {
+        cluster: CLUSTER,
+        keys: &[],
+        generations: &Generations::default(),
+        body_keys: None,
+        dictionaries: &Dictionaries::default(),
+    };
+    verifier.verify([group_log(2, records)])
+}
+
 #[test]
 fn a_plain_body_that_names_a_dictionary_is_named() {
     let bad = sabotage(|stored| {
@@ -148,14 +160,7 @@ fn a_plain_body_that_names_a_dictionary_is_named() {
 
 #[test]
 fn without_keys_only_plain_bodies_are_opened() {
-    let verifier = Verifier {
-        cluster: CLUSTER,
-        keys: &[],
-        generations: &Generations::default(),
-        body_keys: None,
-        dictionaries: &Dictionaries::default(),
-    };
-    let report = verifier.verify(vec![group_log(2, &records(2, 100))]);
+    let report = without_keys(&records(2, 100));
     assert_eq!((report.ok, report.bodies_opened, report.bodies_closed), (true, 10, 90));
 }
 
@@ -332,14 +337,7 @@ fn bodies_whose_keys_the_log_says_are_gone_are_erased_and_every_proof_stays_vali
         decided(4, agent, 1, None),
         gone(5, person, 1),
     ];
-    let verifier = Verifier {
-        cluster: CLUSTER,
-        keys: &[],
-        generations: &Generations::default(),
-        body_keys: None,
-        dictionaries: &Dictionaries::default(),
-    };
-    let report = verifier.verify([group_log(2, &stored)]);
+    let report = without_keys(&stored);
     assert!(report.ok, "{report:?}");
     assert_eq!((report.bodies_opened, report.bodies_closed, report.bodies_erased), (0, 6, 2));
 }

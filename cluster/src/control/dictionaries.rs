@@ -167,9 +167,9 @@ impl Shelf {
         match (tenant, digest) {
             (Some(tenant), Some(digest)) => drop(self.chosen.insert(tenant, (name.clone(), digest))),
             (Some(tenant), None) => {
-                let left = self.chosen.remove(&tenant);
-                if let Some((_, digest)) = left.filter(|_| probe::planted("left-dictionary-is-forgotten")) {
-                    self.known.forget(&name_of(&digest));
+                self.chosen.remove(&tenant);
+                if probe::planted("left-dictionary-is-forgotten") {
+                    self.known = Dictionaries::default();
                 }
             }
             (None, _) => {}
