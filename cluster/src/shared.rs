@@ -57,6 +57,8 @@ pub struct Options {
     pub open_tenants: bool,
     /// Audit segments whose newest leaf is older than this are moved to the warm tier; 0 for never.
     pub warm_after_s: u64,
+    /// Warm segments whose newest leaf is older than this are moved to the object store, where there is one; 0 for never.
+    pub cold_after_s: u64,
     /// Who is shown the cluster log's checkpoints.
     pub witnesses: Vec<Witness>,
     /// The bundle that a new zone starts with.

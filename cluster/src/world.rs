@@ -5,6 +5,7 @@
 //! `Instant::now`, `SystemTime::now`, `tokio::spawn`, `std::fs` and their kin everywhere else.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub struct World {
     pub directory: Arc<dyn Directory>,
     /// What takes long to make and no node changes.
     pub prepared: Arc<Prepared>,
+    /// The zone's object store, where it has one: without it nothing becomes cold.
+    pub objects: Option<Arc<dyn Objects>>,
 }
 
 /// Time. `now` never goes back; `wall` may jump either way.
@@ -215,6 +218,39 @@ pub trait KeyringFile: Send + Sync {
     /// Writes the file anew without a seed. When it returns the new file is durable and the old one is overwritten; whatever
     /// a crash leaves, one of the two is whole.
     fn drop_seed(&self, seed: KeyringSeed) -> BoxFuture<'static, io::Result<()>>;
+}
+
+/// Why an object could not be stored, read or removed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ObjectError {
+    /// The store answers, and has no object of that name.
+    #[error("the object store has no such object")]
+    Missing,
+    /// The store does not answer, or refuses. Whether a change came about is not known.
+    #[error("the object store: {0}")]
+    Unavailable(String),
+}
+
+/// An object of a store, as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its name, with all folders.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// An object store that all nodes of a zone share. Objects are named by their content and never change. What it gives back is
+/// never believed. Every call has an end: an implementation bounds how long it waits, and how much it takes.
+pub trait Objects: Send + Sync {
+    /// Stores an object. Durable when it returns; one of that name is replaced in one step.
+    fn put(&self, name: &str, bytes: Bytes) -> BoxFuture<'static, Result<(), ObjectError>>;
+    /// Bytes of an object; fewer only where it ends.
+    fn get(&self, name: &str, range: Range<u64>) -> BoxFuture<'static, Result<Bytes, ObjectError>>;
+    /// All objects in a folder and below it, in order of their names.
+    fn list(&self, folder: &str) -> BoxFuture<'static, Result<Vec<ObjectInfo>, ObjectError>>;
+    /// Removes an object. One that is not there is no error.
+    fn remove(&self, name: &str) -> BoxFuture<'static, Result<(), ObjectError>>;
 }
 
 /// A local map that can be deleted at any time and is rebuilt at start. Nothing durable may depend on it.

@@ -125,7 +125,8 @@ fn world(config: &NodeConfig, scope: &Scope, disk: RealDisk, keyring: Arc<dyn Ke
     let directory = Arc::new(PresenceTable::new(config.node, clock.clone()));
     let (disk, kv, prepared) = (Arc::new(disk), Arc::new(kv), Arc::new(prepared(config)?));
     let outside = Arc::new(HttpOutside::new().context("the client for witnesses")?);
-    Ok(World { clock, scope: scope.clone(), wire, outside, disk, keyring, kv, directory, prepared })
+    let objects = None;
+    Ok(World { clock, scope: scope.clone(), wire, outside, disk, keyring, kv, directory, prepared, objects })
 }
 
 fn prepared(config: &NodeConfig) -> anyhow::Result<Prepared> {
@@ -155,6 +156,7 @@ fn options(config: &NodeConfig) -> Options {
         bootstrap: config.bootstrap,
         open_tenants: config.admin_token.is_none(),
         warm_after_s: config.warm_after_s,
+        cold_after_s: 30 * 24 * 60 * 60,
         witnesses: config.witnesses.clone(),
         first_policy: default_bundle_text().to_owned(),
     }

@@ -416,6 +416,7 @@ impl Fleet {
             kv: machine.kv.clone(),
             directory: Arc::new(PresenceTable::new(node, clock)),
             prepared: self.inner.prepared.clone(),
+            objects: None,
         };
         (world, scope)
     }
@@ -438,6 +439,7 @@ impl Fleet {
             open_tenants: false,
             // Plans make it short.
             warm_after_s: 7 * 24 * 60 * 60,
+            cold_after_s: 30 * 24 * 60 * 60,
             witnesses: vec![self.inner.witness.told()],
             first_policy: default_bundle_text().to_owned(),
         }
