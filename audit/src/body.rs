@@ -13,8 +13,8 @@
 //! 29|49 ciphertext    AES-256-GCM of codec ‖ body; associated data = everything before
 //! ..  tag         16
 //! ```
-//! A plain body is form ‖ codec ‖ body. No bytes at all: there never was a body. What stays of one that was dropped has form
-//! 3 ([`dropped`]).
+//! A plain body is form ‖ codec ‖ body. No bytes at all: there never was a body. What stays of one that was dropped, or is
+//! elsewhere, has form 3 ([`dropped`], [`away`]).
 //!
 //! data key = HKDF(subject keys, "nethical body key 1" ‖ command id); salt = HKDF(subject keys, "nethical body salt 1" ‖
 //! command id); commitment = SHA-256(salt ‖ body), of a plain body SHA-256(body). The codec says how the body is packed
@@ -28,12 +28,14 @@ use nethical_protocol::ids::KeyedId;
 use ring::aead::{Aad, NONCE_LEN, Nonce};
 use sha2::{Digest, Sha256};
 
+pub mod away;
 pub mod dictionary;
 pub mod dropped;
 pub mod pack;
 
+pub use away::{away, away_of, commitment_to};
 pub use dictionary::{Dictionaries, Dictionary, DictionaryName};
-pub use dropped::{Dropped, Reason, drop_body, dropped, stored_hash};
+pub use dropped::{Dropped, Reason, drop_body, dropped, has_no_hash, stored_hash};
 pub use pack::DICTIONARY;
 
 use crate::keys::{BodyKeys, TAG_BYTES, aead_key};

@@ -27,7 +27,7 @@ mod state;
 pub mod warm;
 pub mod writer;
 
-pub use bodies::{BodyRoots, body_root};
+pub use bodies::{BodyRoots, may_be_bodies};
 pub use check::{Fault, Flaw, SegmentCheck, check_file};
 pub use footer::{SegmentFooter, footer_bytes};
 pub use index::{FrameSpan, SegmentIndex};

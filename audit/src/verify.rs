@@ -80,6 +80,9 @@ pub struct Report {
     /// Bodies that are not stored any more because their time was over.
     #[serde(default)]
     pub bodies_expired: u64,
+    /// Bodies that are in files of the cold tier, which are not read here.
+    #[serde(default)]
+    pub bodies_away: u64,
     /// What the cluster log says of the others, where it is among them; not held against them yet.
     #[serde(skip)]
     pub claims: Claims,
@@ -100,6 +103,7 @@ impl Report {
         self.bodies_erased += other.bodies_erased;
         self.bodies_dropped += other.bodies_dropped;
         self.bodies_expired += other.bodies_expired;
+        self.bodies_away += other.bodies_away;
         if other.claims.leaves() > 0 {
             self.claims = other.claims;
         }

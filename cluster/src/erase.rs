@@ -27,7 +27,7 @@ use crate::lead::Lead;
 use crate::message::{AskErasuresV1, ErasuresV1, GroupErasureV1, KIND_ERASURES, KIND_RING, RingAnswerV1, RingAskV1};
 use crate::node::Core;
 use crate::replica::PartitionReplica;
-use crate::sealing;
+use crate::{sealing, tier};
 use crate::world::{self, Lane};
 
 /// Between two looks at a group that has all it needs.
@@ -77,6 +77,10 @@ async fn look(core: &Arc<Core>, replica: &Arc<PartitionReplica>) -> Result<Look,
         (subjects.needs_turn(), !subjects.unturned(None, 1).is_empty(), subjects.past().to_vec())
     };
     if needs_turn {
+        if !tier::cold::clear(core, replica, &lead).await {
+            // Files of the cold tier still hold what was erased, and their keys would be wrapped anew with all others.
+            return Ok(Look::Rest);
+        }
         turn(core, replica, &lead).await?;
         return Ok(Look::Again);
     }

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use nethical_audit::body::{self, BodyError, SealedFor};
+use nethical_audit::body::{self, BodyError, Dropped, SealedFor};
 use nethical_audit::keys::BodyKeys;
 use nethical_audit::leaf::LeafV1;
 use nethical_governance::command::HeaderV1;
-use nethical_governance::subject::SubjectId;
+use nethical_governance::subject::{SubjectId, WrappedV1};
 use nethical_protocol::error::Problem;
 use nethical_protocol::ids::{GroupId, KeyedId, NodeId, Slot};
 use nethical_protocol::{always, sometimes};
@@ -25,7 +25,7 @@ use crate::message::{AskOpenV1, KIND_OPEN, OpenedBodyV1, OpenedV1};
 use crate::node::Core;
 use crate::replica::PartitionReplica;
 use crate::world::{Lane, timeout};
-use crate::{retention, sealing};
+use crate::{retention, sealing, tier};
 
 /// Bodies in one question.
 const ASKED_MAX: usize = 256;
@@ -78,7 +78,7 @@ impl Opened {
 /// The bodies of records of one group, (leaf index, stored body) each, in rising order of index: one answer for each.
 pub async fn open(core: &Arc<Core>, group: GroupId, records: &[(u64, &[u8])]) -> Vec<Opened> {
     let mut opened: Vec<Opened> = records.iter().map(|(_, stored)| without_body(stored)).collect();
-    let sealed: Vec<usize> = (0..records.len()).filter(|at| body::sealed_for(records[*at].1).is_some()).collect();
+    let sealed: Vec<usize> = (0..records.len()).filter(|at| of(records[*at].1).is_some()).collect();
     let mut left = sealed.as_slice();
     while let Some(asked) = left.get(..left.len().min(ASKED_MAX)).filter(|asked| !asked.is_empty()) {
         let indexes: Vec<u64> = asked.iter().map(|at| records[*at].0).collect();
@@ -98,12 +98,17 @@ pub async fn open(core: &Arc<Core>, group: GroupId, records: &[(u64, &[u8])]) ->
     opened
 }
 
+/// Whose keys a body is, or was, sealed under that can be had: stored, or in the cold tier.
+fn of(stored: &[u8]) -> Option<SealedFor> {
+    body::sealed_for(stored).or_else(|| body::away_of(stored)?.sealed_for())
+}
+
 /// What is to be said of a record that has no sealed body any more, or never had one.
 fn without_body(stored: &[u8]) -> Opened {
     match body::dropped(stored).map(|dropped| dropped.reason) {
         Some(body::Reason::Erased) => Opened::Erased,
         Some(body::Reason::Expired) => Opened::Expired,
-        None => Opened::None,
+        Some(body::Reason::Away) | None => Opened::None,
     }
 }
 
@@ -154,7 +159,7 @@ async fn here(core: &Core, ask: &AskOpenV1) -> OpenedV1 {
                     // Where it does not come about, log time is what it is.
                     let _ = replica.propose(&lead, HeaderV1::Tick, Vec::new(), CONFIRM_PATIENCE).await;
                 }
-                opened(core, &replica, &leaf, &stored)
+                opened(core, &replica, &leaf, &stored).await
             }
             Err(why) => OpenedBodyV1::Unavailable(why),
         };
@@ -175,26 +180,25 @@ async fn read(core: &Core, group: u32, index: u64) -> Result<(LeafV1, Vec<u8>), 
 
 /// True where a body has expired by this node's clock and not by log time: that has stood still, or the clock is wrong.
 fn is_due(core: &Core, replica: &PartitionReplica, leaf: &LeafV1, stored: &[u8]) -> bool {
-    let Some(body) = retention::facts_of(leaf, body::sealed_for(stored)) else { return false };
+    let Some(body) = retention::facts_of(leaf, of(stored)) else { return false };
     let machine = replica.machine.lock();
     let is_past = |now_ns: u64| machine.ledger.retention().is_expired(&body, now_ns);
     !is_past(machine.ledger.now_ns()) && is_past(core.shared.world.clock.wall_ns())
 }
 
 /// One body, by the keys and ages that the state holds now.
-fn opened(core: &Core, replica: &PartitionReplica, leaf: &LeafV1, stored: &[u8]) -> OpenedBodyV1 {
+async fn opened(core: &Core, replica: &PartitionReplica, leaf: &LeafV1, stored: &[u8]) -> OpenedBodyV1 {
     let unavailable = |why: String| OpenedBodyV1::Unavailable(why);
     // This replica may have dropped what another one still has.
     match body::dropped(stored).map(|dropped| dropped.reason) {
         Some(body::Reason::Erased) => return OpenedBodyV1::Erased,
         Some(body::Reason::Expired) => return OpenedBodyV1::Expired,
-        None => {}
+        Some(body::Reason::Away) | None => {}
     }
-    let (Some((slot, tenant, agent)), Some(sealed_for)) = (leaf.event.agent(), body::sealed_for(stored)) else {
+    let Some(sealed_for) = of(stored).filter(|_| leaf.event.agent().is_some()) else {
         return unavailable("the leaf names no agent under whose key a body could be sealed".to_owned());
     };
-    let id = |subject: KeyedId| SubjectId { slot: Slot(slot), tenant, subject };
-    let keys = match keys_of(core, replica, sealed_for, id(agent), id) {
+    let keys = match keys_for(core, replica, leaf, sealed_for) {
         Ok(Some(keys)) => keys,
         Ok(None) => return OpenedBodyV1::Erased,
         Err(problem) => return unavailable(problem.detail),
@@ -202,6 +206,9 @@ fn opened(core: &Core, replica: &PartitionReplica, leaf: &LeafV1, stored: &[u8])
     if retention::is_expired(&replica.machine.lock().ledger, leaf, stored) {
         sometimes!(true, "a body had expired");
         return OpenedBodyV1::Expired;
+    }
+    if let Some(gone) = body::away_of(stored) {
+        return fetched(core, replica, leaf, &keys, &gone).await;
     }
     match body::open(&keys, stored, core.shared.view().dictionaries().known()) {
         Ok((plaintext, commitment)) if commitment == leaf.body_commitment => OpenedBodyV1::Body(plaintext),
@@ -216,22 +223,65 @@ fn opened(core: &Core, replica: &PartitionReplica, leaf: &LeafV1, stored: &[u8])
     }
 }
 
-/// The keys of a body; `None` where one of them was erased.
-fn keys_of(
+/// A body that is in the cold tier, where it is the one that the leaf commits to.
+async fn fetched(
     core: &Core,
     replica: &PartitionReplica,
-    sealed_for: SealedFor,
-    agent: SubjectId,
-    id: impl Fn(KeyedId) -> SubjectId,
-) -> Result<Option<BodyKeys>, Problem> {
-    let held = |id: SubjectId, generation: u32| {
-        let machine = replica.machine.lock();
-        let (current, key) = machine.ledger.subjects().key(&id);
+    leaf: &LeafV1,
+    keys: &BodyKeys,
+    gone: &Dropped<'_>,
+) -> OpenedBodyV1 {
+    let plaintext = match tier::fetch::body(&core.shared, replica, leaf.leaf_index).await {
+        Ok(plaintext) => plaintext,
+        Err(why) => return OpenedBodyV1::Unavailable(why),
+    };
+    // It took a while, and an erasure may have been acknowledged meanwhile.
+    if !gone.sealed_for().is_some_and(|of| has_keys(replica, leaf, of)) {
+        return OpenedBodyV1::Erased;
+    }
+    match body::commitment_to(keys, gone.head(), &plaintext) {
+        Ok(commitment) if commitment == leaf.body_commitment => {
+            sometimes!(true, "a body was read from the cold tier");
+            OpenedBodyV1::Body(plaintext)
+        }
+        _ => OpenedBodyV1::Unavailable(
+            "the cold tier has another body than the one that the leaf commits to".to_owned(),
+        ),
+    }
+}
+
+/// The wrapped key of a body's agent, and of its person; none where one of them was erased.
+fn held(replica: &PartitionReplica, leaf: &LeafV1, of: SealedFor) -> Option<(WrappedV1, Option<WrappedV1>)> {
+    let (slot, tenant, agent) = leaf.event.agent()?;
+    let machine = replica.machine.lock();
+    let held = |subject: KeyedId, generation: u32| {
+        let (current, key) = machine.ledger.subjects().key(&SubjectId { slot: Slot(slot), tenant, subject });
         key.filter(|_| current == generation)
     };
+    let agent = held(agent, of.generation)?;
+    match of.person {
+        None => Some((agent, None)),
+        Some((person, generation)) => Some((agent, Some(held(person, generation)?))),
+    }
+}
+
+/// True where the keys of a body are not erased, by what is applied here.
+pub(crate) fn has_keys(replica: &PartitionReplica, leaf: &LeafV1, of: SealedFor) -> bool {
+    held(replica, leaf, of).is_some()
+}
+
+/// The keys of a leaf's body; `None` where one of them was erased.
+///
+/// # Errors
+/// `not-ready` where the group's ring key is not here.
+pub(crate) fn keys_for(
+    core: &Core,
+    replica: &PartitionReplica,
+    leaf: &LeafV1,
+    of: SealedFor,
+) -> Result<Option<BodyKeys>, Problem> {
+    let Some((agent, person)) = held(replica, leaf, of) else { return Ok(None) };
     let open = |wrapped| sealing::open(&core.shared, replica.group.id(), &wrapped);
-    let Some(agent) = held(agent, sealed_for.generation).map(open).transpose()? else { return Ok(None) };
-    let Some((person, generation)) = sealed_for.person else { return Ok(Some(BodyKeys::new(&agent, None))) };
-    let Some(person) = held(id(person), generation).map(open).transpose()? else { return Ok(None) };
-    Ok(Some(BodyKeys::new(&agent, Some(&person))))
+    let person = person.map(open).transpose()?;
+    Ok(Some(BodyKeys::new(&open(agent)?, person.as_ref())))
 }

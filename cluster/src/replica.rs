@@ -18,6 +18,7 @@ use crate::propose::Proposal;
 use crate::replicate::group::{Group, Leadership};
 use crate::shared::Shared;
 use crate::store::AuditStore;
+use crate::tier::cold::ColdState;
 use crate::world::{self, timeout};
 
 /// Between two tries to begin a term.
@@ -38,6 +39,8 @@ pub struct PartitionReplica {
     shared: Arc<Shared>,
     lead: RwLock<Option<Arc<Lead>>>,
     retired: AtomicBool,
+    /// What is known of its cold tier.
+    pub cold: ColdState,
     /// Nodes that may still hold ring keys which are to be destroyed, as its leader last heard.
     pub ring_awaiting: Mutex<Vec<NodeId>>,
 }
@@ -51,7 +54,8 @@ impl PartitionReplica {
         store: Arc<AuditStore>,
     ) -> Arc<Self> {
         let (lead, retired, ring_awaiting) = (RwLock::default(), AtomicBool::new(false), Mutex::default());
-        Arc::new(Self { group, machine, store, shared, lead, retired, ring_awaiting })
+        let cold = ColdState::default();
+        Arc::new(Self { group, machine, store, shared, lead, retired, cold, ring_awaiting })
     }
 
     /// The term that this replica leads now.

@@ -19,7 +19,8 @@ pub fn facts_of(leaf: &LeafV1, sealed_for: Option<SealedFor>) -> Option<BodyFact
 
 /// True where nobody may read a record's body any more, by what a group has applied.
 pub fn is_expired(ledger: &Ledger, leaf: &LeafV1, stored: &[u8]) -> bool {
-    facts_of(leaf, body::sealed_for(stored)).is_some_and(|body| ledger.retention().is_expired(&body, ledger.now_ns()))
+    let of = body::sealed_for(stored).or_else(|| body::away_of(stored)?.sealed_for());
+    facts_of(leaf, of).is_some_and(|body| ledger.retention().is_expired(&body, ledger.now_ns()))
 }
 
 const _: () = assert!(RiskTier::High as u8 == retention::TIER_HIGH);

@@ -27,6 +27,7 @@ use crate::seeds::{Public, SigningSeeds};
 use crate::shadow::ShadowCounts;
 use crate::sla::Monitor;
 use crate::store::IndexCache;
+use crate::tier::fetch::ColdParts;
 use crate::timekeeper::Timekeeper;
 use crate::wal::OnFatal;
 use crate::witness::Witness;
@@ -95,6 +96,8 @@ pub struct Shared {
     pub correlation: Mutex<Correlation>,
     /// Search indexes of audit segments.
     pub index_cache: IndexCache,
+    /// Parts of cold files.
+    pub cold_parts: ColdParts,
     /// What a canary decides.
     pub canary: CanaryCounts,
     /// What the doors answered each tenant.
@@ -135,6 +138,7 @@ impl Shared {
             overshoot: Mutex::default(),
             correlation: Mutex::default(),
             index_cache: IndexCache::new(INDEX_CACHE_BYTES_MAX),
+            cold_parts: ColdParts::default(),
             canary: CanaryCounts::default(),
             sla: Monitor::default(),
             view: RwLock::new(Arc::new(ControlView::default())),

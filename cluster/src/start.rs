@@ -92,6 +92,7 @@ pub async fn start(
     scope.spawn(rules::attend(core.clone()));
     scope.spawn(fsck::pump(core.clone()));
     scope.spawn(tier::pump(core.clone()));
+    scope.spawn(tier::cold::pump(core.clone()));
     scope.spawn(cluster_log::gather(core.clone()));
     scope.spawn(signing::tend(core.clone()));
     for seat in core.shared.options.witnesses.clone() {

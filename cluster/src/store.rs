@@ -26,6 +26,7 @@ use crate::trail::Trail;
 use crate::world::{Disk, File};
 
 mod cache;
+mod cold;
 pub mod damage;
 mod frames;
 mod open;

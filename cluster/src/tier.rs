@@ -20,6 +20,8 @@ use crate::store::scrub::Pace;
 use crate::store::warm::{MOVES_FAILED_TOTAL, TierSums};
 use crate::world::Lane;
 
+pub mod cold;
+pub mod fetch;
 mod rule;
 
 pub use rule::Rule;

@@ -48,6 +48,8 @@ pub struct World {
     pub directory: Arc<dyn Directory>,
     /// What takes long to make and no node changes.
     pub prepared: Arc<Prepared>,
+    /// Where work is done that takes long.
+    pub heavy: Arc<dyn Heavy>,
     /// The zone's object store, where it has one: without it nothing becomes cold.
     pub objects: Option<Arc<dyn Objects>>,
 }
@@ -218,6 +220,29 @@ pub trait KeyringFile: Send + Sync {
     /// Writes the file anew without a seed. When it returns the new file is durable and the old one is overwritten; whatever
     /// a crash leaves, one of the two is whole.
     fn drop_seed(&self, seed: KeyringSeed) -> BoxFuture<'static, io::Result<()>>;
+}
+
+/// Does work that takes a core for longer than others can wait, such as packing tens of megabytes.
+pub trait Heavy: Send + Sync {
+    /// Does it, beside what this node runs.
+    fn run(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()>;
+}
+
+/// Does it at once, where it was asked for: for a world in which no time passes while something is computed.
+pub struct AtOnce;
+
+impl Heavy for AtOnce {
+    fn run(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        work();
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// Does what takes long and gives what came of it; none where it ended without.
+pub async fn heavy<T: Send + 'static>(heavy: &dyn Heavy, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, came) = tokio::sync::oneshot::channel();
+    heavy.run(Box::new(move || drop(done.send(work())))).await;
+    came.await.ok()
 }
 
 /// Why an object could not be stored, read or removed.

@@ -10,7 +10,7 @@ use nethical_protocol::probe;
 
 use crate::behaviour::ActionFactsV1;
 use crate::quota::lease::{LeaseAskV1, LeaseKey};
-use crate::subject::{KeyUseV1, RewrapV1, SealingV1};
+use crate::subject::{ColdPutV1, KeyUseV1, RewrapV1, SealingV1};
 
 /// The apply rules that this release writes. Kept beside older ones while an entry of theirs may be in a log.
 pub const APPLY_VERSION: u16 = 1;
@@ -77,6 +77,8 @@ pub enum HeaderV1 {
     Rewrap(RewrapV1),
     /// No replica has these ring keys any more, all that are past.
     SettleErasures(Vec<u64>),
+    /// A closed segment is in the object store, where every replica that looks finds it.
+    PutCold(Box<ColdPutV1>),
 }
 
 /// Repeats of a denial that were answered from memory.

@@ -22,7 +22,7 @@ use crate::quota::{BucketKey, Quota};
 use crate::release::Release;
 use crate::reservation::{Reservation, ReservationKey};
 use crate::retention::{Ages, LegalHold, Retention};
-use crate::subject::{Entry, ErasedV1, Ring, SubjectId};
+use crate::subject::{ColdFile, Entry, ErasedV1, Ring, SubjectId};
 
 impl Ledger {
     /// Equal on replicas that have applied the same entries, whatever snapshots they came by.
@@ -53,6 +53,9 @@ impl Ledger {
         if self.retention != Retention::default() {
             whole.update(section(self.retention.tenants.iter(), |out, (tenant, held)| out.ages(*tenant, held)));
             whole.update(section(self.retention.holds.iter(), |out, ((_, id), hold)| out.legal_hold(*id, hold)));
+        }
+        if !self.subjects.cold.is_empty() {
+            whole.update(section(self.subjects.cold.values(), |out, file| out.cold(file)));
         }
         whole.finalize().into()
     }
@@ -250,6 +253,11 @@ impl Canonical {
     fn erased(&mut self, at: ControlRevision, erased: &ErasedV1) {
         let ErasedV1 { subject, below } = erased;
         self.u64(at.0).slot(subject.slot).id(subject.tenant).id(subject.subject).u64(u64::from(*below));
+    }
+
+    fn cold(&mut self, file: &ColdFile) {
+        self.u64(file.first).u64(u64::from(file.leaves)).bytes(&file.object).u64(file.bytes);
+        self.u64(u64::from(file.bodies)).u64(file.control_rev.0);
     }
 
     fn quarantine(&mut self, revision: ControlRevision, fact: &QuarantineFact) {

@@ -216,6 +216,7 @@ impl Ledger {
             HeaderV1::TurnRing(ring) => self.turn_ring(*ring),
             HeaderV1::Rewrap(rewrap) => self.rewrap(rewrap),
             HeaderV1::SettleErasures(past) => self.settle_erasures(past),
+            HeaderV1::PutCold(put) => self.put_cold(put),
         };
         let leaf_index = outcome.makes_leaf().then(|| {
             let leaf_index = self.next_leaf;
@@ -349,6 +350,7 @@ fn request_of(header: &HeaderV1) -> Option<(&RequestKey, &ActorKeys)> {
         | HeaderV1::DecideApproval(_)
         | HeaderV1::TurnRing(_)
         | HeaderV1::Rewrap(_)
-        | HeaderV1::SettleErasures(_) => None,
+        | HeaderV1::SettleErasures(_)
+        | HeaderV1::PutCold(_) => None,
     }
 }

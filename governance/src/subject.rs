@@ -12,6 +12,10 @@ use std::collections::BTreeMap;
 use nethical_protocol::ids::{ControlRevision, KeyedId, Slot};
 use nethical_protocol::limits::{RINGS_PAST_MAX, SUBJECTS_PER_GROUP_MAX};
 
+mod cold;
+
+pub use cold::{ColdFile, ColdPutV1};
+
 /// Bytes of a wrapped key.
 pub const WRAPPED_BYTES: usize = 60;
 /// Subjects that one leaf names as erased.
@@ -118,6 +122,8 @@ pub struct Subjects {
     pub(crate) ring: Ring,
     /// Erased, and not yet told as gone for good; in the order of erasure.
     pub(crate) erasing: Vec<(ControlRevision, ErasedV1)>,
+    /// By first leaf. Their keys are in `entries`.
+    pub(crate) cold: BTreeMap<u64, ColdFile>,
     /// Keys under another ring key than the current one. Follows from `entries`.
     pub(crate) unturned: usize,
 }
@@ -140,12 +146,16 @@ impl Subjects {
 
     /// True where a new agent can be given a key.
     pub fn has_room(&self) -> bool {
-        self.entries.len() < SUBJECTS_PER_GROUP_MAX
+        self.subject_count() < SUBJECTS_PER_GROUP_MAX
     }
 
     /// True where a new person can: half of the room is for agents, so that nobody who makes up persons keeps agents out.
     pub fn has_room_for_person(&self) -> bool {
-        self.entries.len() < SUBJECTS_PER_GROUP_MAX / 2
+        self.subject_count() < SUBJECTS_PER_GROUP_MAX / 2
+    }
+
+    fn subject_count(&self) -> usize {
+        self.entries.len() - self.cold.len()
     }
 
     /// True where the group needs another ring key: it has none, or erased under the one that it has.

@@ -125,8 +125,8 @@ fn world(config: &NodeConfig, scope: &Scope, disk: RealDisk, keyring: Arc<dyn Ke
     let directory = Arc::new(PresenceTable::new(config.node, clock.clone()));
     let (disk, kv, prepared) = (Arc::new(disk), Arc::new(kv), Arc::new(prepared(config)?));
     let outside = Arc::new(HttpOutside::new().context("the client for witnesses")?);
-    let objects = None;
-    Ok(World { clock, scope: scope.clone(), wire, outside, disk, keyring, kv, directory, prepared, objects })
+    let (objects, heavy) = (None, Arc::new(nethical_cluster::world::real::Aside::default()));
+    Ok(World { clock, scope: scope.clone(), wire, outside, disk, keyring, kv, directory, prepared, heavy, objects })
 }
 
 fn prepared(config: &NodeConfig) -> anyhow::Result<Prepared> {

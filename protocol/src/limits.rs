@@ -196,6 +196,8 @@ pub const SEAL_LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Agents and persons of one group whose bodies are sealed under keys of their own; some 120 B each in state and snapshot. Persons
 /// are given keys only while less than half of it is taken.
 pub const SUBJECTS_PER_GROUP_MAX: usize = 262_144;
+/// Files of one group in the cold tier, some 250 B each in state and snapshot: four thousand million records of a full log.
+pub const COLD_FILES_PER_GROUP_MAX: usize = 65_536;
 /// Erasures that a zone remembers; some 150 B each.
 pub const ERASURES_MAX: usize = 65_536;
 /// How long two signing keys of a zone may sign side by side, seconds: a year.

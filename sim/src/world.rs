@@ -417,6 +417,7 @@ impl Fleet {
             directory: Arc::new(PresenceTable::new(node, clock)),
             prepared: self.inner.prepared.clone(),
             objects: None,
+            heavy: Arc::new(nethical_cluster::world::AtOnce),
         };
         (world, scope)
     }

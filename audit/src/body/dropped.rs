@@ -2,7 +2,8 @@
 //!
 //! A body is a *head* that says whose keys it is sealed under, and the *rest*. Its stored hash is SHA-256(head ‖ SHA-256(rest)).
 //! A dropped body keeps head and SHA-256(rest), so its stored hash is what it was: a segment's record of its bodies stays true
-//! when some of them go, and nobody can pass a dropped body off as another one's. Nothing here decides that one may go.
+//! when some of them go, and nobody can pass a dropped body off as another one's; but for those that are in a cold file, whose
+//! hash is not kept ([`super::away`]). Nothing here decides that one may go.
 
 use sha2::{Digest, Sha256};
 
@@ -22,6 +23,8 @@ pub enum Reason {
     Erased = 1,
     /// Its time was over.
     Expired = 2,
+    /// It is in a cold file, and not here.
+    Away = 3,
 }
 
 impl Reason {
@@ -29,6 +32,7 @@ impl Reason {
         match byte {
             1 => Some(Self::Erased),
             2 => Some(Self::Expired),
+            3 => Some(Self::Away),
             _ => None,
         }
     }
@@ -45,10 +49,15 @@ pub struct Dropped<'a> {
     head: &'a [u8],
 }
 
-impl Dropped<'_> {
+impl<'a> Dropped<'a> {
     /// Whose keys it was sealed under; none for a plain one.
     pub fn sealed_for(&self) -> Option<SealedFor> {
         Head::read(self.head).map(|head| head.sealed_for)
+    }
+
+    /// What stood in front of the sealed bytes.
+    pub fn head(&self) -> &'a [u8] {
+        self.head
     }
 
     /// Bytes that its going has given back.
@@ -69,16 +78,29 @@ pub fn dropped(stored: &[u8]) -> Option<Dropped<'_>> {
 
 /// What is stored in place of a body that goes; none where there is nothing to drop.
 pub fn drop_body(stored: &[u8], reason: Reason) -> Option<Vec<u8>> {
-    if stored.is_empty() || dropped(stored).is_some() {
-        return None;
+    if reason == Reason::Away {
+        return super::away(stored);
+    }
+    match dropped(stored) {
+        // Gone from the cold tier, too.
+        Some(gone) if gone.reason == Reason::Away => {
+            return Some(of_parts(reason, gone.bytes, &gone.rest_hash, gone.head));
+        }
+        Some(_) => return None,
+        None if stored.is_empty() => return None,
+        None => {}
     }
     let (head, rest) = split(stored);
+    Some(of_parts(reason, stored.len() as u32, &Sha256::digest(rest).into(), head))
+}
+
+pub(super) fn of_parts(reason: Reason, bytes: u32, rest_hash: &Hash, head: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(FIXED_BYTES + head.len());
     out.extend_from_slice(&[FORM_DROPPED, reason as u8]);
-    out.extend_from_slice(&(stored.len() as u32).to_le_bytes());
-    out.extend_from_slice(&Sha256::digest(rest));
+    out.extend_from_slice(&bytes.to_le_bytes());
+    out.extend_from_slice(rest_hash);
     out.extend_from_slice(head);
-    Some(out)
+    out
 }
 
 /// Head and rest of a stored body. What stays of a dropped one is all head; a plain one has none.
@@ -88,6 +110,11 @@ pub fn split(stored: &[u8]) -> (&[u8], &[u8]) {
         None if dropped(stored).is_some() => (stored, &[]),
         None => (&[], stored),
     }
+}
+
+/// True for what stays of a body whose hash is not kept, since it went to a cold file.
+pub fn has_no_hash(stored: &[u8]) -> bool {
+    dropped(stored).is_some_and(|gone| gone.rest_hash == [0; 32])
 }
 
 /// The stored hash of a body, the same before and after it is dropped.

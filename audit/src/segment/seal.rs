@@ -13,13 +13,13 @@ use nethical_protocol::limits::SEGMENT_LEAVES_MAX;
 /// First bytes of a seal. One without body roots, as an earlier release wrote it, begins with other ones and is left out.
 const MAGIC: [u8; 4] = *b"SEA2";
 /// First bytes of a word on a segment that was moved.
-const WARM_MAGIC: [u8; 4] = *b"WARM";
+const WARM_MAGIC: [u8; 4] = *b"WAR2";
 /// Bytes of a seal beside its tiles: magic, count of leaves, header, digest, checksum.
 const FIXED_BYTES: usize = 4 + 4 + HEADER_BYTES + 32 + 4;
 /// Bytes of a tile: root of its leaves, root of its bodies.
 const TILE_BYTES: usize = 64;
 /// Magic, first leaf, digest, counts of dropped bodies, checksum.
-const WARM_BYTES: usize = 4 + 8 + 32 + 4 + 4 + 4;
+const WARM_BYTES: usize = 4 + 8 + 32 + 4 + 4 + 4 + 4;
 
 /// A closed segment in short.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,13 +45,15 @@ pub struct WarmSeal {
     pub erased: u32,
     /// Bodies dropped as expired.
     pub expired: u32,
+    /// Bodies that are in a cold file, and not here.
+    pub away: u32,
 }
 
 impl WarmSeal {
     /// Of a footer.
     pub fn of(footer: &WarmFooter) -> Self {
-        let WarmSums { erased, expired, .. } = footer.sums;
-        Self { digest: footer.content_digest, erased, expired }
+        let WarmSums { erased, expired, away, .. } = footer.sums;
+        Self { digest: footer.content_digest, erased, expired, away }
     }
 
     /// Its bytes in a manifest, behind the seal of the segment that begins there.
@@ -62,6 +64,7 @@ impl WarmSeal {
         out.extend_from_slice(&self.digest);
         out.extend_from_slice(&self.erased.to_le_bytes());
         out.extend_from_slice(&self.expired.to_le_bytes());
+        out.extend_from_slice(&self.away.to_le_bytes());
         out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
         out
     }
@@ -69,7 +72,8 @@ impl WarmSeal {
     fn decode(bytes: &[u8]) -> Option<(u64, Self)> {
         let mut reader = Reader::new(checked(bytes)?.get(4..)?);
         let first_index = reader.u64()?;
-        Some((first_index, Self { digest: reader.array()?, erased: reader.u32()?, expired: reader.u32()? }))
+        let (digest, erased, expired) = (reader.array()?, reader.u32()?, reader.u32()?);
+        Some((first_index, Self { digest, erased, expired, away: reader.u32()? }))
     }
 }
 
@@ -172,7 +176,7 @@ mod tests {
             content_digest: [9; 32],
             tile_hashes: hashes(0),
             body_hashes: hashes(100),
-            warm: (first_index == 512).then_some(WarmSeal { digest: [4; 32], erased: 3, expired: 1 }),
+            warm: (first_index == 512).then_some(WarmSeal { digest: [4; 32], erased: 3, expired: 1, away: 7 }),
         }
     }
 

@@ -29,9 +29,9 @@ pub use frame::{WarmFrame, WarmLeaves};
 pub use writer::WarmWriter;
 
 /// First bytes of a warm segment.
-const MAGIC: [u8; 8] = *b"NTHLWRM1";
+const MAGIC: [u8; 8] = *b"NTHLWRM2";
 /// The layout written here.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// Bytes of the header.
 pub const WARM_HEADER_BYTES: usize = 8 + 4 + HEADER_BYTES + 32 + 32 + 4;
 /// A frame ends with the leaf that brings its leaves to so many bytes.

@@ -29,10 +29,12 @@ impl Erased {
         let Some((_, tenant, agent)) = leaf.event.agent() else { return };
         if let Some(sealed_for) = body::sealed_for(stored) {
             self.see(tenant, agent, sealed_for);
-        } else if let Some(gone) = body::dropped(stored).filter(|gone| gone.reason == Reason::Erased) {
+        } else if let Some(gone) = body::dropped(stored).filter(|gone| gone.reason != Reason::Expired) {
             let Some(sealed_for) = gone.sealed_for() else { return };
             let keys = self.see(tenant, agent, sealed_for);
-            self.dropped.entry(keys).or_insert(leaf.leaf_index);
+            if gone.reason == Reason::Erased {
+                self.dropped.entry(keys).or_insert(leaf.leaf_index);
+            }
         }
     }
 

@@ -42,6 +42,7 @@ pub(super) struct GroupCheck<'a> {
     bodies_closed: u64,
     bodies_dropped: u64,
     bodies_expired: u64,
+    bodies_away: u64,
 }
 
 impl<'a> GroupCheck<'a> {
@@ -64,6 +65,7 @@ impl<'a> GroupCheck<'a> {
             bodies_closed: 0,
             bodies_dropped: 0,
             bodies_expired: 0,
+            bodies_away: 0,
         }
     }
 
@@ -86,6 +88,7 @@ impl<'a> GroupCheck<'a> {
             bodies_erased: self.erased.count(),
             bodies_dropped: self.bodies_dropped,
             bodies_expired: self.bodies_expired,
+            bodies_away: self.bodies_away,
             claims: self.claims,
             first_bad,
         };
@@ -257,6 +260,10 @@ impl<'a> GroupCheck<'a> {
             }
             Some(body::Reason::Expired) => {
                 self.bodies_expired += 1;
+                return Ok(());
+            }
+            Some(body::Reason::Away) => {
+                self.bodies_away += 1;
                 return Ok(());
             }
             None => {}

@@ -204,7 +204,7 @@ impl Start<'_> {
         }
         // Without a word on the move in the manifest, what is damaged is mended as what it was before.
         let Some(mut seal) = self.seals.remove(&first) else { return Ok(false) };
-        let nothing = WarmSeal { digest: [0; 32], erased: 0, expired: 0 };
+        let nothing = WarmSeal { digest: [0; 32], erased: 0, expired: 0, away: 0 };
         seal.warm = Some(seal.warm.unwrap_or(nothing));
         let fault = Fault { first, last: seal.next_index() - 1, flaw: Flaw::Bytes(Bad::Footer) };
         self.push(&seal, None);

@@ -8,12 +8,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use nethical_audit::segment::{SegmentScan, body_root};
+use nethical_audit::segment::{SegmentScan, may_be_bodies};
 use nethical_audit::tree::{leaf_hash, root_of};
 use nethical_protocol::ids::NodeId;
 use nethical_protocol::{always, probe, sometimes};
 
 use super::scrub::{Pace, Target, may_be_stored};
+use super::warm::Rewrite;
 use super::*;
 use crate::message::{AskRecordsV1, KIND_RECORDS, LeavesV1};
 use crate::node::Core;
@@ -108,7 +109,9 @@ impl AuditStore {
     async fn mend_warm(&self, core: &Core, target: &Target, rule: &Rule, pace: &Pace<'_>) -> Result<u64, String> {
         let here = core.shared.options.node;
         let nodes = core.placed(self.log.group).into_iter().filter(|node| *node != here).collect();
-        let moved = self.rewrite(target, rule, pace, Some(&Others { core, nodes })).await;
+        let others = Others { core, nodes };
+        let how = Rewrite { rule, away: None, pace, others: Some(&others) };
+        let moved = self.rewrite(target, how).await;
         moved.map(|moved| moved.fetched)
     }
 
@@ -314,7 +317,7 @@ fn nowhere(from: u64) -> String {
 /// True where records have the roots of a tile's leaves and bodies, and what was dropped of them may be gone.
 fn is_to_move(records: &Records, (root, bodies): (&Hash, &Hash), rule: &Rule) -> bool {
     is_tile(records, root)
-        && body_root(records.values().map(|(_, stored)| stored.as_slice())) == Some(*bodies)
+        && may_be_bodies(records.values().map(|(_, stored)| stored.as_slice()), bodies)
         && (!rule.is_current() || records.values().all(|(leaf, stored)| may_be_stored(rule, leaf, stored)))
 }
 

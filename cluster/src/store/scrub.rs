@@ -26,7 +26,7 @@ pub struct Pace<'a> {
 
 impl Pace<'_> {
     /// Waits as long as so many bytes may take.
-    pub(super) async fn spend(&self, bytes: usize) {
+    pub async fn spend(&self, bytes: usize) {
         let nanos = (bytes as u64).saturating_mul(1_000_000_000) / self.bytes_per_s.max(1);
         self.clock.sleep(Duration::from_nanos(nanos)).await;
     }

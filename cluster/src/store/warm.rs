@@ -9,8 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use roaring::RoaringBitmap;
+
 use nethical_audit::body::dropped::split;
-use nethical_audit::body::{Reason, drop_body, sealed_for};
+use nethical_audit::body::{Reason, away_of, drop_body, sealed_for};
 use nethical_audit::leaf::LeafV1;
 use nethical_audit::segment::warm::{WARM_HEADER_BYTES, WarmCheck};
 use nethical_audit::segment::{Fault, SegmentScan, WarmHeader, WarmWriter};
@@ -46,6 +48,19 @@ pub(super) struct Moves {
     swept: BTreeMap<u64, u64>,
 }
 
+/// What becomes of a segment's records when its file is made anew.
+#[derive(Clone, Copy)]
+pub(super) struct Rewrite<'a> {
+    /// Bodies that may go for good.
+    pub(super) rule: &'a Rule,
+    /// Places of bodies, from the segment's first leaf, that a cold file has: they go from here.
+    pub(super) away: Option<&'a RoaringBitmap>,
+    /// How fast.
+    pub(super) pace: &'a Pace<'a>,
+    /// Who may be asked for what does not read here.
+    pub(super) others: Option<&'a Others<'a>>,
+}
+
 /// What a move came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Moved {
@@ -53,6 +68,8 @@ pub struct Moved {
     pub fetched: u64,
     /// Bodies that were dropped.
     pub dropped: u64,
+    /// Bodies that are in a cold file alone from now on.
+    pub away: u64,
 }
 
 /// One tier of a log on this node.
@@ -74,7 +91,9 @@ pub struct TierSums {
     pub erased: u64,
     /// Bodies dropped as expired.
     pub expired: u64,
-    /// Bytes that both have given back.
+    /// Bodies that are in a cold file alone.
+    pub away: u64,
+    /// Bytes that all of these have given back.
     pub freed_bytes: u64,
 }
 
@@ -89,6 +108,7 @@ impl TierSums {
         self.packed_bytes += other.packed_bytes;
         self.erased += other.erased;
         self.expired += other.expired;
+        self.away += other.away;
         self.freed_bytes += other.freed_bytes;
     }
 }
@@ -147,7 +167,7 @@ impl AuditStore {
         let durable = world::timeout(pace.clock, BARRIER_PATIENCE, self.barrier(self.trail.end())).await;
         durable.ok_or("the newest leaves are not in segments yet")?.map_err(told)?;
         self.moves.lock().under_way = Some(first);
-        let moved = self.rewrite(&target, rule, pace, None).await;
+        let moved = self.rewrite(&target, Rewrite { rule, away: None, pace, others: None }).await;
         let mut moves = self.moves.lock();
         moves.under_way = None;
         match &moved {
@@ -183,16 +203,10 @@ impl AuditStore {
     ///
     /// # Errors
     /// Why it could not be done; the old file is in force, and whole where it was.
-    pub(super) async fn rewrite(
-        &self,
-        target: &Target,
-        rule: &Rule,
-        pace: &Pace<'_>,
-        others: Option<&Others<'_>>,
-    ) -> Result<Moved, String> {
+    pub(super) async fn rewrite(&self, target: &Target, how: Rewrite<'_>) -> Result<Moved, String> {
         // A mender and the mover write the same name aside.
         let _alone = self.rewriting.lock().await;
-        let written = match self.write_aside(target, rule, pace, others).await {
+        let written = match self.write_aside(target, how).await {
             Ok(written) => written,
             Err(why) => {
                 // Best effort: the next try, or the next start, clears it away.
@@ -200,10 +214,10 @@ impl AuditStore {
                 return Err(why);
             }
         };
-        if target.seal.warm.is_none() && others.is_some() && !has_dropped(&written.0) {
+        if target.seal.warm.is_none() && how.others.is_some() && !has_dropped(&written.0) {
             return Err("no replica has what was sealed".to_owned());
         }
-        self.switch(target, written.0, pace).await.map_err(|error| error.to_string())?;
+        self.switch(target, written.0, how.pace).await.map_err(|error| error.to_string())?;
         metrics::counter!(MOVES_TOTAL).increment(1);
         metrics::counter!(DROPPED_TOTAL).increment(written.1.dropped);
         sometimes!(true, "an audit segment was moved to the warm tier");
@@ -213,14 +227,9 @@ impl AuditStore {
     }
 
     /// The new file, durable beside the old one, read again and held against the seal.
-    async fn write_aside(
-        &self,
-        target: &Target,
-        rule: &Rule,
-        pace: &Pace<'_>,
-        others: Option<&Others<'_>>,
-    ) -> Result<(Closed, Moved), String> {
+    async fn write_aside(&self, target: &Target, how: Rewrite<'_>) -> Result<(Closed, Moved), String> {
         let told = |error: io::Error| error.to_string();
+        let pace = how.pace;
         let path = format!("{}.tmp", self.warm_path(target));
         let file = self.disk.open(&path, true).await.map_err(told)?;
         file.set_len(0).await.map_err(told)?;
@@ -228,13 +237,14 @@ impl AuditStore {
         file.write_at(0, Bytes::from(header)).await.map_err(told)?;
         let mut moved = Moved::default();
         for tile in 0..target.seal.tile_hashes.len() {
-            let (records, fetched) = self.tile_to_move(target, rule, others, tile).await?;
+            let (records, fetched) = self.tile_to_move(target, how.rule, how.others, tile).await?;
             moved.fetched += fetched;
             let (at, mut bytes) = (writer.bytes_given(), Vec::new());
-            for (leaf, stored) in records.values() {
-                let (head, rest) = split(stored);
-                let gone = may_drop(rule, leaf, head, !rest.is_empty()).and_then(|reason| drop_body(stored, reason));
-                moved.dropped += u64::from(gone.is_some());
+            for (index, (leaf, stored)) in &records {
+                let gone = how.goes((index - target.seal.meta.first_index) as u32, leaf, stored);
+                let is_away = gone.as_deref().is_some_and(|gone| away_of(gone).is_some());
+                moved.away += u64::from(is_away);
+                moved.dropped += u64::from(gone.is_some() && !is_away);
                 bytes.extend(writer.push(leaf, gone.as_deref().unwrap_or(stored)).unwrap_or_default());
             }
             pace.spend(records.values().map(|(leaf, stored)| leaf.len() + stored.len()).sum()).await;
@@ -382,15 +392,27 @@ impl AuditStore {
             sums.packed_bytes += found.packed_bytes;
             sums.erased += u64::from(found.erased);
             sums.expired += u64::from(found.expired);
+            sums.away += u64::from(found.away);
             sums.freed_bytes += found.freed_bytes;
         }
         tiers
     }
 }
 
+impl Rewrite<'_> {
+    /// What is stored in place of a body that goes; none where it stays.
+    fn goes(&self, place: u32, leaf: &[u8], stored: &[u8]) -> Option<Vec<u8>> {
+        let (head, rest) = split(stored);
+        match may_drop(self.rule, leaf, head, !rest.is_empty()) {
+            Some(reason) => drop_body(stored, reason),
+            None => self.away.filter(|away| away.contains(place)).and_then(|_| drop_body(stored, Reason::Away)),
+        }
+    }
+}
+
 /// True for a warm segment with bodies that are not there any more.
 fn has_dropped(closed: &Closed) -> bool {
-    closed.warm.is_some_and(|warm| warm.erased + warm.expired > 0)
+    closed.warm.is_some_and(|warm| warm.erased + warm.expired + warm.away > 0)
 }
 
 /// Why a body may go, by its leaf and its head; none where it may not, or there is none.

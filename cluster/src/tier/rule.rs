@@ -30,6 +30,8 @@ pub struct Rule {
     retention: Retention,
     now_ns: u64,
     is_current: bool,
+    /// Leaves whose bodies are in cold files: the first one of each file, and the one behind it.
+    cold: BTreeMap<u64, u64>,
 }
 
 impl Rule {
@@ -40,7 +42,9 @@ impl Rule {
         let machine = replica.machine.lock();
         // After a start, what is applied may be behind what this node has dropped bodies by.
         let (gone, is_current) = (machine.ledger.subjects().gone(), machine.tree().0 >= stored);
-        Self { gone, retention: machine.ledger.retention().clone(), now_ns: machine.ledger.now_ns(), is_current }
+        let cold = machine.ledger.subjects().cold_files().map(|file| (file.first, file.next())).collect();
+        let (retention, now_ns) = (machine.ledger.retention().clone(), machine.ledger.now_ns());
+        Self { gone, retention, now_ns, is_current, cold }
     }
 
     /// True where all is applied that this node's segments were written by: only then a dropped body can be judged.
@@ -68,6 +72,7 @@ impl Rule {
         match reason {
             Reason::Erased => sealed_for.is_some_and(|sealed_for| self.is_gone(leaf, sealed_for)),
             Reason::Expired => self.has_expired(leaf, sealed_for),
+            Reason::Away => self.cold.range(..=leaf.leaf_index).next_back().is_some_and(|(_, next)| leaf.leaf_index < *next),
         }
     }
 

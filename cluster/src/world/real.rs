@@ -97,6 +97,28 @@ pub struct FolderLock {
     _file: fs::File,
 }
 
+/// Long work on blocking threads, two at a time at most.
+pub struct Aside {
+    permits: Arc<tokio::sync::Semaphore>,
+}
+
+impl Default for Aside {
+    fn default() -> Self {
+        Self { permits: Arc::new(tokio::sync::Semaphore::new(2)) }
+    }
+}
+
+impl super::Heavy for Aside {
+    fn run(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        let permits = self.permits.clone();
+        Box::pin(async move {
+            let _held = permits.acquire_owned().await;
+            // A panic in it is told by what does not come of it.
+            let _ = tokio::task::spawn_blocking(work).await;
+        })
+    }
+}
+
 /// Runs `work` on a blocking thread.
 async fn hop<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     match tokio::task::spawn_blocking(work).await {

@@ -6,7 +6,7 @@ use nethical_protocol::sometimes;
 use super::Ledger;
 use crate::command::{ActorKeys, DecideV1};
 use crate::outcome::{OutcomeV1, Stale};
-use crate::subject::{ErasureState, KeyUseV1, RewrapV1, SubjectId, Subjects};
+use crate::subject::{ColdPutV1, ErasureState, KeyUseV1, RewrapV1, SubjectId, Subjects};
 
 impl Ledger {
     /// The keys of subjects, wrapped.
@@ -71,6 +71,13 @@ impl Ledger {
 
     pub(super) fn rewrap(&mut self, rewrap: &RewrapV1) -> OutcomeV1 {
         match self.subjects.rewrap(rewrap) {
+            true => OutcomeV1::KeysChanged,
+            false => OutcomeV1::NoEffect,
+        }
+    }
+
+    pub(super) fn put_cold(&mut self, put: &ColdPutV1) -> OutcomeV1 {
+        match self.subjects.put_cold(put, self.next_leaf) {
             true => OutcomeV1::KeysChanged,
             false => OutcomeV1::NoEffect,
         }

@@ -129,7 +129,7 @@ impl<'a> WarmCheck<'a> {
             let flaw = match self.seal.tile_hashes.get(tile) {
                 Some(root) if root_of(&read) != *root => Some(Flaw::Leaves),
                 // Behind a record that does not read, bodies are not at their places.
-                _ if self.fault.is_none() && self.bodies.roots().get(tile) != self.seal.body_hashes.get(tile) => {
+                _ if self.fault.is_none() && !self.bodies.may_be(tile, self.seal.body_hashes.get(tile)) => {
                     Some(Flaw::Content)
                 }
                 _ => None,

@@ -8,10 +8,10 @@ use crate::segment::SegmentIndex;
 use crate::segment::footer::{END_BYTES, FrameStart, IndexPlace};
 use crate::tree::{Hash, TILE_LEAVES};
 
-const MAGIC: [u8; 4] = *b"WFOT";
+const MAGIC: [u8; 4] = *b"WFO2";
 const END_MAGIC: [u8; 8] = *b"NTHLWEND";
 /// Magic, three counts, sums, digest, place of the search index.
-const HEAD_BYTES: usize = 16 + 40 + 32 + 16;
+const HEAD_BYTES: usize = 16 + 44 + 32 + 16;
 const FIXED_BYTES: usize = HEAD_BYTES + END_BYTES;
 const FRAME_BYTES: usize = 24;
 const HASH_BYTES: usize = 32;
@@ -27,7 +27,9 @@ pub struct WarmSums {
     pub erased: u32,
     /// Bodies dropped as expired.
     pub expired: u32,
-    /// Bytes that both have given back.
+    /// Bodies that are in a cold file, and not here.
+    pub away: u32,
+    /// Bytes that all of these have given back.
     pub freed_bytes: u64,
     /// Bytes of the frames' packed parts.
     pub packed_bytes: u64,
@@ -42,6 +44,7 @@ impl WarmSums {
             match dropped.reason {
                 Reason::Erased => self.erased += 1,
                 Reason::Expired => self.expired += 1,
+                Reason::Away => self.away += 1,
             }
         }
     }
@@ -107,7 +110,7 @@ impl WarmFooter {
         for sum in [sums.leaf_bytes, sums.body_bytes, sums.freed_bytes, sums.packed_bytes] {
             out.extend_from_slice(&sum.to_le_bytes());
         }
-        [sums.erased, sums.expired].iter().for_each(|count| out.extend_from_slice(&count.to_le_bytes()));
+        [sums.erased, sums.expired, sums.away].iter().for_each(|count| out.extend_from_slice(&count.to_le_bytes()));
         out.extend_from_slice(&self.content_digest);
         out.extend_from_slice(&self.index.offset.to_le_bytes());
         out.extend_from_slice(&self.index.length.to_le_bytes());
@@ -151,8 +154,8 @@ impl WarmFooter {
         }
         let (leaf_bytes, body_bytes) = (reader.u64()?, reader.u64()?);
         let (freed_bytes, packed_bytes) = (reader.u64()?, reader.u64()?);
-        let (erased, expired) = (reader.u32()?, reader.u32()?);
-        let sums = WarmSums { leaf_bytes, body_bytes, erased, expired, freed_bytes, packed_bytes };
+        let (erased, expired, away) = (reader.u32()?, reader.u32()?, reader.u32()?);
+        let sums = WarmSums { leaf_bytes, body_bytes, erased, expired, away, freed_bytes, packed_bytes };
         let content_digest = reader.array()?;
         let index = IndexPlace { offset: reader.u64()?, length: reader.u32()?, dictionary: reader.u32()? };
         let frames = (0..frames).map(|_| WarmSpan::read(&mut reader)).collect::<Option<Vec<_>>>()?;

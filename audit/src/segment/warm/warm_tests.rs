@@ -167,8 +167,8 @@ fn headers_of_later_releases_are_refused_by_what_they_say() {
     let bytes = header.encode();
     assert_eq!((bytes.len(), WarmHeader::decode(&bytes)), (WARM_HEADER_BYTES, Ok(header)));
     let mut later = bytes.clone();
-    later[8] = 2;
-    assert_eq!(WarmHeader::decode(&later), Err(WarmError::Version(2)));
+    later[8] = 3;
+    assert_eq!(WarmHeader::decode(&later), Err(WarmError::Version(3)));
     let foreign = WarmHeader { dictionary: [9; 32], ..header };
     assert_eq!(WarmHeader::decode(&foreign.encode()), Err(WarmError::Dictionary("09".repeat(32))));
     assert_eq!(WarmHeader::decode(&bytes[..50]), Err(WarmError::Header));

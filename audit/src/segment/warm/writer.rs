@@ -7,7 +7,6 @@ use super::frame::FrameBuilder;
 use super::{WARM_HEADER_BYTES, WarmHeader};
 use crate::body::dropped;
 use crate::segment::SegmentSeal;
-use crate::segment::bodies::BodyRoots;
 use crate::segment::footer::FrameStart;
 use crate::segment::search::{self, Rows};
 use crate::tree::{Hash, TILE_LEAVES, leaf_hash, root_of};
@@ -25,7 +24,8 @@ pub struct WarmWriter {
     sums: WarmSums,
     tile: Vec<Hash>,
     tile_hashes: Vec<Hash>,
-    bodies: BodyRoots,
+    /// As they were sealed: a body that goes leaves its tile's root as it was.
+    body_hashes: Vec<Hash>,
 }
 
 impl WarmWriter {
@@ -44,7 +44,7 @@ impl WarmWriter {
             sums: WarmSums::default(),
             tile: Vec::new(),
             tile_hashes: Vec::new(),
-            bodies: BodyRoots::default(),
+            body_hashes: seal.body_hashes.clone(),
         };
         (writer, bytes)
     }
@@ -55,7 +55,6 @@ impl WarmWriter {
         self.frame.push(leaf, stored);
         self.rows.push(leaf);
         self.sums.add(leaf, stored, dropped(stored).as_ref());
-        self.bodies.push(stored);
         self.tile.push(leaf_hash(leaf));
         if self.tile.len() as u64 == TILE_LEAVES {
             self.tile_hashes.push(root_of(&self.tile));
@@ -89,7 +88,7 @@ impl WarmWriter {
             index: place,
             frames: self.frames,
             tile_hashes: self.tile_hashes,
-            body_hashes: self.bodies.roots().to_vec(),
+            body_hashes: self.body_hashes,
         };
         out.extend_from_slice(&footer.encode());
         (out, footer)

@@ -1,0 +1,54 @@
+//! What a log's segments have to do with the cold tier: which of them are old enough for it, and which bodies leave this node
+//! once they are in a cold file. The files themselves are [`crate::tier::cold`]'s.
+
+use roaring::RoaringBitmap;
+
+use super::scrub::Pace;
+use super::warm::Rewrite;
+use super::*;
+use crate::tier::Rule;
+
+impl AuditStore {
+    /// Warm segments that have all of their bodies here and whose newest leaf is from before `before_ns`: first leaf, and the
+    /// index behind the last one.
+    pub fn warm_before(&self, before_ns: u64) -> Vec<(u64, u64)> {
+        self.warm_whole(|segment| {
+            let last_ns = segment.places.as_ref().and_then(|places| places.search.last_ns());
+            last_ns.is_some_and(|last_ns| last_ns < before_ns)
+        })
+    }
+
+    /// Warm segments that have all of their bodies here and that `is_wanted` takes, by first leaf and the index behind the last.
+    pub fn warm_among(&self, is_wanted: impl Fn(u64, u64) -> bool) -> Vec<(u64, u64)> {
+        self.warm_whole(|segment| is_wanted(segment.first(), segment.next))
+    }
+
+    fn warm_whole(&self, is_wanted: impl Fn(&Closed) -> bool) -> Vec<(u64, u64)> {
+        let durable = self.sealed.borrow().durable;
+        let inner = self.inner.lock();
+        let is_whole = |segment: &&Arc<Closed>| {
+            segment.warm.is_some_and(|warm| warm.away == 0)
+                && segment.next <= durable
+                && !inner.damages.contains_key(&segment.first())
+                && is_wanted(segment)
+        };
+        inner.closed.iter().filter(is_whole).map(|segment| (segment.first(), segment.next)).collect()
+    }
+
+    /// Makes a warm segment anew without the bodies at these places, from its first leaf: a cold file has them, and the caller
+    /// has seen that it does. Gives how many went.
+    ///
+    /// # Errors
+    /// Why it could not be done, in words; the segment is what it was.
+    pub async fn send_away(
+        &self,
+        first: u64,
+        places: &RoaringBitmap,
+        rule: &Rule,
+        pace: &Pace<'_>,
+    ) -> Result<u64, String> {
+        let Some(target) = self.target(first).filter(|target| target.seal.warm.is_some()) else { return Ok(0) };
+        let how = Rewrite { rule, away: Some(places), pace, others: None };
+        self.rewrite(&target, how).await.map(|moved| moved.away)
+    }
+}
