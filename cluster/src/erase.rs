@@ -41,6 +41,8 @@ const REWRAPPED_MAX: usize = 256;
 
 /// What is awaited once nobody can read it any more.
 const DESTROYING: &str = "ring keys to be destroyed";
+/// What is awaited before that, where bodies are in the object store.
+const RENEWING: &str = "files of the cold tier to be made anew";
 /// Erasures in one answer.
 const VIEWS_MAX: usize = 1_000;
 
@@ -286,6 +288,7 @@ pub fn report(core: &Core) -> ErasuresV1 {
             erased_rev: state.erased_rev.0,
             done_rev: state.done_rev.0,
             awaiting: replica.ring_awaiting.lock().iter().map(|node| node.0).collect(),
+            in_files: tier::cold::holds_erased(&replica),
         }
     };
     ErasuresV1 { groups: led.map(of).collect() }
@@ -321,7 +324,7 @@ fn view_of(
 ) -> ErasureView {
     let awaiting: Vec<ErasureAwaits> =
         groups.iter().filter_map(|group| awaits(revision, *group, told.get(group))).collect();
-    let is_pending = awaiting.iter().any(|awaits| awaits.what != DESTROYING);
+    let is_pending = awaiting.iter().any(|awaits| ![DESTROYING, RENEWING].contains(&awaits.what.as_str()));
     let state = if awaiting.is_empty() {
         "erased"
     } else if is_pending {
@@ -352,6 +355,7 @@ fn awaits(revision: ControlRevision, group: u32, told: Option<&GroupErasureV1>) 
     let what = match (state.is_complete(revision), control_rev < revision) {
         (true, _) => return None,
         (false, true) => "to hear of it",
+        (false, false) if told.in_files => RENEWING,
         (false, false) => DESTROYING,
     };
     Some(ErasureAwaits { group, what: what.to_owned(), nodes: told.awaiting.clone() })

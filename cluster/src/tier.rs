@@ -15,6 +15,7 @@ use nethical_protocol::probe;
 
 use crate::message::{FailedMoveV1, KIND_TIERS, TierV1, TiersV1};
 use crate::node::Core;
+use crate::replica::PartitionReplica;
 use crate::store::AuditStore;
 use crate::store::scrub::Pace;
 use crate::store::warm::{MOVES_FAILED_TOTAL, TierSums};
@@ -60,25 +61,27 @@ pub struct TierList {
 pub struct TierView {
     /// The node.
     pub node: u64,
-    /// `hot` or `warm`.
+    /// `hot`, `warm`, or `cold`.
     pub tier: String,
     /// Closed segments.
     pub segments: u64,
     /// Their leaves.
     pub leaves: u64,
-    /// Bytes of their files.
+    /// Bytes of their files on this node.
     pub file_bytes: u64,
+    /// Of the cold tier: bytes of the objects that their bodies are in. All replicas have the same objects.
+    pub object_bytes: u64,
     /// Bytes of their leaves and bodies as they were stored, dropped bodies included.
     pub raw_bytes: u64,
-    /// Of the warm tier: bytes of the leaves alone.
+    /// Of warm and cold segments: bytes of the leaves alone.
     pub leaf_bytes: u64,
-    /// Of the warm tier: what these leaves take, packed with the heads of their bodies.
+    /// Of warm and cold segments: what these leaves take, packed with the heads of their bodies.
     pub packed_bytes: u64,
     /// Bodies dropped because their subjects were erased.
     pub erased: u64,
     /// Bodies dropped because their time was over.
     pub expired: u64,
-    /// Bytes that both have given back.
+    /// Bytes that bodies have given back which are not in these files any more.
     pub freed_bytes: u64,
 }
 
@@ -144,25 +147,43 @@ fn before_ns(core: &Core, store: &AuditStore) -> Option<u64> {
 }
 
 fn tell(core: &Core) {
-    let (hot, warm) = sums(core);
-    for (tier, sums) in [("hot", hot), ("warm", warm)] {
+    let Sums { hot, warm, cold } = sums(core);
+    for (tier, sums) in [("hot", hot), ("warm", warm), ("cold", cold)] {
         metrics::gauge!(TIER_BYTES, "tier" => tier).set(sums.file_bytes as f64);
         metrics::gauge!(TIER_SEGMENTS, "tier" => tier).set(sums.segments as f64);
     }
 }
 
-fn sums(core: &Core) -> (TierSums, TierSums) {
-    let (mut hot, mut warm) = (TierSums::default(), TierSums::default());
+/// The tiers of all logs here.
+#[derive(Default)]
+struct Sums {
+    hot: TierSums,
+    warm: TierSums,
+    cold: TierSums,
+}
+
+fn sums(core: &Core) -> Sums {
+    let mut sums = Sums::default();
     for tiers in core.audits().into_iter().map(|store| store.tiers()) {
-        hot.add(&tiers.hot);
-        warm.add(&tiers.warm);
+        sums.hot.add(&tiers.hot);
+        sums.warm.add(&tiers.warm);
+        sums.cold.add(&tiers.cold);
     }
-    (hot, warm)
+    sums
+}
+
+/// Bytes of the objects that hold bodies of the groups here.
+fn object_bytes(core: &Core) -> u64 {
+    let of = |replica: &Arc<PartitionReplica>| {
+        let machine = replica.machine.lock();
+        machine.ledger.subjects().cold_files().map(|file| file.bytes).sum::<u64>()
+    };
+    core.partitions().iter().map(of).sum()
 }
 
 /// How this node's tiers are.
 pub fn report(core: &Core) -> TiersV1 {
-    let (hot, warm) = sums(core);
+    let Sums { hot, warm, cold } = sums(core);
     let (mut under_way, mut failed) = (0, Vec::new());
     for store in core.audits() {
         let tiers = store.tiers();
@@ -170,8 +191,13 @@ pub fn report(core: &Core) -> TiersV1 {
         let group = store.log().group.0;
         failed.extend(tiers.failed.into_iter().map(|(first, why)| FailedMoveV1 { group, first, why }));
     }
+    for replica in core.partitions() {
+        let group = replica.group.id().0;
+        failed.extend(replica.cold.failed().into_iter().map(|(first, why)| FailedMoveV1 { group, first, why }));
+    }
     failed.truncate(FAILED_MAX);
-    TiersV1 { hot: told(&hot), warm: told(&warm), under_way, failed }
+    let object_bytes = object_bytes(core);
+    TiersV1 { hot: told(&hot), warm: told(&warm), cold: told(&cold), object_bytes, under_way, failed }
 }
 
 fn told(sums: &TierSums) -> TierV1 {
@@ -201,11 +227,14 @@ pub async fn list(core: Arc<Core>) -> TierList {
     said.sort_by_key(|(node, _)| *node);
     let mut list = TierList::default();
     for (node, said) in said {
-        let Some(TiersV1 { hot, warm, under_way, failed }) = said else {
+        let Some(TiersV1 { hot, warm, cold, object_bytes, under_way, failed }) = said else {
             list.awaiting.push(node.0);
             continue;
         };
         list.tiers.extend([shown(node, "hot", hot), shown(node, "warm", warm)]);
+        if cold.segments > 0 || object_bytes > 0 {
+            list.tiers.push(TierView { object_bytes, ..shown(node, "cold", cold) });
+        }
         list.under_way += under_way;
         let named = |FailedMoveV1 { group, first, why }| FailedMove { node: node.0, group, first, why };
         list.failed.extend(failed.into_iter().map(named));
@@ -220,6 +249,7 @@ fn shown(node: NodeId, tier: &str, said: TierV1) -> TierView {
         segments: said.segments,
         leaves: said.leaves,
         file_bytes: said.file_bytes,
+        object_bytes: 0,
         raw_bytes: said.raw_bytes,
         leaf_bytes: said.leaf_bytes,
         packed_bytes: said.packed_bytes,

@@ -17,6 +17,7 @@ use nethical_protocol::probe::{self, Point};
 
 pub mod http;
 pub mod memory;
+pub mod objects;
 pub mod presence;
 pub mod quic;
 pub mod real;

@@ -10,6 +10,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use nethical_cluster::witness::Witness;
+use nethical_cluster::world::objects::Place;
 use nethical_protocol::ids::NodeId;
 
 pub mod check;
@@ -79,6 +80,10 @@ pub struct NodeConfig {
     pub witnesses: Vec<Witness>,
     /// Age in seconds at which audit segments are moved to the warm tier; 0 for never.
     pub warm_after_s: u64,
+    /// The object store of the cold tier, where there is one.
+    pub cold: Option<Place>,
+    /// Age in seconds at which warm segments are moved there; 0 for never.
+    pub cold_after_s: u64,
     /// The ethical taxonomy, where it is not the built-in one.
     pub taxonomy_path: Option<PathBuf>,
 }

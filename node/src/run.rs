@@ -22,11 +22,12 @@ use nethical_cluster::prepared::Prepared;
 use nethical_cluster::replicate::group::Timing;
 use nethical_cluster::shared::Options;
 use nethical_cluster::world::http::HttpOutside;
+use nethical_cluster::world::objects::StoreObjects;
 use nethical_cluster::world::presence::PresenceTable;
 use nethical_cluster::world::quic::{Ground, QuicOptions, QuicWire};
 use nethical_cluster::world::real::{RealClock, RealDisk};
 use nethical_cluster::world::sled::SledKv;
-use nethical_cluster::world::{Clock, KeyringFile, Scope, World};
+use nethical_cluster::world::{Clock, KeyringFile, Objects, Scope, World};
 use nethical_governance::policy::default_bundle_text;
 use nethical_protocol::ring::RingNode;
 
@@ -125,8 +126,21 @@ fn world(config: &NodeConfig, scope: &Scope, disk: RealDisk, keyring: Arc<dyn Ke
     let directory = Arc::new(PresenceTable::new(config.node, clock.clone()));
     let (disk, kv, prepared) = (Arc::new(disk), Arc::new(kv), Arc::new(prepared(config)?));
     let outside = Arc::new(HttpOutside::new().context("the client for witnesses")?);
-    let (objects, heavy) = (None, Arc::new(nethical_cluster::world::real::Aside::default()));
+    let heavy = Arc::new(nethical_cluster::world::real::Aside::default());
+    let objects = objects(config, &clock)?;
     Ok(World { clock, scope: scope.clone(), wire, outside, disk, keyring, kv, directory, prepared, heavy, objects })
+}
+
+/// The store of the cold tier. Its credentials come from the environment, under the names that its own tools have.
+fn objects(config: &NodeConfig, clock: &Arc<dyn Clock>) -> anyhow::Result<Option<Arc<dyn Objects>>> {
+    let Some(place) = &config.cold else { return Ok(None) };
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let store = StoreObjects::open(place, &environment, clock.clone());
+    let store = store.map_err(|why| anyhow::anyhow!(why)).context("audit.cold_url")?;
+    tracing::info!(store = %place, after_s = config.cold_after_s, "old audit segments go to an object store");
+    Ok(Some(Arc::new(store)))
 }
 
 fn prepared(config: &NodeConfig) -> anyhow::Result<Prepared> {
@@ -156,7 +170,7 @@ fn options(config: &NodeConfig) -> Options {
         bootstrap: config.bootstrap,
         open_tenants: config.admin_token.is_none(),
         warm_after_s: config.warm_after_s,
-        cold_after_s: 30 * 24 * 60 * 60,
+        cold_after_s: config.cold_after_s,
         witnesses: config.witnesses.clone(),
         first_policy: default_bundle_text().to_owned(),
     }

@@ -147,6 +147,31 @@ pub enum Fault {
         /// Which kind of file: `audit` or `segment`.
         file: String,
     },
+    /// The object store is out of reach.
+    AwayStore {
+        /// Of these nodes; of all where none is named.
+        nodes: Vec<u64>,
+    },
+    /// Calls to the object store take so much longer. Nodes wait for half a minute at most.
+    SlowStore {
+        /// How much longer.
+        delay_ms: u64,
+    },
+    /// The object store makes changes and does not acknowledge them.
+    DoubtfulStore {
+        /// Of a thousand.
+        permille: u32,
+    },
+    /// The object store loses an object.
+    LostObject {
+        /// One whose name contains this; any one where it is empty.
+        part: String,
+    },
+    /// A byte of an object changes in the object store.
+    ChangedObject {
+        /// One whose name contains this; any one where it is empty.
+        part: String,
+    },
     /// A wall clock jumps, and jumps back at the end.
     ClockJump {
         /// The machine.
@@ -236,6 +261,34 @@ impl Entry {
     }
 }
 
+/// Faults of the object store, for scenarios.
+impl Fault {
+    /// The object store is out of reach of these nodes; of all where none is named.
+    pub fn away_store(nodes: &[u64]) -> Self {
+        Self::AwayStore { nodes: nodes.to_vec() }
+    }
+
+    /// Calls to the object store take so much longer.
+    pub fn slow_store(delay_ms: u64) -> Self {
+        Self::SlowStore { delay_ms }
+    }
+
+    /// The object store makes this many of a thousand changes without acknowledging them.
+    pub fn doubtful_store(permille: u32) -> Self {
+        Self::DoubtfulStore { permille }
+    }
+
+    /// An object whose name contains this is gone.
+    pub fn lost_object(part: &str) -> Self {
+        Self::LostObject { part: part.to_owned() }
+    }
+
+    /// A byte of an object whose name contains this is another one.
+    pub fn changed_object(part: &str) -> Self {
+        Self::ChangedObject { part: part.to_owned() }
+    }
+}
+
 impl Fault {
     /// One word for it.
     pub fn name(&self) -> &'static str {
@@ -259,6 +312,11 @@ impl Fault {
             Self::Misdirected { .. } => "misdirected",
             Self::Vanished { .. } => "vanished",
             Self::Truncated { .. } => "truncated",
+            Self::AwayStore { .. } => "away-store",
+            Self::SlowStore { .. } => "slow-store",
+            Self::DoubtfulStore { .. } => "doubtful-store",
+            Self::LostObject { .. } => "lost-object",
+            Self::ChangedObject { .. } => "changed-object",
             Self::ClockJump { .. } => "clock-jump",
             Self::ClockDrift { .. } => "clock-drift",
             Self::StopAt { .. } => "stop-at",
@@ -275,7 +333,7 @@ impl Fault {
             | Self::Loss { from, to, .. }
             | Self::Gray { from, to, .. }
             | Self::Bandwidth { from, to, .. } => from.iter().chain(to).copied().collect(),
-            Self::Power { nodes } | Self::LyingDisk { nodes } => nodes.clone(),
+            Self::Power { nodes } | Self::LyingDisk { nodes } | Self::AwayStore { nodes } => nodes.clone(),
             Self::StopAt { node: 0, .. } | Self::WaitAt { node: 0, .. } => Vec::new(),
             Self::Kill { node }
             | Self::Wipe { node }
@@ -292,6 +350,10 @@ impl Fault {
             | Self::StopAt { node, .. }
             | Self::WaitAt { node, .. } => vec![*node],
             Self::Duplicate { .. } | Self::Reorder { .. } | Self::Buggify { .. } => Vec::new(),
+            Self::SlowStore { .. }
+            | Self::DoubtfulStore { .. }
+            | Self::LostObject { .. }
+            | Self::ChangedObject { .. } => Vec::new(),
         }
     }
 
@@ -320,6 +382,12 @@ impl Fault {
             Self::Misdirected { node, file } => format!("{file} of {node} misdirected"),
             Self::Vanished { node, file } => format!("{file} of {node} is gone"),
             Self::Truncated { node, file } => format!("{file} of {node} ends early"),
+            Self::AwayStore { nodes } if nodes.is_empty() => "object store is away".to_owned(),
+            Self::AwayStore { nodes } => format!("object store is away from {}", list(nodes)),
+            Self::SlowStore { delay_ms } => format!("object store +{delay_ms} ms"),
+            Self::DoubtfulStore { permille } => format!("object store acknowledges nothing, {permille} ‰"),
+            Self::LostObject { part } => format!("an object like {part:?} is lost"),
+            Self::ChangedObject { part } => format!("a byte of an object like {part:?} changes"),
             Self::ClockJump { node, by_ms } => format!("clock of {node} jumps {by_ms} ms"),
             Self::ClockDrift { node, ppm } => format!("clock of {node} drifts {ppm} ppm"),
             Self::StopAt { node, place, nth, .. } => format!("{node} stops at {place} #{nth}"),
@@ -328,5 +396,28 @@ impl Fault {
             }
             Self::Buggify { name, permille } => format!("buggify {name} {permille} ‰"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_of_the_store_survive_a_plans_file_and_are_called_there_as_in_traces() {
+        for fault in [
+            Fault::away_store(&[1, 3]),
+            Fault::away_store(&[]),
+            Fault::slow_store(5_000),
+            Fault::doubtful_store(300),
+            Fault::lost_object("seg"),
+            Fault::changed_object(""),
+        ] {
+            let text = serde_json::to_string(&fault).expect("plain data");
+            assert!(text.starts_with(&format!("{{\"{}\":", fault.name())), "{text}");
+            assert_eq!(serde_json::from_str::<Fault>(&text).expect("it was just written"), fault);
+            assert!(!fault.words().is_empty());
+        }
+        assert_eq!(Fault::away_store(&[1, 3]).nodes(), [1, 3]);
     }
 }

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod dice;
 pub mod keyring;
 pub mod links;
+pub mod objects;
 pub mod probes;
 pub mod quic;
 pub mod udp;

@@ -12,6 +12,7 @@ use nethical_protocol::sometimes;
 use crate::dice;
 use crate::fault::{Entry, Fault};
 use crate::links::Effect;
+use crate::objects::{Ailment, Harm as ObjectHarm};
 use crate::plan::Plan;
 use crate::probes::Meddler;
 use crate::trace::Field;
@@ -118,6 +119,13 @@ impl Nemesis {
             Fault::LyingDisk { nodes } => {
                 nodes.iter().for_each(|node| fleet.disk(NodeId(*node)).lie_about_syncs(true));
             }
+            Fault::AwayStore { nodes } => fleet.objects().ail(id, Ailment::Away(nodes.clone())),
+            Fault::SlowStore { delay_ms } => {
+                fleet.objects().ail(id, Ailment::Slow(Duration::from_millis(*delay_ms)));
+            }
+            Fault::DoubtfulStore { permille } => fleet.objects().ail(id, Ailment::Doubtful(*permille)),
+            Fault::LostObject { part } => self.harm_object(id, part, ObjectHarm::Lost),
+            Fault::ChangedObject { part } => self.harm_object(id, part, ObjectHarm::Changed),
             Fault::StopAt { .. } | Fault::WaitAt { .. } | Fault::Buggify { .. } => {
                 self.meddler.begin(self.seed, id, entry.fault.clone());
             }
@@ -161,6 +169,11 @@ impl Nemesis {
                 fleet.disk(NodeId(*node)).lie_about_syncs(false);
                 fleet.lighten(NodeId(*node), id);
             }),
+            Fault::AwayStore { .. } | Fault::SlowStore { .. } | Fault::DoubtfulStore { .. } => {
+                fleet.objects().recover(id)
+            }
+            // Nobody puts it right but the cluster.
+            Fault::LostObject { .. } | Fault::ChangedObject { .. } => {}
             Fault::StopAt { .. } | Fault::WaitAt { .. } | Fault::Buggify { .. } => self.meddler.end(id),
         }
     }
@@ -192,6 +205,16 @@ impl Nemesis {
         if done {
             fleet.event(Some(node), "mangled", &[("what", Field::Text(path))]);
             fleet.watch().forget(node);
+        }
+    }
+
+    /// One object of the store is lost or changes.
+    fn harm_object(&self, id: u32, part: &str, harm: ObjectHarm) {
+        let mut dice = dice::fork(self.seed, &format!("fault {id}"));
+        let harmed = self.fleet.objects().harm(part, harm, &mut dice);
+        sometimes!(harmed.is_some(), "an object of the store was harmed");
+        if let Some(name) = harmed {
+            self.fleet.event(None, "harmed", &[("what", Field::Text(&name))]);
         }
     }
 

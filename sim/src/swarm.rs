@@ -86,6 +86,9 @@ enum Kind {
     Buggify,
 }
 
+// Faults of the object store are for scenarios so far. Where swarms make segments cold, their kinds belong here and in
+// `one`; losing and changing objects is costly once something exists nowhere else, and then strikes no other copy either.
+
 /// Each kind with how often it is drawn among those that are on.
 const KINDS: [(Kind, u32); 23] = [
     (Kind::Cut, 10),

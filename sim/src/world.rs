@@ -30,6 +30,7 @@ use crate::clock::SimClock;
 use crate::dice;
 use crate::keyring::SimKeyring;
 use crate::links::Links;
+use crate::objects::SimStore;
 use crate::plan::{FleetSpec, Net, Plan};
 use crate::quic::QuicNetwork;
 use crate::runtimes::Lives;
@@ -107,6 +108,7 @@ struct Inner {
     prepared: Arc<Prepared>,
     /// Outside of the fleet.
     witness: SimWitness,
+    objects: SimStore,
     /// What happens to machines whether they run or not.
     scope: Scope,
     machines: Mutex<BTreeMap<NodeId, Machine>>,
@@ -147,6 +149,7 @@ impl Fleet {
         let (machines, crash_dice) = (Mutex::new(machines), Mutex::new(dice::fork(seed, "crashes")));
         let (scope, troubles) = (Scope::new(dice::seed_of(seed, "fleet")), Mutex::default());
         let witness = SimWitness::new(seed, clock.clone());
+        let objects = SimStore::new(seed, clock.clone(), trace.clone());
         let inner = Inner {
             seed,
             spec,
@@ -160,6 +163,7 @@ impl Fleet {
             prepared: Arc::new(Prepared::with(crate::engine::detectors().clone())),
             scope,
             witness,
+            objects,
             machines,
             crash_dice,
             troubles,
@@ -180,6 +184,11 @@ impl Fleet {
     /// The witness outside of it.
     pub fn witness(&self) -> &SimWitness {
         &self.inner.witness
+    }
+
+    /// The object store outside of it.
+    pub fn objects(&self) -> &SimStore {
+        &self.inner.objects
     }
 
     /// The links between machines.
@@ -416,7 +425,7 @@ impl Fleet {
             kv: machine.kv.clone(),
             directory: Arc::new(PresenceTable::new(node, clock)),
             prepared: self.inner.prepared.clone(),
-            objects: None,
+            objects: Some(self.inner.objects.attach(node, scope.clone())),
             heavy: Arc::new(nethical_cluster::world::AtOnce),
         };
         (world, scope)

@@ -105,4 +105,6 @@ pub struct GroupErasureV1 {
     pub done_rev: u64,
     /// Nodes that still hold a ring key which is to be destroyed, or cannot be asked.
     pub awaiting: Vec<u64>,
+    /// True while files of the cold tier hold what was erased.
+    pub in_files: bool,
 }

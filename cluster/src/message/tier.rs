@@ -10,6 +10,10 @@ message! {
         pub hot: TierV1,
         /// Segments that were moved.
         pub warm: TierV1,
+        /// Segments whose bodies are in the object store.
+        pub cold: TierV1,
+        /// Bytes of the objects that these bodies are in; all replicas have the same ones.
+        pub object_bytes: u64,
         /// Segments that are being moved.
         pub under_way: u64,
         /// Moves that failed; the first hundred.

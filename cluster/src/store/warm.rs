@@ -120,6 +120,8 @@ pub struct Tiers {
     pub hot: TierSums,
     /// Moved.
     pub warm: TierSums,
+    /// Moved, and without bodies that a cold file has.
+    pub cold: TierSums,
     /// Segments that are being moved.
     pub under_way: u64,
     /// Segments whose last move failed, and why.
@@ -377,7 +379,11 @@ impl AuditStore {
             ..Tiers::default()
         };
         for segment in &inner.closed {
-            let sums = if segment.warm.is_some() { &mut tiers.warm } else { &mut tiers.hot };
+            let sums = match segment.warm {
+                None => &mut tiers.hot,
+                Some(warm) if warm.away == 0 => &mut tiers.warm,
+                Some(_) => &mut tiers.cold,
+            };
             sums.segments += 1;
             sums.leaves += segment.next - segment.first();
             let Some(places) = &segment.places else { continue };

@@ -134,6 +134,13 @@ pub async fn clear(core: &Core, replica: &PartitionReplica, lead: &Lead) -> bool
     is_clear
 }
 
+/// True while files hold, or may hold, bodies of subjects who are being erased.
+pub fn holds_erased(replica: &PartitionReplica) -> bool {
+    let machine = replica.machine.lock();
+    let subjects = machine.ledger.subjects();
+    subjects.needs_turn() && subjects.cold_files().any(|file| subjects.erased_since(file).next().is_some())
+}
+
 /// The name of a file: nobody learns more from it than from the log.
 pub fn object_name(cluster: &str, log: LogId, first: u64, object: &[u8; 32]) -> String {
     format!("{}/{first:020}-{}.parquet", folder(cluster, log), hex::encode(object))

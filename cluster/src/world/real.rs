@@ -120,7 +120,7 @@ impl super::Heavy for Aside {
 }
 
 /// Runs `work` on a blocking thread.
-async fn hop<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(super) async fn hop<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(io::Error::other(format!("a disk operation did not end: {error}"))),
@@ -128,7 +128,7 @@ async fn hop<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 's
 }
 
 /// Makes the names in a folder durable.
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
 }
 

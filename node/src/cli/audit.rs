@@ -142,6 +142,8 @@ pub struct VerifyReport {
     pub dropped: u64,
     /// Bodies that are not stored any more because their time was over.
     pub expired: u64,
+    /// Bodies that are in the cold tier alone, which was not read.
+    pub away: u64,
     /// Logs looked at.
     pub groups: u64,
     /// Replicas' copies looked at (offline).
@@ -176,6 +178,8 @@ pub struct LogReport {
     pub dropped: u64,
     /// Bodies that are not stored any more because their time was over.
     pub expired: u64,
+    /// Bodies that are in the cold tier alone, which was not read.
+    pub away: u64,
     /// True where it verifies.
     pub ok: bool,
 }
@@ -187,6 +191,7 @@ impl VerifyReport {
         self.erased += log.erased;
         self.dropped += log.dropped;
         self.expired += log.expired;
+        self.away += log.away;
         self.groups += 1;
         self.ok &= log.ok;
         self.logs.push(log);
@@ -268,8 +273,9 @@ fn print(report: &VerifyReport) -> anyhow::Result<()> {
         erased => format!(", {erased} bodies are erased{dropped}"),
     };
     let expired = if report.expired > 0 { format!(", {} have expired", report.expired) } else { String::new() };
+    let away = if report.away > 0 { format!(", {} are in the cold tier", report.away) } else { String::new() };
     let (entries, logs) = (report.entries, report.groups);
-    output::print_line(&format!("{entries} entries in {logs} logs{copies}: {verdict}{erased}{expired}"))
+    output::print_line(&format!("{entries} entries in {logs} logs{copies}: {verdict}{erased}{expired}{away}"))
 }
 
 /// The keys that a node serves, parsed.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use nethical_cluster::witness::Witness;
+use nethical_cluster::world::objects::Place;
 use nethical_protocol::ids::NodeId;
 
 use super::file::{PEER_FIELDS, RawPeer, Setting};
@@ -141,6 +142,10 @@ fn contradictions(config: &NodeConfig, effective: &[Setting], problems: &mut Vec
             "at least two heartbeats must fit into election_min_ms, or healthy leaders are voted out".to_owned();
         complain(Severity::Error, "raft.heartbeat_ms", message);
     }
+    if config.cold.is_some() && config.cold_after_s > 0 && config.warm_after_s == 0 {
+        let message = "only warm segments become cold, and audit.warm_after_s is 0: nothing is ever moved there";
+        complain(Severity::Warning, "audit.cold_url", message.to_owned());
+    }
     if config.quic_listen == config.peer_listen {
         complain(Severity::Error, "listen.peer", "listen.quic and listen.peer are the same address".to_owned());
     }
@@ -196,6 +201,8 @@ impl Values<'_> {
             admin_token: self.text("door.admin_token").filter(|token| !token.is_empty()),
             witnesses: Witness::parse_list(&self.text("audit.witnesses")?).ok()?,
             warm_after_s: self.parse("audit.warm_after_s")?,
+            cold: Place::parse(&self.text("audit.cold_url")?).ok(),
+            cold_after_s: self.parse("audit.cold_after_s")?,
             taxonomy_path: self.path("taxonomy.file").filter(|path| !path.as_os_str().is_empty()),
         })
     }

@@ -24,7 +24,8 @@ use Meaning::{AlwaysOn, NoEffect, Sets};
 const REDIS: Meaning = NoEffect("there is no Redis here: quotas live in the cluster's own replicated ledger");
 const LIMITS: Meaning = NoEffect("capacity is given by limits: use `nethical limit set`");
 const OTLP: Meaning = NoEffect("this release exports metrics at /metrics and no OTLP");
-const TIERING: Meaning = NoEffect("this release keeps all audit segments on the node's own disk, uncompressed");
+const TIERING: Meaning =
+    NoEffect("audit segments move by age: audit.warm_after_s, audit.cold_url and audit.cold_after_s");
 const PRIVACY: Meaning = NoEffect("bodies are always sealed before they are replicated; privacy modes come later");
 const SCORING: Meaning =
     NoEffect("detectors and risk are integers fixed per release; blending and shadow scoring come later");

@@ -2,6 +2,7 @@
 //! file are all read against this one table.
 
 use nethical_cluster::witness::Witness;
+use nethical_cluster::world::objects::Place;
 
 use super::region;
 
@@ -20,6 +21,8 @@ pub enum Kind {
     Flag,
     /// Witnesses, `URL VKEY` with commas between them.
     Witnesses,
+    /// Where an object store is; empty for none.
+    Objects,
     /// One of these words.
     Word(&'static [&'static str]),
     /// One of [`region::REGIONS`].
@@ -122,6 +125,18 @@ pub const KEYS: &[Key] = &[
         "604800",
         "Audit segments whose newest entry is older than this many seconds are moved to the warm tier; 0 never moves one.",
     ),
+    set(
+        "audit.cold_url",
+        Kind::Objects,
+        "",
+        "Object store of the cold tier: file:///FOLDER, s3://, gs:// or az://BUCKET/PREFIX; empty for none. The same on every node.",
+    ),
+    set(
+        "audit.cold_after_s",
+        Kind::Integer(0, 1 << 40),
+        "2592000",
+        "Warm segments whose newest entry is older than this many seconds are moved to audit.cold_url; 0 never moves one.",
+    ),
     set("log.level", Kind::Text, "info", "error, warn, info, debug, trace, or a tracing filter."),
     set("log.format", Kind::Word(&["text", "json"]), "text", "How log lines look."),
 ];
@@ -178,6 +193,8 @@ pub fn fault(kind: Kind, value: &str) -> Option<String> {
             _ => Some(format!("{value:?} is no integer from {from} to {to}")),
         },
         Kind::Witnesses => Witness::parse_list(value).err(),
+        Kind::Objects if value.is_empty() => None,
+        Kind::Objects => Place::parse(value).err(),
         Kind::Flag if value == "true" || value == "false" => None,
         Kind::Flag => Some(format!("{value:?} is neither true nor false")),
         Kind::Word(words) if words.contains(&value) => None,
@@ -221,6 +238,8 @@ mod tests {
             (Kind::Region, "us-west-1"),
             (Kind::Residency, "MARS_STRICT"),
             (Kind::Text, " "),
+            (Kind::Objects, "https://store.example.org/bucket"),
+            (Kind::Objects, "cold"),
         ] {
             assert!(fault(kind, bad).is_some(), "{kind:?} accepted {bad:?}");
         }

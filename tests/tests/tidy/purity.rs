@@ -23,8 +23,12 @@ const OUTSIDE: [&str; 11] = [
 ];
 
 /// Libraries that only one part of the system may name: (crate, where it may).
-const DOORS: [(&str, &str); 3] =
-    [("openraft", "cluster/src/replicate"), ("cedar_policy", "governance/src/policy"), ("axum", "node/src/door/http")];
+const DOORS: [(&str, &str); 4] = [
+    ("openraft", "cluster/src/replicate"),
+    ("cedar_policy", "governance/src/policy"),
+    ("axum", "node/src/door/http"),
+    ("object_store", "cluster/src/world/objects"),
+];
 
 /// Files that are compiled for tests only, because the file that declares them says so.
 pub fn test_files(files: &[Source]) -> BTreeSet<String> {

@@ -56,7 +56,7 @@ pub async fn fetch(admin: &Admin, cluster: &str, keys: &LogKeys) -> anyhow::Resu
     let outcome = read(admin, cluster, keys, &note, &mut reading).await?;
     let (group, era, entries) = (GroupId::CONTROL.0, reading.era, reading.tree.size());
     let (root, erased, ok) = (hex::encode(reading.tree.root()), 0, outcome.is_ok());
-    let log = LogReport { group, era, entries, root, erased, dropped: 0, expired: 0, ok };
+    let log = LogReport { group, era, entries, root, erased, dropped: 0, expired: 0, away: 0, ok };
     Ok(match outcome {
         Ok(()) => Fetched::Sound { log, claims: reading.claims },
         Err(reason) => {

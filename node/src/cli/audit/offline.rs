@@ -311,6 +311,7 @@ fn take_in(
     longest.erased = longest.erased.max(checked.bodies_erased);
     longest.dropped = longest.dropped.max(checked.bodies_dropped);
     longest.expired = longest.expired.max(checked.bodies_expired);
+    longest.away = longest.away.max(checked.bodies_away);
     if checked.claims.leaves() > longest.claims.leaves() {
         longest.claims = checked.claims;
     }
@@ -354,6 +355,7 @@ struct Longest {
     erased: u64,
     dropped: u64,
     expired: u64,
+    away: u64,
     hashes: Vec<Hash>,
     /// Of the cluster log.
     claims: Claims,
@@ -380,8 +382,8 @@ impl Longest {
         self.hashes.iter().for_each(|hash| tree.append(*hash));
         let root = hex::encode(tree.root());
         let (entries, erased, ok) = (tree.size(), self.erased, !self.bad);
-        let (dropped, expired) = (self.dropped, self.expired);
-        LogReport { group: log.group.0, era: log.era, entries, root, erased, dropped, expired, ok }
+        let (dropped, expired, away) = (self.dropped, self.expired, self.away);
+        LogReport { group: log.group.0, era: log.era, entries, root, erased, dropped, expired, away, ok }
     }
 }
 

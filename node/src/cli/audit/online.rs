@@ -140,6 +140,7 @@ struct Log {
     erased: Erased,
     dropped: u64,
     expired: u64,
+    away: u64,
 }
 
 impl Log {
@@ -155,6 +156,7 @@ impl Log {
             erased: Erased::default(),
             dropped: 0,
             expired: 0,
+            away: 0,
         }
     }
 
@@ -170,6 +172,7 @@ impl Log {
         match body::dropped(&stored).map(|dropped| dropped.reason) {
             Some(body::Reason::Erased) => self.dropped += 1,
             Some(body::Reason::Expired) => self.expired += 1,
+            Some(body::Reason::Away) => self.away += 1,
             None => {}
         }
         self.tree.append(tree::leaf_hash(&bytes));
@@ -183,8 +186,9 @@ impl Log {
 
     fn report(&self, ok: bool) -> LogReport {
         let (group, era, entries, erased) = (self.group, self.era, self.entries, self.erased.count());
-        let (dropped, expired) = (self.dropped, self.expired);
-        LogReport { group, era, entries, root: hex::encode(self.tree.root()), erased, dropped, expired, ok }
+        let (dropped, expired, away) = (self.dropped, self.expired, self.away);
+        let root = hex::encode(self.tree.root());
+        LogReport { group, era, entries, root, erased, dropped, expired, away, ok }
     }
 
     fn bad(&self, reason: String) -> Option<BadEntry> {

@@ -9,8 +9,9 @@ use crate::output::{self, Exit, Format, stop};
 
 /// Below the command's own help.
 pub const EXAMPLES: &str = "A closed segment whose newest entry is older than audit.warm_after_s is moved to the warm tier: its \
-    leaves are packed together, its bodies stay as they are sealed, and bodies that are erased or have expired are left out. RATIO is of \
-    entries and their bodies as they were to the files; PACKED that of leaves alone.\n\
+    leaves are packed together, its bodies stay as they are sealed, and bodies that are erased or have expired are left out. Where \
+    there is an object store (audit.cold_url), bodies of those older than audit.cold_after_s go there, and are cold. RATIO is of \
+    entries and their bodies as they were to files and objects; PACKED that of leaves alone.\n\
     Exits 10 where a move failed or a node does not answer.\n\n\
     Examples:\n  nethical audit tiers\n  nethical audit tiers -o json --endpoint http://127.0.0.1:8002";
 
@@ -40,7 +41,7 @@ pub async fn run(args: TiersArgs, format: Format) -> anyhow::Result<()> {
 
 fn print(found: &TierList) -> anyhow::Result<()> {
     let mut table =
-        output::table(&["NODE", "TIER", "SEGMENTS", "ENTRIES", "ON DISK", "RATIO", "PACKED", "DROPPED", "FREED"]);
+        output::table(&["NODE", "TIER", "SEGMENTS", "ENTRIES", "ON DISK", "OBJECTS", "RATIO", "PACKED", "DROPPED", "FREED"]);
     for tier in &found.tiers {
         table.add_row(row_of(tier));
     }
@@ -56,7 +57,7 @@ fn print(found: &TierList) -> anyhow::Result<()> {
     if found.failed.is_empty() { Ok(()) } else { output::print_table(&table, "") }
 }
 
-fn row_of(tier: &TierView) -> [String; 9] {
+fn row_of(tier: &TierView) -> [String; 10] {
     let dropped = tier.erased + tier.expired;
     [
         tier.node.to_string(),
@@ -64,7 +65,8 @@ fn row_of(tier: &TierView) -> [String; 9] {
         tier.segments.to_string(),
         tier.leaves.to_string(),
         bytes(tier.file_bytes),
-        ratio(tier.raw_bytes, tier.file_bytes),
+        if tier.object_bytes == 0 { "-".to_owned() } else { bytes(tier.object_bytes) },
+        ratio(tier.raw_bytes, tier.file_bytes + tier.object_bytes),
         ratio(tier.leaf_bytes, tier.packed_bytes),
         dropped.to_string(),
         bytes(tier.freed_bytes),
@@ -91,7 +93,7 @@ mod tests {
     #[test]
     fn a_row_tells_sizes_for_people_and_no_ratio_of_nothing() {
         let hot = TierView { node: 1, tier: "hot".to_owned(), ..TierView::default() };
-        assert_eq!(row_of(&hot), ["1", "hot", "0", "0", "0 B", "-", "-", "0", "0 B"].map(str::to_owned));
+        assert_eq!(row_of(&hot), ["1", "hot", "0", "0", "0 B", "-", "-", "-", "0", "0 B"].map(str::to_owned));
         let sums = TierView {
             tier: "warm".to_owned(),
             segments: 2,
@@ -105,7 +107,10 @@ mod tests {
             freed_bytes: 12_345,
             ..hot
         };
-        let wanted = ["1", "warm", "2", "131072", "61.2 MB", "1.50", "3.00", "8", "12.3 kB"];
+        let wanted = ["1", "warm", "2", "131072", "61.2 MB", "-", "1.50", "3.00", "8", "12.3 kB"];
         assert_eq!(row_of(&sums), wanted.map(str::to_owned));
+        let cold = TierView { tier: "cold".to_owned(), file_bytes: 11_200_000, object_bytes: 19_400_000, ..sums };
+        let wanted = ["1", "cold", "2", "131072", "11.2 MB", "19.4 MB", "3.00", "3.00", "8", "12.3 kB"];
+        assert_eq!(row_of(&cold), wanted.map(str::to_owned));
     }
 }
