@@ -26,6 +26,7 @@ pub mod body;
 pub mod bundles;
 pub mod canary;
 pub mod cluster_log;
+pub mod cold;
 pub mod contact;
 pub mod control;
 pub mod dictionaries;
