@@ -1,0 +1,78 @@
+//! How large a cold file of made-up traffic is, and how much a row costs.
+
+use std::time::Instant;
+
+use nethical_audit::body::command_id;
+use nethical_cluster::cold::{Body, Record};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::made_up::Prose;
+use super::traffic::Traffic;
+use super::{decoded, encoded, footer_of};
+
+/// Made-up decisions with opened bodies, as the bench of the audit trail writes them.
+pub fn traffic(count: u64) -> Vec<Record> {
+    let prose = Prose::of(&["docs/behaviour.md", "docs/detect.md", "docs/correlation.md", "sim/README.md"]);
+    let (mut traffic, mut dice) = (Traffic::new(2), StdRng::seed_from_u64(2));
+    let record = |index| {
+        let plaintext = prose.body(&mut dice);
+        // Nobody can foresee a commitment: it is salted.
+        let mut commitment = [0; 32];
+        rand::Rng::fill_bytes(&mut traffic.dice, &mut commitment);
+        let leaf = traffic.leaf(index, commitment).encode();
+        let head = [&[1, 0, 0, 0, 0][..], &command_id(1, 2, index)].concat();
+        Record { leaf, body: Body::Clear { head, plaintext } }
+    };
+    (0..count).map(record).collect()
+}
+
+fn raw_bytes(records: &[Record]) -> usize {
+    let bytes = |record: &Record| match &record.body {
+        Body::Stored(stored) => record.leaf.len() + stored.len(),
+        Body::Clear { plaintext, .. } => record.leaf.len() + plaintext.len(),
+    };
+    records.iter().map(bytes).sum()
+}
+
+#[test]
+fn a_record_of_made_up_traffic_takes_less_than_a_quarter() {
+    let records = traffic(8_192);
+    let file = encoded(0, &records);
+    let each = file.len() as f64 / records.len() as f64;
+    let raw = raw_bytes(&records) as f64 / records.len() as f64;
+    assert!(each < raw / 4.0, "{each:.1} B of {raw:.1} B a record");
+}
+
+#[test]
+#[ignore = "measures a whole segment; run it with --release --nocapture"]
+fn a_segment_column_by_column() {
+    let records = traffic(65_536);
+    let raw = raw_bytes(&records) as f64 / records.len() as f64;
+    let begun = Instant::now();
+    let file = encoded(0, &records);
+    let rate = |begun: Instant| records.len() as f64 / begun.elapsed().as_secs_f64();
+    println!("encodes {:.0} records/s", rate(begun));
+    let begun = Instant::now();
+    assert_eq!(decoded(&file).expect("it decodes").len(), records.len());
+    println!("decodes {:.0} records/s", rate(begun));
+    let each = |bytes: u64| bytes as f64 / records.len() as f64;
+    let footer = footer_of(&file);
+    let whole: u64 =
+        (0..footer.groups()).map(|group| footer.whole_range(group).end - footer.whole_range(group).start).sum();
+    let leaves: u64 =
+        (0..footer.groups()).map(|group| footer.leaves_range(group).end - footer.leaves_range(group).start).sum();
+    for (name, bytes) in footer.column_bytes() {
+        println!("{name:24} {:8.2}", each(bytes));
+    }
+    println!(
+        "leaves and heads {:.2}, all columns {:.2}, footer {:.2}",
+        each(leaves),
+        each(whole),
+        each(file.len() as u64 - whole)
+    );
+    println!("{:.2} B a record of {raw:.1}: {:.2}:1", each(file.len() as u64), raw / each(file.len() as u64));
+    if let Ok(path) = std::env::var("NETHICAL_COLD_FILE") {
+        std::fs::write(path, &file).expect("it is written");
+    }
+}
