@@ -13,6 +13,7 @@ use crate::watch::Violation;
 
 mod approval;
 mod clock;
+mod cold;
 mod complaint;
 mod control;
 mod crash;
@@ -175,6 +176,7 @@ pub fn all() -> &'static [Scenario] {
             keys::SCENARIOS,
             dictionary::SCENARIOS,
             tier::SCENARIOS,
+            cold::SCENARIOS,
         ];
         themes.concat()
     });

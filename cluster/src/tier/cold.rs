@@ -36,6 +36,10 @@ use crate::sealing;
 use crate::store::scrub::Pace;
 use crate::world::{self, Clock, Objects, heavy};
 
+mod sweep;
+
+pub use sweep::examine;
+
 /// Files stored since the node started.
 pub const PUTS_TOTAL: &str = "nethical_audit_cold_puts_total";
 /// Moves to or from the object store that failed since the node started.
@@ -201,6 +205,7 @@ impl Tier<'_> {
 
     /// The records of a segment, with all bodies in the clear that may be read.
     async fn own_records(&self, first: u64, next: u64) -> Result<Vec<Record>, String> {
+        let rule = Rule::of(self.core, &self.replica.store);
         let (pace, mut records) = (self.pace(), Vec::with_capacity((next - first) as usize));
         let mut raw_bytes = 0u64;
         while first + (records.len() as u64) < next {
@@ -210,7 +215,6 @@ impl Tier<'_> {
             if stored.is_empty() {
                 return Err(format!("leaf {from} is not here"));
             }
-            let rule = Rule::of(self.core, &self.replica.store);
             for (leaf, stored) in stored {
                 let body = self.in_the_clear(&rule, &leaf, &stored)?;
                 raw_bytes += (leaf.len() + stored.len()) as u64;
@@ -452,25 +456,5 @@ impl Tier<'_> {
             return Err(format!("the file has another body of leaf {index}"));
         }
         Ok(true)
-    }
-
-    /// Removes objects of this log that the log does not name: what a leader stored and could not have noted, and what was made
-    /// anew. What was listed and is not noted once a later entry of this term is applied, nobody will ever note: a note of this
-    /// term stands before that entry, and one of an earlier term before all of this one's.
-    async fn collect_garbage(&self, lead: &Lead) {
-        let dir = folder(&self.core.shared.options.cluster, self.replica.store.log());
-        let Ok(listed) = self.objects.list(&dir).await else { return };
-        if listed.is_empty() || self.replica.propose(lead, HeaderV1::Tick, Vec::new(), PATIENCE).await.is_err() {
-            return;
-        }
-        let named: std::collections::BTreeSet<String> = {
-            let machine = self.replica.machine.lock();
-            machine.ledger.subjects().cold_files().map(|file| self.name(file.first, &file.object)).collect()
-        };
-        for found in listed.into_iter().filter(|found| !named.contains(&found.name)) {
-            tracing::info!(object = found.name, "an object that no log names is removed");
-            sometimes!(true, "an object that no log names was removed");
-            let _ = self.objects.remove(&found.name).await;
-        }
     }
 }

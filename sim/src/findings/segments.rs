@@ -9,7 +9,7 @@ use nethical_audit::leaf::LeafV1;
 use nethical_audit::tree::leaf_hash;
 use nethical_cluster::node::Core;
 use nethical_cluster::store::AuditStore;
-use nethical_cluster::tier::Rule;
+use nethical_cluster::tier::{Rule, cold};
 use nethical_cluster::world::{Clock, read_all};
 
 use crate::check::{Copy, Segments};
@@ -65,7 +65,8 @@ async fn copy_of(
     Ok(Copy { records: records.finalize().into(), file })
 }
 
-/// Bodies that are dropped and should not be, and, once the mover had time, bodies in warm segments that should be.
+/// Bodies that are dropped and should not be, and, once the mover had time, bodies in warm segments and in cold files that should
+/// be.
 pub async fn misplaced(fleet: &Fleet) -> Vec<String> {
     let mut found = Vec::new();
     for _ in 0..MOVER_PATIENCE_S {
@@ -74,7 +75,10 @@ pub async fn misplaced(fleet: &Fleet) -> Vec<String> {
         for (node, living) in fleet.living() {
             let core = living.governor.core();
             for replica in core.partitions() {
-                let (wrong, late) = look(core, &replica.store).await;
+                let (wrong, mut late) = look(core, &replica.store).await;
+                if replica.lead().is_some() {
+                    late.extend(cold::examine(core, &replica).await);
+                }
                 is_late |= !late.is_empty();
                 found.extend(wrong.into_iter().chain(late).map(|what| format!("node {node}: {what}")));
             }

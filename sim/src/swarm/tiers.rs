@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-/// Old after three seconds in every third plan, else within no run.
+/// Old after three seconds in every third plan, and in half of these bodies go to the object store three seconds later; in the
+/// others nothing is moved within a run.
 pub fn draw(knobs: &mut BTreeMap<String, u64>, seed: u64) {
     if seed.is_multiple_of(3) {
         knobs.extend([("warm.after-ms".to_owned(), 3_000), ("warm.every-ms".to_owned(), 500)]);
+    }
+    if seed.is_multiple_of(6) {
+        knobs.extend([("cold.after-ms".to_owned(), 6_000), ("cold.every-ms".to_owned(), 500)]);
     }
 }

@@ -1,0 +1,101 @@
+//! Bodies of old audit segments go to the object store, and leave it when their subjects are erased, while machines lose their
+//! power at every step and the store is away, slow, in doubt, or loses what it was given.
+
+use super::draft::{Draft, stop};
+use super::{Expected, LONG, Scenario};
+use crate::fault::Fault;
+use crate::plan::OrderKind;
+
+const STORED: &str = "a segment's bodies went to the object store";
+const DROPPED: &str = "a replica dropped bodies that a cold file has";
+const RENEWED: &str = "a cold file was made anew";
+const READ: &str = "a body was read from the cold tier";
+const COMPLETE: &str = "an erasure was complete";
+
+/// Where a move may be cut short: a file is packed, stored, noted, held against the own copy, and that copy is gone.
+pub const PLACES: [&str; 5] = ["cold.encoded", "cold.put", "cold.noted", "cold.checked", "cold.dropped"];
+
+/// In the order in which they are told.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "cold-moves-survive-every-step",
+        what: "Machines lose their power at every step of moves to the object store.",
+        expected: Expected::Good,
+        seen: &[STORED, DROPPED, READ],
+        bounds: LONG,
+        build: |seed| stops(cooling(Draft::three(seed)), 9_000).done(),
+    },
+    Scenario {
+        name: "erasures-reach-cold-files",
+        what: "Agents are erased whose bodies are in the object store, while machines lose their power at every step.",
+        expected: Expected::Good,
+        seen: &[STORED, DROPPED, RENEWED, COMPLETE],
+        bounds: LONG,
+        build: |seed| stops(erasing(cooling(Draft::three(seed))), 13_000).done(),
+    },
+    Scenario {
+        name: "the-object-store-is-away",
+        what: "The object store cannot be reached, by all nodes and by some, while bodies move and agents are erased.",
+        expected: Expected::Good,
+        seen: &[STORED, DROPPED, RENEWED, COMPLETE],
+        bounds: LONG,
+        build: |seed| {
+            let draft = erasing(cooling(Draft::three(seed)));
+            draft
+                .at(9_000, 4_000, Fault::away_store(&[]))
+                .at(14_500, 4_000, Fault::away_store(&[]))
+                .at(20_000, 3_000, Fault::away_store(&[1, 2]))
+                .done()
+        },
+    },
+    Scenario {
+        name: "the-object-store-is-slow-and-in-doubt",
+        what: "The object store takes seconds for a call, and does not acknowledge half of what it does.",
+        expected: Expected::Good,
+        seen: &[STORED, DROPPED],
+        bounds: LONG,
+        build: |seed| {
+            let draft = erasing(cooling(Draft::three(seed)));
+            draft.at(8_000, 5_000, Fault::slow_store(2_500)).at(14_000, 9_000, Fault::DoubtfulStore { permille: 500 }).done()
+        },
+    },
+    Scenario {
+        name: "lost-objects-are-told",
+        what: "The object store loses objects once the nodes have dropped what is in them: whoever reads is told, and nothing else.",
+        expected: Expected::Violation("erasure"),
+        seen: &[STORED, DROPPED],
+        bounds: LONG,
+        build: |seed| {
+            let lose = |_| Fault::lost_object("parquet");
+            cooling(Draft::three(seed)).each(8, 22_000, 1_500, 500, lose).done()
+        },
+    },
+    Scenario {
+        name: "changed-objects-are-told",
+        what: "Bytes change in the object store once the nodes have dropped what is in it: no reader gets another body.",
+        expected: Expected::Violation("erasure"),
+        seen: &[STORED, DROPPED],
+        bounds: LONG,
+        build: |seed| {
+            let change = |_| Fault::changed_object("parquet");
+            cooling(Draft::three(seed)).each(12, 22_000, 1_200, 500, change).done()
+        },
+    },
+];
+
+/// Segments are warm after three seconds and cold after six.
+fn cooling(draft: Draft) -> Draft {
+    let knobs = [("warm.after-ms", 3_000), ("warm.every-ms", 400), ("cold.after-ms", 6_000), ("cold.every-ms", 500)];
+    knobs.into_iter().fold(draft.seconds(40), |draft, (knob, value)| draft.knob(knob, value))
+}
+
+fn erasing(draft: Draft) -> Draft {
+    let at = [(12_000, 0), (15_000, 1), (18_000, 2), (21_000, 3)];
+    at.into_iter().fold(draft, |draft, (at_ms, agent)| draft.order(at_ms, OrderKind::Erase { agent }))
+}
+
+/// Every node loses its power at each place, the first time that it passes it.
+fn stops(draft: Draft, from_ms: u64) -> Draft {
+    let stops = (1..=3).flat_map(|node| PLACES.map(|place| stop(node, place, 1, 900)));
+    stops.enumerate().fold(draft, |draft, (turn, stop)| draft.at(from_ms + turn as u64 * 900, 10_000, stop))
+}
