@@ -37,6 +37,8 @@ const GET_PATIENCE: Duration = Duration::from_secs(30);
 const LIST_PATIENCE: Duration = Duration::from_secs(300);
 /// How long a removal may take.
 const REMOVE_PATIENCE: Duration = Duration::from_secs(30);
+/// What stores say where there is no bucket of that name.
+const NO_BUCKET: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
 /// Of what a store says is wrong, how much is told, bytes. Some answer with whole pages.
 const WORDS_MAX: usize = 400;
 
@@ -83,6 +85,7 @@ impl StoreObjects {
         Box::pin(async move {
             let in_turn = async {
                 let _turn = inner.calls.acquire().await.expect("nobody closes it");
+                inner.is_there().await?;
                 work.await
             };
             let in_time = timeout(inner.clock.as_ref(), patience, in_turn).await;
@@ -95,8 +98,8 @@ impl Objects for StoreObjects {
     fn put(&self, name: &str, bytes: Bytes) -> BoxFuture<'static, Result<(), ObjectError>> {
         let (inner, name) = (self.inner.clone(), name.to_owned());
         self.call(PUT_PATIENCE, async move {
-            inner.store.put(&inner.path(&name)?, PutPayload::from(bytes)).await.map_err(fault)?;
-            Ok(())
+            let put = inner.store.put(&inner.path(&name)?, PutPayload::from(bytes)).await;
+            put.map(drop).map_err(refusal)
         })
     }
 
@@ -117,6 +120,14 @@ impl Objects for StoreObjects {
 }
 
 impl Inner {
+    /// A folder that is gone would make all objects missing, and the next put would make it anew.
+    async fn is_there(&self) -> Result<(), ObjectError> {
+        let Some(folder) = self.folder.clone() else { return Ok(()) };
+        let told = format!("{} is no folder any more", folder.display());
+        let is_there = real::hop(move || Ok(folder.is_dir())).await;
+        if is_there.is_ok_and(|is_there| is_there) { Ok(()) } else { Err(unavailable(told)) }
+    }
+
     /// Where the object of a name is.
     fn path(&self, name: &str) -> Result<Path, ObjectError> {
         match Path::parse(name) {
@@ -173,7 +184,7 @@ impl Inner {
     async fn list(&self, folder: &str, count_max: usize) -> Result<Vec<ObjectInfo>, ObjectError> {
         let place = if folder.is_empty() { self.prefix.clone() } else { self.path(folder)? };
         let (mut found, mut objects) = (self.store.list(Some(&place)), Vec::new());
-        while let Some(object) = found.try_next().await.map_err(fault)? {
+        while let Some(object) = found.try_next().await.map_err(refusal)? {
             if objects.len() == count_max {
                 return Err(unavailable(format!("more than {count_max} objects in {folder:?}")));
             }
@@ -187,9 +198,9 @@ impl Inner {
     }
 
     async fn remove(&self, name: &str) -> Result<(), ObjectError> {
-        match self.store.delete(&self.path(name)?).await {
-            Ok(()) | Err(Error::NotFound { .. }) => {}
-            Err(error) => return Err(fault(error)),
+        match self.store.delete(&self.path(name)?).await.map_err(fault) {
+            Ok(()) | Err(ObjectError::Missing) => {}
+            Err(error) => return Err(error),
         }
         // The crate syncs what it puts and not what it removes; what an erasure took away must not come back with the power.
         let Some(file) = self.folder.as_ref().map(|folder| folder.join(self.prefix.as_ref()).join(name)) else {
@@ -206,11 +217,18 @@ fn unavailable(why: String) -> ObjectError {
     ObjectError::Unavailable(why)
 }
 
-/// The error of a store, in words short enough for a log.
+/// What went wrong with one object. A store answers alike where the bucket is what it does not have, and that is not known of
+/// any object then.
 fn fault(error: Error) -> ObjectError {
-    if let Error::NotFound { .. } = error {
-        return ObjectError::Missing;
+    let words = error.to_string();
+    match error {
+        Error::NotFound { .. } if !NO_BUCKET.iter().any(|code| words.contains(code)) => ObjectError::Missing,
+        error => refusal(error),
     }
+}
+
+/// The error of a store, in words short enough for a log.
+fn refusal(error: Error) -> ObjectError {
     let mut words = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     if words.len() > WORDS_MAX {
         words.truncate(words.floor_char_boundary(WORDS_MAX));

@@ -112,6 +112,31 @@ async fn a_store_that_is_away_is_unavailable_soon_and_says_why() {
     assert!(why.contains("http"), "plain HTTP is spoken to whom it was allowed only: {why}");
 }
 
+#[tokio::test]
+async fn a_folder_that_is_gone_is_no_store_without_objects() {
+    let (folder, store) = folder();
+    fs::remove_dir(folder.path()).unwrap();
+    for told in [
+        store.put("a", bytes("x")).await.unwrap_err(),
+        store.get("a", 0..1).await.unwrap_err(),
+        store.list("").await.unwrap_err(),
+        store.remove("a").await.unwrap_err(),
+    ] {
+        assert!(told.to_string().contains("no folder any more"), "{told}");
+    }
+    assert!(!folder.path().exists());
+}
+
+#[test]
+fn a_bucket_that_is_not_there_says_nothing_of_its_objects() {
+    let not_found = |why: &str| Error::NotFound { path: "a".to_owned(), source: why.into() };
+    assert_eq!(fault(not_found("404 Not Found: <Code>NoSuchKey</Code>")), ObjectError::Missing);
+    assert!(matches!(fault(not_found("404: <Code>NoSuchBucket</Code>")), ObjectError::Unavailable(_)));
+    assert!(matches!(refusal(not_found("404")), ObjectError::Unavailable(_)));
+    let ObjectError::Unavailable(long) = refusal(not_found(&"ü ".repeat(1_000))) else { panic!("it is no answer") };
+    assert!(long.len() <= WORDS_MAX + '…'.len_utf8(), "{}", long.len());
+}
+
 #[test]
 fn what_cannot_be_opened_says_what_to_do() {
     let open = |text: &str, environment: &[(&str, &str)]| {
