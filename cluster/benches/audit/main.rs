@@ -1,21 +1,23 @@
 //! What the audit trail costs and what it gives, on logs of made-up traffic with bodies, in a temporary folder.
 //!
 //! `cargo bench -p nethical-cluster --bench audit -- [RECORDS] [own]` (`just bench audit`, `just bench audit-10m`): bytes a record by
-//! what they are for, the cost of tree and signatures, first pages, point reads, and a verification of everything. Looks for
-//! room on the disk first. With `own`, bodies are packed with a dictionary that was trained on others like them. Measures and
-//! prints; of time it asserts nothing.
+//! what they are for, the cost of tree and signatures, a segment as a cold file, first pages, point reads, and a verification of
+//! everything. Looks for room on the disk first. With `own`, bodies are packed with a dictionary that was trained on others like
+//! them. Measures and prints; of time it asserts nothing.
 #![allow(clippy::disallowed_methods, reason = "a bench is the outermost layer: it measures time and writes files")]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use nethical_audit::body::Dictionary;
+use nethical_audit::body::{Dictionaries, Dictionary};
 use nethical_protocol::ids::{GroupId, LogId};
 
 #[path = "../../tests/made_up/prose.rs"]
 mod made_up;
 
+mod cold;
 mod dictionary;
 mod prove;
 mod questions;
@@ -107,10 +109,13 @@ fn main() {
     look_for_room(folder.path(), records);
     prove::tree_and_signatures(LOGS[0]);
     let prose = Prose::of(&["docs/behaviour.md", "docs/detect.md", "docs/correlation.md", "sim/README.md"]);
-    let own = dictionary::measure(&prose);
-    let own = std::env::args().any(|argument| argument == "own").then_some(&own);
+    let own = Arc::new(dictionary::measure(&prose));
+    let mut known = Dictionaries::default();
+    known.add(Arc::clone(&own));
+    let own = std::env::args().any(|argument| argument == "own").then_some(&*own);
     let (traffic, written) = write_all(folder.path(), records, &prose, own);
     tell(&written);
+    cold::measure(folder.path(), LOGS[0], &known);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let each = records / LOGS.len() as u64;
     runtime.expect("a runtime").block_on(questions::measure(folder.path(), &LOGS, traffic, each));

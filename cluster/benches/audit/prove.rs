@@ -21,7 +21,7 @@ const HASHED: u64 = 200_000;
 const RATE: f64 = 50_000.0;
 
 /// Time that this thread had on a core: other people's load does not count.
-fn on_core_ns() -> u64 {
+pub fn on_core_ns() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux counts a thread's time");
     text.split_whitespace().next().and_then(|first| first.parse().ok()).expect("nanoseconds first")
 }

@@ -17,6 +17,9 @@ const RULES_OF_THE_LEAF: [u8; 8] = [0xff; 8];
 /// Stands for as many bytes as arguments and context have. No action is that long.
 const BYTES_OF_THE_CONTENT: u32 = u32::MAX;
 
+/// Frames of later versions would need a layout that says which one a body had.
+const _: () = assert!(frame::VERSION == 1);
+
 /// What the leaf says as well.
 struct Leaf {
     issued_at_ms: u64,

@@ -22,6 +22,7 @@ const END_BYTES: u64 = 8;
 const CHUNK_BYTES_MAX: u64 = 2 * RAW_BYTES_MAX;
 
 /// What the end of a file gave.
+#[allow(clippy::large_enum_variant, reason = "read once for a file and never kept in numbers")]
 #[derive(Debug)]
 pub enum Tail {
     /// The footer.

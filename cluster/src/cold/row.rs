@@ -35,10 +35,8 @@ impl<'a> Row<'a> {
     /// The row of a record at that place of its log.
     pub fn of(leaf_index: u64, record: &'a Record) -> Result<Self, ColdError> {
         let mut row = Self::default();
-        if leaf::split(&record.leaf, &mut row).is_none() || row.leaf().as_deref() != Some(&record.leaf) {
-            row = Self::default();
-            row.put_bytes(Column::LeafBytes, &record.leaf);
-        } else if row.int(Column::LeafIndex) != Some(leaf_index) {
+        let is_cut = leaf::split(&record.leaf, &mut row).is_some() && row.int(Column::LeafIndex) == Some(leaf_index);
+        if !is_cut || row.leaf().as_deref() != Some(&record.leaf) {
             row = Self::default();
             row.put_bytes(Column::LeafBytes, &record.leaf);
         }

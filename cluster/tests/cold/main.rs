@@ -10,9 +10,9 @@ mod made_up;
 #[allow(dead_code, reason = "the bench asks for more of it")]
 mod traffic;
 
-// mod damage;
-// mod records;
-// mod roundtrip;
+mod damage;
+mod records;
+mod roundtrip;
 mod size;
 
 const KEY: [u8; 32] = [7; 32];
