@@ -17,5 +17,6 @@ mod reader;
 pub mod retention;
 pub mod segment;
 pub mod tree;
+mod unpack;
 pub mod verify;
 pub mod witness;

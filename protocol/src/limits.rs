@@ -187,7 +187,7 @@ pub const INDEX_CACHE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const SEARCH_PAGE_MAX: usize = 1_000;
 /// Bytes of leaves and bodies in one replica's part of a page; one entry may still be larger.
 pub const SEARCH_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Frames that one replica reads for one page (64 KiB each, so 16 MiB) …
+/// Frames that one replica reads for one page (64 KiB each at most, so 16 MiB) …
 pub const SEARCH_FRAMES_MAX: usize = 256;
 /// … and segments whose indexes it looks into; then the page ends, and the next one goes on.
 pub const SEARCH_SEGMENTS_MAX: usize = 1_024;

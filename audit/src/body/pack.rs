@@ -10,9 +10,9 @@ use std::cell::RefCell;
 use std::sync::LazyLock;
 
 use nethical_protocol::limits::BODY_BYTES_MAX;
-use zstd::bulk::{Compressor, Decompressor};
+use zstd::bulk::Compressor;
 use zstd::dict::{DecoderDictionary, EncoderDictionary};
-use zstd::zstd_safe::{CCtx, DCtx, compress_bound};
+use zstd::zstd_safe::{CCtx, DDict, compress_bound};
 
 use super::dictionary::{Dictionaries, Dictionary, DictionaryName};
 
@@ -96,31 +96,18 @@ pub(super) enum Unpackable {
 pub(super) fn unpack(packed: &[u8], known: &Dictionaries) -> Result<Vec<u8>, Unpackable> {
     match packed.split_first() {
         Some((&RAW, body)) => Ok(body.to_vec()),
-        Some((&ZSTD_1, packed)) => {
-            let mut unpacker = Decompressor::with_prepared_dictionary(&DECODER).map_err(|_| Unpackable::Malformed)?;
-            unpacker.decompress(packed, size_of(packed)?).map_err(|_| Unpackable::Malformed)
-        }
+        Some((&ZSTD_1, packed)) => unpack_with(DECODER.as_ddict(), packed),
         Some((&ZSTD_NAMED, named)) => {
             let (name, packed) = named.split_first_chunk().ok_or(Unpackable::Malformed)?;
-            unpack_with(known.get(name).ok_or(Unpackable::Dictionary(*name))?, packed)
+            unpack_with(&known.get(name).ok_or(Unpackable::Dictionary(*name))?.decoder, packed)
         }
         Some((codec, _)) => Err(Unpackable::Codec(*codec)),
         None => Err(Unpackable::Malformed),
     }
 }
 
-fn unpack_with(dictionary: &Dictionary, packed: &[u8]) -> Result<Vec<u8>, Unpackable> {
-    let mut body = Vec::with_capacity(size_of(packed)?);
-    let mut unpacker = DCtx::try_create().ok_or(Unpackable::Malformed)?;
-    let unpacked = unpacker.decompress_using_ddict(&mut body, packed, &dictionary.decoder);
-    unpacked.map(|_| body).map_err(|_| Unpackable::Malformed)
-}
-
-/// Bytes that a frame says that it unpacks to, where a body may have as many.
-fn size_of(packed: &[u8]) -> Result<usize, Unpackable> {
-    let size = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
-    let size = size.and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= UNPACKED_BYTES_MAX);
-    size.ok_or(Unpackable::Malformed)
+fn unpack_with(dictionary: &DDict<'_>, packed: &[u8]) -> Result<Vec<u8>, Unpackable> {
+    crate::unpack::unpack(packed, dictionary, UNPACKED_BYTES_MAX).ok_or(Unpackable::Malformed)
 }
 
 #[cfg(test)]

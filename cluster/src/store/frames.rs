@@ -17,6 +17,10 @@ use super::search::Searchable;
 use super::{Places, Warm};
 use crate::world::File;
 
+/// A warm frame of at most so many bytes is read in one go. Of a greater one, whose bodies are long, the leaves are read first and
+/// then the bodies that are wanted.
+pub(super) const WHOLE_BYTES_MAX: u64 = 64 * 1024;
+
 /// Where one frame stands.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FramePlace {
@@ -92,10 +96,16 @@ impl FramePlace {
 
     /// Reads the frame, with the bodies of these leaves at least.
     pub(super) async fn read(&self, file: &dyn File, leaves: Range<u64>) -> io::Result<Frame> {
-        let Some(at) = self.warm.map(|(span, _)| span.offset + u64::from(span.packed_bytes)) else {
+        let Some((packed, _)) = self.warm else {
             let bytes = file.read_at(self.span.offset, self.span.length as usize).await?;
             return Ok(Frame::Hot(self.span, bytes));
         };
+        if self.span.length <= WHOLE_BYTES_MAX {
+            let bytes = file.read_at(self.span.offset, self.span.length as usize).await?;
+            let rests = bytes.slice((packed.packed_bytes as usize).min(bytes.len())..);
+            return Ok(Frame::Warm(WarmFrame { leaves: self.unpack(&bytes)?, from: 0, rests }));
+        }
+        let at = packed.offset + u64::from(packed.packed_bytes);
         let leaves_read = self.leaves(file).await?;
         let Range { start, end } = leaves_read.rests(leaves);
         let rests = match end > start {
@@ -107,9 +117,15 @@ impl FramePlace {
 
     /// Reads the leaves of a warm frame and the heads of their bodies, and nothing else of it.
     pub(super) async fn leaves(&self, file: &dyn File) -> io::Result<WarmLeaves> {
+        let packed_bytes = self.warm.map_or(0, |(span, _)| span.packed_bytes);
+        self.unpack(&file.read_at(self.span.offset, packed_bytes as usize).await?)
+    }
+
+    /// Unpacks the leaves from the first bytes of a warm frame.
+    fn unpack(&self, frame: &[u8]) -> io::Result<WarmLeaves> {
         let (span, dictionary) = self.warm.ok_or_else(|| io::Error::other("the segment is not warm"))?;
-        let packed = file.read_at(span.offset, span.packed_bytes as usize).await?;
-        let read = WarmLeaves::unpack(&packed, &span, &dictionary);
+        let packed = frame.get(..span.packed_bytes as usize).unwrap_or(frame);
+        let read = WarmLeaves::unpack(packed, &span, &dictionary);
         read.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
@@ -120,6 +136,20 @@ impl FramePlace {
 }
 
 impl Frame {
+    /// The records of some leaves of this frame, ascending, up to the first one that does not read or was not read.
+    pub(super) fn picked<'a>(&'a self, leaves: &'a [u64]) -> Box<dyn Iterator<Item = Stored<'a>> + Send + 'a> {
+        match self {
+            Self::Hot(..) => {
+                let last = leaves.last().copied().unwrap_or_default();
+                let records = self.records(leaves.first().copied().unwrap_or_default());
+                let near = records.take_while(move |(index, ..)| *index <= last);
+                Box::new(near.filter(|(index, ..)| leaves.binary_search(index).is_ok()))
+            }
+            // Each is found without those beside it, whose bodies need not be looked at.
+            Self::Warm(frame) => Box::new(leaves.iter().map_while(|index| stored_in(frame, *index))),
+        }
+    }
+
     /// Records from a leaf on, up to the frame's end, the end of what was read, or the first one that does not read: index,
     /// leaf, stored body.
     pub(super) fn records(&self, from: u64) -> Box<dyn Iterator<Item = Stored<'_>> + Send + '_> {
@@ -128,10 +158,12 @@ impl Frame {
                 let records = span.records(bytes, from);
                 Box::new(records.map(|record| (record.leaf_index, record.leaf, Cow::Borrowed(record.body))))
             }
-            Self::Warm(frame) => {
-                let records = (from..frame.leaves.next_index()).map_while(|index| Some((index, frame.record(index)?)));
-                Box::new(records.map(|(index, (leaf, body))| (index, leaf, Cow::Owned(body))))
-            }
+            Self::Warm(frame) => Box::new((from..frame.leaves.next_index()).map_while(|index| stored_in(frame, index))),
         }
     }
+}
+
+fn stored_in(frame: &WarmFrame<Bytes>, index: u64) -> Option<Stored<'_>> {
+    let (leaf, body) = frame.record(index)?;
+    Some((index, leaf, Cow::Owned(body)))
 }

@@ -8,13 +8,14 @@
 
 use std::ops::Range;
 
-use zstd::bulk::{Compressor, Decompressor};
+use zstd::bulk::Compressor;
 
 use super::dictionary;
 use super::{FRAME_LEAF_BYTES, WarmError, WarmSpan, fits};
 use crate::body::dropped::split;
 use crate::reader::Reader;
 use crate::tree::Hash;
+use crate::unpack;
 use nethical_protocol::limits::{LEAF_BYTES_MAX, SEGMENT_LEAVES_MAX};
 
 /// Bytes of a record in the columns.
@@ -102,11 +103,8 @@ impl WarmLeaves {
         if packed.len() != span.packed_bytes as usize || crc32c::crc32c(packed) != span.checksum {
             return Err(WarmError::Frame);
         }
-        let size = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
-        let size = size.and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= UNPACKED_BYTES_MAX);
-        let unpacker = Decompressor::with_prepared_dictionary(dictionary::named(dictionary)?);
-        let unpacked = unpacker.and_then(|mut unpacker| unpacker.decompress(packed, size.unwrap_or_default()));
-        let raw = unpacked.map_err(|_| WarmError::Frame)?;
+        let dictionary = dictionary::named(dictionary)?.as_ddict();
+        let raw = unpack::unpack(packed, dictionary, UNPACKED_BYTES_MAX).ok_or(WarmError::Frame)?;
         let records = read_rows(&raw).ok_or(WarmError::Frame)?;
         Ok(Self { raw, first_index: span.first_index, records })
     }

@@ -14,7 +14,7 @@ use crate::store::frames::{Frame, FramePlace};
 use crate::store::{Places, damaged};
 use crate::world::File;
 
-/// Frames read at the same time (64 KiB each).
+/// Frames read at the same time (64 KiB each, warm ones about half of that).
 const FRAMES_AT_ONCE: usize = 16;
 
 /// An opened segment, and where things stand in it.
@@ -97,12 +97,8 @@ impl<'a> Frames<'a> {
 
 /// Judges leaves of one frame. `None` where one of them does not read.
 fn judge(filter: &Filter, frame: &Frame, wanted: &[u64]) -> Option<Vec<Judged>> {
-    let (first, last) = (*wanted.first()?, *wanted.last()?);
     let mut judged = Vec::with_capacity(wanted.len());
-    for (leaf_index, bytes, body) in frame.records(first).take_while(|(index, ..)| *index <= last) {
-        if wanted.binary_search(&leaf_index).is_err() {
-            continue;
-        }
+    for (leaf_index, bytes, body) in frame.picked(wanted) {
         let leaf = LeafV1::decode(bytes).ok()?;
         let at_ns = leaf.now_ns;
         let hit =

@@ -33,7 +33,9 @@ fn stored(index: u64) -> Vec<u8> {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 40) as u8
     };
-    let text: Vec<u8> = (0..300).map(|_| byte()).collect();
+    // Those of the first segment are long, so that its warm frames are not read in one go.
+    let bytes = if index < 256 { 1_500 } else { 300 };
+    let text: Vec<u8> = (0..bytes).map(|_| byte()).collect();
     body::seal(&BodyKeys::new(&[1; 32], None), sealed_for, &command_id(1, 2, index), &text, None).0
 }
 
@@ -140,6 +142,24 @@ async fn old_segments_are_moved_and_all_readers_find_what_they_found() {
     assert_eq!(again.stored(), root);
     reads_as_written(&again, 0).await;
     assert_eq!(again.tiers().warm, tiers.warm);
+}
+
+#[tokio::test]
+async fn records_read_alike_from_frames_that_are_read_whole_and_from_those_whose_bodies_are_long() {
+    let disk = furnished().await;
+    let store = open(&disk).await;
+    for first in [0, 256] {
+        assert_eq!(tend(&store, first, &Rule::default()).await, Ok(Some(Moved::default())));
+    }
+    let longest = |first: u64| {
+        let places = store.inner.lock().closed_with(first).and_then(|segment| segment.places.clone()).expect("closed");
+        places.frames_over(first..first + 256).map(|place| place.bytes()).max().expect("a frame")
+    };
+    assert!(longest(0) > frames::WHOLE_BYTES_MAX as usize && longest(256) < frames::WHOLE_BYTES_MAX as usize);
+    reads_as_written(&store, 0).await;
+    for index in [0, 17, 255, 256, 300, 511] {
+        assert_eq!(store.read(index, 1).await.expect("it reads"), [(leaf(index), stored(index))]);
+    }
 }
 
 #[tokio::test]
