@@ -27,8 +27,8 @@ use crate::lead::Lead;
 use crate::message::{AskErasuresV1, ErasuresV1, GroupErasureV1, KIND_ERASURES, KIND_RING, RingAnswerV1, RingAskV1};
 use crate::node::Core;
 use crate::replica::PartitionReplica;
-use crate::{sealing, tier};
 use crate::world::{self, Lane};
+use crate::{sealing, tier};
 
 /// Between two looks at a group that has all it needs.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -244,9 +244,9 @@ async fn fetched(
             sometimes!(true, "a body was read from the cold tier");
             OpenedBodyV1::Body(plaintext)
         }
-        _ => OpenedBodyV1::Unavailable(
-            "the cold tier has another body than the one that the leaf commits to".to_owned(),
-        ),
+        _ => {
+            OpenedBodyV1::Unavailable("the cold tier has another body than the one that the leaf commits to".to_owned())
+        }
     }
 }
 

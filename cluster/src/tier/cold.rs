@@ -413,7 +413,8 @@ impl Tier<'_> {
         let (pace, mut places, mut at) = (self.pace(), RoaringBitmap::new(), first);
         let rule = Rule::of(self.core, &self.replica.store);
         while at < next {
-            let own = self.replica.store.read(at, READ_LEAVES.min(next - at)).await.map_err(|error| error.to_string())?;
+            let own =
+                self.replica.store.read(at, READ_LEAVES.min(next - at)).await.map_err(|error| error.to_string())?;
             if own.is_empty() {
                 return Err(format!("leaf {at} is not here"));
             }

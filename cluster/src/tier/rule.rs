@@ -72,8 +72,13 @@ impl Rule {
         match reason {
             Reason::Erased => sealed_for.is_some_and(|sealed_for| self.is_gone(leaf, sealed_for)),
             Reason::Expired => self.has_expired(leaf, sealed_for),
-            Reason::Away => self.cold.range(..=leaf.leaf_index).next_back().is_some_and(|(_, next)| leaf.leaf_index < *next),
+            Reason::Away => self.is_cold(leaf.leaf_index),
         }
+    }
+
+    /// True where a cold file has, or may have, a leaf's body.
+    pub fn is_cold(&self, leaf_index: u64) -> bool {
+        self.cold.range(..=leaf_index).next_back().is_some_and(|(_, next)| leaf_index < *next)
     }
 
     /// That the keys of one subject in slot 0 are gone.

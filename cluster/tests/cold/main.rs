@@ -11,6 +11,7 @@ mod made_up;
 mod traffic;
 
 mod damage;
+mod duckdb;
 mod records;
 mod roundtrip;
 mod size;

@@ -35,7 +35,11 @@ pub(super) fn record(subjects: &Subjects) -> SubjectsV1 {
 pub(super) fn read(record: SubjectsV1) -> Result<Subjects, SnapshotError> {
     let SubjectsV1 { keys, ring, past, revisions: [turned_rev, done_rev, erased_rev], erasing, cold } = record;
     let cold_max = COLD_FILES_PER_GROUP_MAX;
-    if keys.len() > SUBJECTS_PER_GROUP_MAX + cold_max || cold.len() > cold_max || past.len() > RINGS_PAST_MAX || erasing.len() > SUBJECTS_PER_GROUP_MAX {
+    if keys.len() > SUBJECTS_PER_GROUP_MAX + cold_max
+        || cold.len() > cold_max
+        || past.len() > RINGS_PAST_MAX
+        || erasing.len() > SUBJECTS_PER_GROUP_MAX
+    {
         return Err(contents("the subjects' keys are out of their bounds"));
     }
     if !keys.windows(2).all(|pair| pair[0].0 < pair[1].0) || !erasing.windows(2).all(|pair| pair[0].0 <= pair[1].0) {
@@ -43,7 +47,8 @@ pub(super) fn read(record: SubjectsV1) -> Result<Subjects, SnapshotError> {
     }
     let entry = |(id, generation, key)| (id, Entry { generation, key });
     let ring = Ring { current: ring, past, turned_rev, done_rev, erased_rev };
-    let mut subjects = Subjects { entries: keys.into_iter().map(entry).collect(), ring, erasing, ..Subjects::default() };
+    let mut subjects =
+        Subjects { entries: keys.into_iter().map(entry).collect(), ring, erasing, ..Subjects::default() };
     subjects.cold = cold.into_iter().map(cold_of).collect();
     subjects.count_unturned();
     Ok(subjects)

@@ -56,7 +56,10 @@ pub const SCENARIOS: &[Scenario] = &[
         bounds: LONG,
         build: |seed| {
             let draft = erasing(cooling(Draft::three(seed)));
-            draft.at(8_000, 5_000, Fault::slow_store(2_500)).at(14_000, 9_000, Fault::DoubtfulStore { permille: 500 }).done()
+            draft
+                .at(8_000, 5_000, Fault::slow_store(2_500))
+                .at(14_000, 9_000, Fault::DoubtfulStore { permille: 500 })
+                .done()
         },
     },
     Scenario {

@@ -40,8 +40,9 @@ pub async fn run(args: TiersArgs, format: Format) -> anyhow::Result<()> {
 }
 
 fn print(found: &TierList) -> anyhow::Result<()> {
-    let mut table =
-        output::table(&["NODE", "TIER", "SEGMENTS", "ENTRIES", "ON DISK", "OBJECTS", "RATIO", "PACKED", "DROPPED", "FREED"]);
+    let mut table = output::table(&[
+        "NODE", "TIER", "SEGMENTS", "ENTRIES", "ON DISK", "OBJECTS", "RATIO", "PACKED", "DROPPED", "FREED",
+    ]);
     for tier in &found.tiers {
         table.add_row(row_of(tier));
     }
