@@ -39,7 +39,7 @@ const LIST_PATIENCE: Duration = Duration::from_secs(300);
 const REMOVE_PATIENCE: Duration = Duration::from_secs(30);
 /// What stores say where there is no bucket of that name.
 const NO_BUCKET: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
-/// Of what a store says is wrong, how much is told, bytes. Some answer with whole pages.
+/// Of what a store says is wrong, how much is told, characters. Some answer with whole pages.
 const WORDS_MAX: usize = 400;
 
 /// An object store. A clone is the same one.
@@ -141,10 +141,13 @@ impl Inner {
     }
 
     async fn get(&self, path: &Path, range: Range<u64>) -> Result<Bytes, ObjectError> {
-        if range.is_empty() {
-            self.store.head(path).await.map_err(fault)?;
-            return Ok(Bytes::new());
+        match range.is_empty() {
+            true => self.read(path, 0..1).await.map(|_| Bytes::new()),
+            false => self.read(path, range).await,
         }
+    }
+
+    async fn read(&self, path: &Path, range: Range<u64>) -> Result<Bytes, ObjectError> {
         let wanted = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
         let got = match self.store.get_opts(path, wanted).await {
             Ok(got) => got,
@@ -198,8 +201,15 @@ impl Inner {
     }
 
     async fn remove(&self, name: &str) -> Result<(), ObjectError> {
-        match self.store.delete(&self.path(name)?).await.map_err(fault) {
-            Ok(()) | Err(ObjectError::Missing) => {}
+        let path = self.path(name)?;
+        match self.store.delete(&path).await.map_err(fault) {
+            Ok(()) => {}
+            // Azure's does not tell a missing object from a missing container here, and does where one is read.
+            Err(ObjectError::Missing) => match self.read(&path, 0..1).await {
+                Err(ObjectError::Missing) => {}
+                Err(error) => return Err(error),
+                Ok(_) => return Err(unavailable(format!("it has {name:?} and does not find it to remove"))),
+            },
             Err(error) => return Err(error),
         }
         // The crate syncs what it puts and not what it removes; what an erasure took away must not come back with the power.
@@ -230,8 +240,8 @@ fn fault(error: Error) -> ObjectError {
 /// The error of a store, in words short enough for a log.
 fn refusal(error: Error) -> ObjectError {
     let mut words = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-    if words.len() > WORDS_MAX {
-        words.truncate(words.floor_char_boundary(WORDS_MAX));
+    if let Some((end, _)) = words.char_indices().nth(WORDS_MAX) {
+        words.truncate(end);
         words.push('…');
     }
     unavailable(words)
