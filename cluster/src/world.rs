@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 use nethical_protocol::ids::NodeId;
 use nethical_protocol::probe::{self, Point};
 
+pub mod ahead;
 pub mod http;
 pub mod memory;
 pub mod objects;

@@ -10,6 +10,7 @@ use nethical_audit::note::Signer;
 use nethical_audit::tree::{Frontier, leaf_hash};
 use nethical_audit::verify::{GroupLog, Report, Verifier};
 use nethical_cluster::store::dir_of;
+use nethical_cluster::world::ahead::read_ahead;
 use nethical_protocol::ids::LogId;
 
 use crate::traffic::Traffic;
@@ -70,7 +71,7 @@ fn verify_log(folder: &Path, log: LogId) -> Report {
         .filter(|path| path.extension().is_some_and(|extension| extension == "seg" || extension == "warm"))
         .collect();
     files.sort();
-    let segments = files.iter().map(|path| (path.display().to_string(), std::fs::read(path).unwrap_or_default()));
+    let names = files.iter().map(|path| path.display().to_string());
     let key = Signer::from_seed(&log.origin(CLUSTER), &SEED).expect("a name").verifier_key();
     let checkpoints = vec![std::fs::read_to_string(folder.join("checkpoint")).expect("a checkpoint")];
     let verifier = Verifier {
@@ -80,7 +81,7 @@ fn verify_log(folder: &Path, log: LogId) -> Report {
         body_keys: None,
         dictionaries: &Dictionaries::default(),
     };
-    verifier.verify([GroupLog { log, segments, checkpoints }])
+    read_ahead(&files, |contents| verifier.verify([GroupLog { log, segments: names.zip(contents), checkpoints }]))
 }
 
 /// Verifies, tells how long that took, and stops where anything does not fit.

@@ -22,6 +22,7 @@ use nethical_audit::segment::{SegmentMeta, SegmentScan, SegmentSeal, WarmFooter,
 use nethical_audit::tree::{Frontier, Hash};
 use nethical_audit::verify::cluster::{Claim, Claims, Unheld};
 use nethical_audit::verify::{BadEntry, Checked, GroupLog, Verifier};
+use nethical_cluster::world::ahead::read_ahead;
 use nethical_protocol::ids::{GroupId, LogId};
 
 use super::{LogReport, VerifyReport};
@@ -282,12 +283,14 @@ fn verify_copy(copy: &Copy, folder: &Path, bar: &ProgressBar) -> anyhow::Result<
         dictionaries: &Dictionaries::default(),
     };
     // A file that cannot be read becomes empty bytes, which no segment is: the verifier then names it.
-    let segments = copy.files.iter().map(|path| {
-        bar.inc(1);
-        let name = path.strip_prefix(folder.parent().unwrap_or(folder)).unwrap_or(path).display().to_string();
-        (name, std::fs::read(path).unwrap_or_default())
-    });
-    Ok(verifier.verify_one(GroupLog { log: copy.log, segments, checkpoints: copy.checkpoints.clone() }))
+    Ok(read_ahead(&copy.files, |contents| {
+        let names = copy.files.iter().map(|path| {
+            bar.inc(1);
+            path.strip_prefix(folder.parent().unwrap_or(folder)).unwrap_or(path).display().to_string()
+        });
+        let (log, segments, checkpoints) = (copy.log, names.zip(contents), copy.checkpoints.clone());
+        verifier.verify_one(GroupLog { log, segments, checkpoints })
+    }))
 }
 
 /// Adds what a copy came to, and holds it against the copies of its log that were there before.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use nethical_audit::checkpoint::Checkpoint;
 use nethical_audit::leaf::{LeafEvent, LeafV1};
-use nethical_audit::segment::SegmentWriter;
+use nethical_audit::segment::{SegmentRules, SegmentWriter};
 use nethical_audit::tree;
 use nethical_protocol::ids::DecisionId;
 
@@ -12,17 +12,22 @@ use super::*;
 
 const LOG: LogId = LogId { group: GroupId(3), era: 1 };
 
+fn record(leaf_index: u64, term: u64) -> (Vec<u8>, Vec<u8>) {
+    let event = match leaf_index {
+        0 => LeafEvent::EraOpened { old_size: 0, old_root: [0; 32] },
+        rev => LeafEvent::Control { from_rev: rev - 1, to_rev: rev },
+    };
+    let (body, body_commitment) = nethical_audit::body::plain(b"{}");
+    let leaf = LeafV1 { group: 3, era: 1, leaf_index, now_ns: 1 + leaf_index, term, body_commitment, event };
+    (leaf.encode(), body)
+}
+
 fn segment(cluster: &str, leaves: u64, term: u64) -> Vec<u8> {
     let (mut writer, header) = SegmentWriter::create(SegmentMeta::new(cluster, LOG, 0));
     let mut bytes = header.to_vec();
     for leaf_index in 0..leaves {
-        let event = match leaf_index {
-            0 => LeafEvent::EraOpened { old_size: 0, old_root: [0; 32] },
-            rev => LeafEvent::Control { from_rev: rev - 1, to_rev: rev },
-        };
-        let (body, body_commitment) = nethical_audit::body::plain(b"{}");
-        let leaf = LeafV1 { group: 3, era: 1, leaf_index, now_ns: 1 + leaf_index, term, body_commitment, event };
-        bytes.extend(writer.push(&leaf.encode(), &body).unwrap_or_default());
+        let (leaf, body) = record(leaf_index, term);
+        bytes.extend(writer.push(&leaf, &body).unwrap_or_default());
     }
     bytes.extend(writer.flush_frame().unwrap_or_default());
     bytes
@@ -85,6 +90,45 @@ fn a_flipped_bit_is_named() {
     let bad = report.first_bad.expect("named");
     assert_eq!(bad.group, 3);
     assert!((1..5).contains(&bad.leaf_index), "{bad:?}");
+}
+
+/// A log of three segments of 256 leaves.
+fn segments() -> Vec<(String, Vec<u8>)> {
+    let rules = SegmentRules { segment_leaves: 256, ..SegmentRules::RELEASED };
+    let one = |first: u64| {
+        let meta = SegmentMeta { rules, ..SegmentMeta::new("demo", LOG, first) };
+        let (mut writer, header) = SegmentWriter::create(meta);
+        let mut bytes = header.to_vec();
+        while !writer.is_full() {
+            let (leaf, body) = record(writer.next_index(), 1);
+            bytes.extend(writer.push(&leaf, &body).unwrap_or_default());
+        }
+        bytes.extend(writer.close().0);
+        (meta.file_name(), bytes)
+    };
+    [0, 256, 512].map(one).into()
+}
+
+#[test]
+fn a_file_in_the_middle_that_is_missing_or_does_not_read_is_blamed_in_its_place() {
+    let files = segments();
+    let dir = cluster(&[Vec::new()]);
+    let audit = dir.path().join("node-1/data/audit/3");
+    let place = |(name, bytes): &(String, Vec<u8>)| std::fs::write(audit.join(name), bytes).expect("written");
+    files.iter().for_each(place);
+    let report = verify(dir.path()).expect("readable");
+    assert!(report.ok && report.entries == 768, "{report:?}");
+    let middle = audit.join(&files[1].0);
+    std::fs::remove_file(&middle).expect("removed");
+    let bad = verify(dir.path()).expect("readable").first_bad.expect("named");
+    assert!(bad.leaf_index == 256 && bad.segment.contains(&files[2].0), "{bad:?}");
+    assert!(bad.reason.contains("leaf 256 is expected"), "{bad:?}");
+    // A folder of that name cannot be read as a file.
+    std::fs::create_dir(&middle).expect("made");
+    let report = verify(dir.path()).expect("readable");
+    assert_eq!(report.entries, 256, "what stands before it was read");
+    let bad = report.first_bad.expect("named");
+    assert!(bad.leaf_index == 256 && bad.segment.contains(&files[1].0), "{bad:?}");
 }
 
 #[test]
