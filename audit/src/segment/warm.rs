@@ -7,7 +7,7 @@
 //! index      the search index, over the frames that are here
 //! footer     sums, digest, where frames stand, the roots of each 256 leaves and of their bodies
 //! ```
-//! A frame ends with the leaf that brings its leaves to 16 KiB. Leaf hashes are not stored: they are made again from the leaves
+//! A frame ends with the leaf that brings its leaves to 32 KiB. Leaf hashes are not stored: they are made again from the leaves
 //! and held against the tile's root. No files in here: [`WarmWriter`] gives bytes to append, [`WarmFooter`] says where things
 //! stand, [`WarmCheck`] holds a file against its seal. The byte tables are in FORMATS.md.
 
@@ -35,9 +35,9 @@ const VERSION: u16 = 2;
 /// Bytes of the header.
 pub const WARM_HEADER_BYTES: usize = 8 + 4 + HEADER_BYTES + 32 + 32 + 4;
 /// A frame ends with the leaf that brings its leaves to so many bytes. Whoever looks for one leaf unpacks its whole frame, some 50
-/// leaves. Four times as many in a frame would save 10 of 120 bytes a leaf, and take a search over old segments twice as long. Files
+/// leaves. Four times as many in a frame would save 10 of 120 bytes a leaf, and take a search over old segments half as long again. Files
 /// with greater frames read as well.
-const FRAME_LEAF_BYTES: usize = 16 * 1024;
+const FRAME_LEAF_BYTES: usize = 32 * 1024;
 
 /// Why bytes are not a warm segment of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
