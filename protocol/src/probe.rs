@@ -49,8 +49,7 @@ pub const PLANTED: &[(&str, &str)] = &[
         "left-dictionary-is-forgotten",
         "Nodes forget a dictionary as soon as its tenant leaves it, although bodies name it.",
     ),
-    ("cold-file-kept", "The group turns its ring key while files of the cold tier still hold what was erased."),
-    ("cold-copy-unchecked", "A replica drops its bodies once the log names a cold file, without reading that."),
+    ("cold-file-kept", "Files of the cold tier are not made anew when bodies in them are erased or expire."),
 ];
 
 /// What production code reports as it claims it to be, bugs or none: the name, its facts in order. The node is the
