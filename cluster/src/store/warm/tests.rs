@@ -170,8 +170,8 @@ async fn bodies_that_may_go_are_dropped_by_a_move_and_from_warm_segments_later()
     let before = store.tiers().warm.file_bytes;
     let rule = gone();
     assert_eq!(store.due(10_000, &rule), [0, 256]);
-    assert_eq!(tend(&store, 0, &rule).await, Ok(Some(Moved { fetched: 0, dropped: 51 })));
-    assert_eq!(tend(&store, 256, &rule).await, Ok(Some(Moved { fetched: 0, dropped: 51 })));
+    assert_eq!(tend(&store, 0, &rule).await, Ok(Some(Moved { fetched: 0, dropped: 51, away: 0 })));
+    assert_eq!(tend(&store, 256, &rule).await, Ok(Some(Moved { fetched: 0, dropped: 51, away: 0 })));
     assert!(store.due(10_000, &rule).is_empty());
     assert_eq!(tend(&store, 0, &rule).await, Ok(None), "nothing is left to drop");
     reads_as_written(&store, 512).await;
