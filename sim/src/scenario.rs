@@ -231,7 +231,8 @@ mod tests {
             for entry in &plan.faults {
                 match &entry.fault {
                     Fault::StopAt { place, .. } | Fault::WaitAt { place, .. } => {
-                        let mut places = crate::swarm::PLACES.iter().chain(&tier::PLACES).chain(&keys::PLACES);
+                        let mut places =
+                            crate::swarm::PLACES.iter().chain(&tier::PLACES).chain(&cold::PLACES).chain(&keys::PLACES);
                         assert!(places.any(|known| known == place), "{}: {place}", scenario.name);
                     }
                     Fault::Buggify { name, .. } => {

@@ -21,15 +21,17 @@ const PARTS_MAX: usize = 3;
 
 /// The bodies of one part of a file, by place in it.
 type Part = Arc<Vec<Option<Vec<u8>>>>;
+/// An object, and a part of it.
+type PartKey = ([u8; 32], usize);
 
 /// The parts that were read last. Keyed by object, so that what was made anew is never answered from here.
 #[derive(Default)]
 pub struct ColdParts {
-    held: Mutex<VecDeque<(([u8; 32], usize), Part)>>,
+    held: Mutex<VecDeque<(PartKey, Part)>>,
 }
 
 impl ColdParts {
-    fn get(&self, key: ([u8; 32], usize)) -> Option<Part> {
+    fn get(&self, key: PartKey) -> Option<Part> {
         let mut held = self.held.lock();
         let at = held.iter().position(|(known, _)| *known == key)?;
         let found = held.remove(at)?;
@@ -38,7 +40,7 @@ impl ColdParts {
         Some(part)
     }
 
-    fn put(&self, key: ([u8; 32], usize), part: Part) {
+    fn put(&self, key: PartKey, part: Part) {
         let mut held = self.held.lock();
         held.push_front((key, part));
         held.truncate(PARTS_MAX);

@@ -49,7 +49,7 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
-        name: "the-object-store-is-slow-and-in-doubt",
+        name: "the-object-store-is-in-doubt",
         what: "The object store takes seconds for a call, and does not acknowledge half of what it does.",
         expected: Expected::Good,
         seen: &[STORED, DROPPED],
@@ -100,5 +100,5 @@ fn erasing(draft: Draft) -> Draft {
 /// Every node loses its power at each place, the first time that it passes it.
 fn stops(draft: Draft, from_ms: u64) -> Draft {
     let stops = (1..=3).flat_map(|node| PLACES.map(|place| stop(node, place, 1, 900)));
-    stops.enumerate().fold(draft, |draft, (turn, stop)| draft.at(from_ms + turn as u64 * 900, 10_000, stop))
+    stops.enumerate().fold(draft, |draft, (turn, stop)| draft.at(from_ms + turn as u64 * 700, 9_000, stop))
 }
