@@ -115,6 +115,15 @@ fn a_move_that_removes_its_source_too_early_is_found() {
     succeeds(&scenario);
 }
 
+/// Seeds seldom erase agents whose bodies are in the object store; this scenario does.
+#[test]
+fn a_cold_file_that_keeps_what_is_erased_is_found() {
+    let scenario = ["run", "--scenario", "erasures-reach-cold-files", "--seed", "1"];
+    let planted = run(&[&scenario[..], &["--planted", "cold-file-kept"]].concat());
+    assert!(!planted.status.success() && said(&planted).contains("is to be gone"), "{}", said(&planted));
+    succeeds(&scenario);
+}
+
 /// The end-to-end tests look for the same words in the binary that serves people, where they must not be.
 #[test]
 fn the_simulator_is_marked_as_what_it_is() {
