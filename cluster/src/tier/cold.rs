@@ -65,6 +65,8 @@ pub struct ColdState {
     failed: Mutex<BTreeMap<u64, String>>,
     /// The state of the rule by which a file was last looked through.
     swept: Mutex<BTreeMap<u64, u64>>,
+    /// Segments none of whose bodies can go to the store, or from here, by that state of the rule.
+    idle: Mutex<BTreeMap<u64, u64>>,
 }
 
 impl ColdState {
@@ -129,9 +131,9 @@ pub async fn clear(core: &Core, replica: &PartitionReplica, lead: &Lead) -> bool
     let Some(objects) = core.shared.world.objects.clone() else { return false };
     let _alone = replica.cold.alone.lock().await;
     let tier = Tier { core, replica, objects: &*objects };
-    let mut is_clear = true;
+    let (rule, mut is_clear) = (Rule::of(core, &replica.store), true);
     for file in due {
-        let came = tier.renew(lead, &file).await;
+        let came = tier.renew_where_due(lead, &rule, &file).await;
         is_clear &= came.is_ok();
         replica.cold.note(replica.store.log(), file.first, &came);
     }
@@ -182,7 +184,7 @@ impl Tier<'_> {
             return;
         };
         for (first, next) in self.replica.store.warm_before(before_ns) {
-            if file_with(self.replica, first).is_some() {
+            if file_with(self.replica, first).is_some() || self.is_idle(first) {
                 continue;
             }
             let came = self.store(lead, first, next).await;
@@ -198,9 +200,21 @@ impl Tier<'_> {
         let records = self.own_records(first, next).await?;
         // With nothing in it a file would save nothing.
         if records.iter().all(|record| matches!(record.body, Body::Stored(_))) {
+            self.note_idle(first);
             return Ok(());
         }
         self.put(lead, first, records, control_rev, None).await
+    }
+
+    /// True where nothing of a segment could be moved when it was looked at last, and that has not changed.
+    fn is_idle(&self, first: u64) -> bool {
+        let stamp = Rule::of(self.core, &self.replica.store).stamp();
+        self.replica.cold.idle.lock().get(&first) == Some(&stamp)
+    }
+
+    fn note_idle(&self, first: u64) {
+        let stamp = Rule::of(self.core, &self.replica.store).stamp();
+        self.replica.cold.idle.lock().insert(first, stamp);
     }
 
     /// The records of a segment, with all bodies in the clear that may be read.
@@ -317,18 +331,20 @@ impl Tier<'_> {
             if self.replica.cold.swept.lock().get(&file.first) == Some(&rule.stamp()) {
                 continue;
             }
-            let came = match self.readable(&rule, &file).await {
-                Ok(readable) if readable < file.bodies && !probe::planted("cold-file-kept") => {
-                    self.renew(lead, &file).await
-                }
-                Ok(_) => Ok(()),
-                Err(why) => Err(why),
-            };
+            let came = self.renew_where_due(lead, &rule, &file).await;
             self.replica.cold.note(self.replica.store.log(), file.first, &came);
             if came.is_err() {
                 return;
             }
             self.replica.cold.swept.lock().insert(file.first, rule.stamp());
+        }
+    }
+
+    /// Makes a file anew where it holds more bodies than may be read: it was made with all that might be read then.
+    async fn renew_where_due(&self, lead: &Lead, rule: &Rule, file: &ColdFile) -> Result<(), String> {
+        match self.readable(rule, file).await? < file.bodies && !probe::planted("cold-file-kept") {
+            true => self.renew(lead, file).await,
+            false => Ok(()),
         }
     }
 
@@ -402,6 +418,9 @@ impl Tier<'_> {
             return;
         }
         for (first, next) in self.replica.store.warm_among(|first, next| files.get(&first) == Some(&next)) {
+            if self.is_idle(first) {
+                continue;
+            }
             let came = self.drop_own(first, next).await;
             self.replica.cold.note(self.replica.store.log(), first, &came);
             if came.is_err() {
@@ -430,6 +449,10 @@ impl Tier<'_> {
                 at += 1;
             }
             pace.spend((READ_LEAVES * 1_024) as usize).await;
+        }
+        if places.is_empty() {
+            self.note_idle(first);
+            return Ok(());
         }
         world::pass(self.clock(), "cold.checked").await;
         self.replica.store.send_away(first, &places, &rule, &pace).await?;
