@@ -23,7 +23,7 @@ use super::repair::Others;
 use super::scrub::{Pace, Target};
 use super::*;
 use crate::tier::Rule;
-use crate::world;
+use crate::world::{self, Clock};
 
 /// Segments moved to the warm tier, or made anew there, since the node started.
 pub const MOVES_TOTAL: &str = "nethical_audit_warm_moves_total";
@@ -154,7 +154,7 @@ impl AuditStore {
     pub async fn tend(&self, first: u64, rule: &Rule, pace: &Pace<'_>) -> Result<Option<Moved>, String> {
         let told = |error: io::Error| error.to_string();
         if self.moves.lock().unfinished.contains(&first) {
-            self.finish_move(first).await.map_err(told)?;
+            self.finish_move(first, pace.clock).await.map_err(told)?;
         }
         let Some(target) = self.target(first) else { return Ok(None) };
         if target.seal.warm.is_some() && !self.has_droppable(&target, rule, pace).await.map_err(told)? {
@@ -313,13 +313,13 @@ impl AuditStore {
             self.moves.lock().unfinished.insert(first);
         }
         world::pass(clock, "warm.renamed").await;
-        self.finish_move(first).await?;
+        self.finish_move(first, clock).await?;
         world::pass(clock, "warm.finished").await;
         Ok(())
     }
 
     /// Makes a switch durable, tells the manifest, and removes the file that was moved. Done again where it fails.
-    async fn finish_move(&self, first: u64) -> io::Result<()> {
+    async fn finish_move(&self, first: u64, clock: &dyn Clock) -> io::Result<()> {
         if self.retired.load(Ordering::SeqCst) {
             return Err(io::Error::other("another store has taken this one's place"));
         }
@@ -332,6 +332,7 @@ impl AuditStore {
         };
         let Some((warm, hot)) = warm else { return Ok(()) };
         self.append_to_manifest(warm.encode(first)).await?;
+        world::pass(clock, "warm.noted").await;
         // Who has found the old file has opened it by now.
         drop(self.files.write().await);
         if self.disk.list(&dir).await?.contains(&hot) {

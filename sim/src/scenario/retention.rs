@@ -65,7 +65,7 @@ pub const SCENARIOS: &[Scenario] = &[
             let draft = draft.knob("warm.after-ms", 1_500).knob("warm.every-ms", 400).knob("retention.look-s", 1);
             let places = (1..=3).flat_map(|node| PLACES.map(|place| (node, place)));
             let stops = places.enumerate().map(|(turn, (node, place))| (turn as u64, stop(node, place, 1, 900)));
-            stops.fold(draft, |draft, (turn, stop)| draft.at(10_000 + turn * 900, 10_000, stop)).done()
+            stops.fold(draft, |draft, (turn, stop)| draft.at(10_000 + turn * 720, 10_000, stop)).done()
         },
     },
 ];

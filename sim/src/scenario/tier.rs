@@ -10,8 +10,9 @@ const MOVED: &str = "an audit segment was moved to the warm tier";
 const DROPPED: &str = "a dropped body left its segment";
 const REMADE: &str = "a warm audit segment was made anew";
 
-/// Where a move may be cut short: the copy is written, held against its seal, in place, and alone.
-pub const PLACES: [&str; 4] = ["warm.written", "warm.verified", "warm.renamed", "warm.finished"];
+/// Where a move may be cut short: the copy is written, held against its seal, in place, there for good beside its source, and
+/// alone.
+pub const PLACES: [&str; 5] = ["warm.written", "warm.verified", "warm.renamed", "warm.noted", "warm.finished"];
 
 /// In the order in which they are told.
 pub const SCENARIOS: &[Scenario] = &[
@@ -105,5 +106,5 @@ fn warming(draft: Draft) -> Draft {
 /// Every node loses its power at each place, the `nth` time that it passes it.
 fn stops(draft: Draft, from_ms: u64, nth: u32) -> Draft {
     let stops = (1..=3).flat_map(|node| PLACES.map(|place| stop(node, place, nth, 900)));
-    stops.enumerate().fold(draft, |draft, (turn, stop)| draft.at(from_ms + turn as u64 * 900, 10_000, stop))
+    stops.enumerate().fold(draft, |draft, (turn, stop)| draft.at(from_ms + turn as u64 * 720, 10_000, stop))
 }
