@@ -31,6 +31,7 @@ pub use crate::drift::{CohortView, DriftList, DriftQuery, DriftView};
 pub use crate::fsck::{FsckDamage, FsckGap, FsckList, FsckNode};
 pub use crate::scores::{BinView, CheckView, ConfusionView, PromotionView, ScoreQuery, ScoreReport, ScorerView};
 pub use crate::sla::Answered;
+pub use crate::tier::files::{ColdFileView, ColdKeyView, ColdList, ColdQuery};
 pub use crate::tier::{FailedMove, TierList, TierView};
 pub use approval::{ApprovalList, ApprovalQuery, ApprovalView, ApprovalWord};
 pub use dictionary::{DictionaryView, GivenDictionary};
@@ -106,6 +107,10 @@ pub trait Governor: Send + Sync + 'static {
     fn fsck(&self, begin: bool) -> Answer<'_, FsckList>;
     /// How the tiers of all nodes' audit segments are.
     fn tiers(&self) -> Answer<'_, TierList>;
+    /// Files of the cold tier, asked of every group's leader.
+    fn cold_files(&self, query: ColdQuery) -> Answer<'_, ColdList>;
+    /// The key of the cold file that begins with an entry of a group.
+    fn cold_key(&self, group: GroupId, first: u64) -> Answer<'_, ColdKeyView>;
     /// Where the risk scores of cohorts stand against their baselines, asked of every node.
     fn drift(&self, query: DriftQuery) -> Answer<'_, DriftList>;
     /// One agent's state.

@@ -369,11 +369,19 @@ impl Governor for NodeGovernor {
     }
 
     fn fsck(&self, begin: bool) -> Answer<'_, FsckList> {
-        async move { Ok(fsck::list(self.core.clone(), begin).await) }.boxed()
+        fsck::list(self.core.clone(), begin).map(Ok).boxed()
     }
 
     fn tiers(&self) -> Answer<'_, TierList> {
-        async move { Ok(tier::list(self.core.clone()).await) }.boxed()
+        tier::list(self.core.clone()).map(Ok).boxed()
+    }
+
+    fn cold_files(&self, query: ColdQuery) -> Answer<'_, ColdList> {
+        tier::files::list(self.core.clone(), query).boxed()
+    }
+
+    fn cold_key(&self, group: GroupId, first: u64) -> Answer<'_, ColdKeyView> {
+        tier::files::key(self.core.clone(), group, first).boxed()
     }
 
     fn drift(&self, query: DriftQuery) -> Answer<'_, DriftList> {
@@ -457,14 +465,13 @@ impl Governor for NodeGovernor {
 
     fn rotate_keys(&self, spec: RotateSpec) -> Answer<'_, VerifierKeys> {
         async move {
-            let overlap_s = spec.overlap_s();
             let ack = match spec.node {
                 Some(node) => signing::turn_own(&self.core, NodeId(node), spec.reason).await?,
                 None => {
-                    rules::change(
-                        &self.core,
-                        ChangeRulesV1::TurnKey(TurnKeyV1::Zone { reason: spec.reason, overlap_s }),
-                    )
+                    self.change(ChangeRulesV1::TurnKey(TurnKeyV1::Zone {
+                        overlap_s: spec.overlap_s(),
+                        reason: spec.reason,
+                    }))
                     .await?
                 }
             };
@@ -480,8 +487,7 @@ impl Governor for NodeGovernor {
 
     fn answered(&self, answered: &Answered) {
         let shared = &self.core.shared;
-        let known = shared.view().tenant(&answered.tenant).is_some();
-        if !shared.sla.note(shared.world.clock.now(), answered, known) {
+        if !shared.sla.note(shared.world.clock.now(), answered, shared.view().tenant(&answered.tenant).is_some()) {
             metrics::counter!("nethical_sla_uncounted_total").increment(answered.decided + answered.failed);
         }
     }

@@ -90,6 +90,7 @@ impl Service for NodeService {
             KIND_FSCK => AskFsckV1::from_bytes(&body).ok().map(|ask| fsck::on_ask(core, ask).boxed()),
             KIND_RECORDS => AskRecordsV1::from_bytes(&body).ok().map(|ask| fsck::on_records(core, ask).boxed()),
             KIND_SEEDS => SeedsAskV1::from_bytes(&body).ok().map(|ask| signing::on_seeds(core, ask).boxed()),
+            KIND_COLD => AskColdV1::from_bytes(&body).ok().map(|ask| tier::files::on_ask(core, ask).boxed()),
             KIND_TIERS => Some(async move { tier::report(&core).to_bytes() }.boxed()),
             KIND_FOUNDING => {
                 let record = core.founding().map(|record| record.to_bytes()).unwrap_or_default();

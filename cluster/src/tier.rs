@@ -23,6 +23,7 @@ use crate::world::Lane;
 
 pub mod cold;
 pub mod fetch;
+pub mod files;
 mod rule;
 
 pub use rule::Rule;

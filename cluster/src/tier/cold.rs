@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use sha2::{Digest, Sha256};
 
@@ -36,8 +35,10 @@ use crate::sealing;
 use crate::store::scrub::Pace;
 use crate::world::{self, Clock, Objects, heavy};
 
+mod state;
 mod sweep;
 
+pub use state::ColdState;
 pub use sweep::examine;
 
 /// Files stored since the node started.
@@ -56,41 +57,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Records read at a time.
 const READ_LEAVES: u64 = 256;
 
-/// What one replica knows of its cold tier.
-#[derive(Default)]
-pub struct ColdState {
-    /// Held while files are made, dropped or looked for.
-    alone: tokio::sync::Mutex<()>,
-    /// Why the last try with a segment failed.
-    failed: Mutex<BTreeMap<u64, String>>,
-    /// The state of the rule by which a file was last looked through.
-    swept: Mutex<BTreeMap<u64, u64>>,
-    /// Segments none of whose bodies can go to the store, or from here, by that state of the rule.
-    idle: Mutex<BTreeMap<u64, u64>>,
-}
-
-impl ColdState {
-    /// Segments with which the last try failed, and why.
-    pub fn failed(&self) -> Vec<(u64, String)> {
-        self.failed.lock().iter().map(|(first, why)| (*first, why.clone())).collect()
-    }
-
-    fn note(&self, log: LogId, first: u64, came: &Result<(), String>) {
-        let mut failed = self.failed.lock();
-        let Err(why) = came else {
-            failed.remove(&first);
-            return;
-        };
-        metrics::counter!(FAILED_TOTAL).increment(1);
-        if failed.insert(first, why.clone()).as_ref() != Some(why) {
-            tracing::error!(group = %log.group, first, why, "a segment's bodies could not go to the object store; it is tried again");
-        }
-    }
-}
-
 /// One replica with what it works with here.
 #[derive(Clone, Copy)]
-struct Tier<'a> {
+pub(super) struct Tier<'a> {
     core: &'a Core,
     replica: &'a PartitionReplica,
     objects: &'a dyn Objects,
@@ -99,7 +68,7 @@ struct Tier<'a> {
 /// Keeps the cold tier of this node's replicas. Runs until the node stops.
 pub async fn pump(core: Arc<Core>) {
     let clock = core.shared.world.clock.clone();
-    let every = Duration::from_millis(probe::knob("cold.every-ms", EVERY_MS));
+    let every = every();
     let Some(objects) = core.shared.world.objects.clone() else { return };
     let mut looks = 0u32;
     loop {
@@ -119,6 +88,10 @@ pub async fn pump(core: Arc<Core>) {
     }
 }
 
+fn every() -> Duration {
+    Duration::from_millis(probe::knob("cold.every-ms", EVERY_MS))
+}
+
 /// Makes files anew that hold bodies of subjects who are being erased. True once there is none: only then the group may turn to
 /// another ring key, since the files' keys are wrapped anew with those of everybody else.
 pub async fn clear(core: &Core, replica: &PartitionReplica, lead: &Lead) -> bool {
@@ -135,7 +108,7 @@ pub async fn clear(core: &Core, replica: &PartitionReplica, lead: &Lead) -> bool
     for file in due {
         let came = tier.renew_where_due(lead, &rule, &file).await;
         is_clear &= came.is_ok();
-        replica.cold.note(replica.store.log(), file.first, &came);
+        tier.note(file.first, &came);
     }
     is_clear
 }
@@ -176,6 +149,15 @@ impl Tier<'_> {
         object_name(&self.core.shared.options.cluster, self.replica.store.log(), first, object)
     }
 
+    fn note(&self, first: u64, came: &Result<(), String>) {
+        self.replica.cold.note(self.replica.store.log(), first, came, self.clock().now(), every());
+    }
+
+    /// True while a segment is left alone because a try with it failed.
+    fn rests(&self, first: u64) -> bool {
+        self.replica.cold.rests(first, self.clock().now())
+    }
+
     /// Segments that are old and in no file.
     async fn store_due(&self, lead: &Lead) {
         let after_ms = probe::knob("cold.after-ms", self.core.shared.options.cold_after_s.saturating_mul(1_000));
@@ -184,11 +166,11 @@ impl Tier<'_> {
             return;
         };
         for (first, next) in self.replica.store.warm_before(before_ns) {
-            if file_with(self.replica, first).is_some() || self.is_idle(first) {
+            if file_with(self.replica, first).is_some() || self.is_idle(first) || self.rests(first) {
                 continue;
             }
             let came = self.store(lead, first, next).await;
-            self.replica.cold.note(self.replica.store.log(), first, &came);
+            self.note(first, &came);
             if came.is_err() {
                 return;
             }
@@ -197,6 +179,7 @@ impl Tier<'_> {
 
     async fn store(&self, lead: &Lead, first: u64, next: u64) -> Result<(), String> {
         let control_rev = self.replica.machine.lock().ledger.control_revision();
+        self.reach().await?;
         let records = self.own_records(first, next).await?;
         // With nothing in it a file would save nothing.
         if records.iter().all(|record| matches!(record.body, Body::Stored(_))) {
@@ -206,15 +189,21 @@ impl Tier<'_> {
         self.put(lead, first, records, control_rev, None).await
     }
 
+    /// Fails where the store does not answer, before a file is packed that could not be stored.
+    async fn reach(&self) -> Result<(), String> {
+        match self.objects.get(&self.name(u64::MAX, &[0; 32]), 0..1).await {
+            Ok(_) | Err(world::ObjectError::Missing) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// True where nothing of a segment could be moved when it was looked at last, and that has not changed.
     fn is_idle(&self, first: u64) -> bool {
-        let stamp = Rule::of(self.core, &self.replica.store).stamp();
-        self.replica.cold.idle.lock().get(&first) == Some(&stamp)
+        self.replica.cold.is_idle(first, Rule::of(self.core, &self.replica.store).stamp())
     }
 
     fn note_idle(&self, first: u64) {
-        let stamp = Rule::of(self.core, &self.replica.store).stamp();
-        self.replica.cold.idle.lock().insert(first, stamp);
+        self.replica.cold.note_idle(first, Rule::of(self.core, &self.replica.store).stamp());
     }
 
     /// The records of a segment, with all bodies in the clear that may be read.
@@ -328,15 +317,15 @@ impl Tier<'_> {
         let rule = Rule::of(self.core, &self.replica.store);
         let files: Vec<ColdFile> = self.replica.machine.lock().ledger.subjects().cold_files().copied().collect();
         for file in files {
-            if self.replica.cold.swept.lock().get(&file.first) == Some(&rule.stamp()) {
+            if self.replica.cold.is_swept(file.first, rule.stamp()) || self.rests(file.first) {
                 continue;
             }
             let came = self.renew_where_due(lead, &rule, &file).await;
-            self.replica.cold.note(self.replica.store.log(), file.first, &came);
+            self.note(file.first, &came);
             if came.is_err() {
                 return;
             }
-            self.replica.cold.swept.lock().insert(file.first, rule.stamp());
+            self.replica.cold.note_swept(file.first, rule.stamp());
         }
     }
 
@@ -346,6 +335,13 @@ impl Tier<'_> {
             true => self.renew(lead, file).await,
             false => Ok(()),
         }
+    }
+
+    /// True where a file holds bodies that nobody may read any more.
+    pub(super) async fn has_to_go(core: &Core, replica: &PartitionReplica, file: &ColdFile) -> Result<bool, String> {
+        let objects = core.shared.world.objects.clone().ok_or("this node has no object store (audit.cold_url)")?;
+        let tier = Tier { core, replica, objects: &*objects };
+        Ok(tier.readable(&Rule::of(core, &replica.store), file).await? < file.bodies)
     }
 
     /// How many bodies of a file's leaves may be read now.
@@ -418,11 +414,11 @@ impl Tier<'_> {
             return;
         }
         for (first, next) in self.replica.store.warm_among(|first, next| files.get(&first) == Some(&next)) {
-            if self.is_idle(first) {
+            if self.is_idle(first) || self.rests(first) {
                 continue;
             }
             let came = self.drop_own(first, next).await;
-            self.replica.cold.note(self.replica.store.log(), first, &came);
+            self.note(first, &came);
             if came.is_err() {
                 return;
             }

@@ -17,6 +17,7 @@ use super::EndpointArgs;
 use crate::output::{self, Exit, Format, stop};
 
 pub mod cluster_log;
+pub mod cold;
 pub mod compare;
 pub mod dictionary;
 pub mod erase;
@@ -45,6 +46,9 @@ pub enum AuditCommand {
     /// Where segments are, what they take, and what was dropped from them.
     #[command(after_help = tiers::EXAMPLES)]
     Tiers(tiers::TiersArgs),
+    /// Files of the cold tier, and the keys by which other people's programs read them.
+    #[command(subcommand)]
+    Cold(cold::ColdCommand),
     /// Fetch the proof of one decision and check it.
     #[command(
         after_help = "Examples:\n  nethical audit prove 3.1.42\n  nethical audit prove 3.1.42 --save decision.tlog-proof"
@@ -210,6 +214,7 @@ pub async fn run(command: AuditCommand, format: Format) -> anyhow::Result<()> {
         AuditCommand::Verify(args) => verify(args, format).await,
         AuditCommand::Fsck(args) => fsck::run(args, format).await,
         AuditCommand::Tiers(args) => tiers::run(args, format).await,
+        AuditCommand::Cold(command) => cold::run(command, format).await,
         AuditCommand::Prove(args) => prove::run(args, format).await,
         AuditCommand::Key(command) => key::run(command, format).await,
         AuditCommand::Witness(args) => witness::run(args).await,

@@ -234,6 +234,15 @@ impl Governor for Scripted {
         self.answer("tiers".to_owned(), TierList::default())
     }
 
+    fn cold_files(&self, query: ColdQuery) -> Answer<'_, ColdList> {
+        self.answer(format!("cold files {query:?}"), ColdList::default())
+    }
+
+    fn cold_key(&self, group: GroupId, first: u64) -> Answer<'_, ColdKeyView> {
+        let (file, key) = (ColdFileView { group: group.0, first, ..ColdFileView::default() }, String::new());
+        self.answer(format!("cold key {group} {first}"), ColdKeyView { file, key })
+    }
+
     fn drift(&self, query: DriftQuery) -> Answer<'_, DriftList> {
         self.answer(format!("drift {query:?}"), DriftList::default())
     }

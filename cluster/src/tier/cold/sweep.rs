@@ -54,7 +54,7 @@ impl Tier<'_> {
     fn tell_lost(&self, file: &ColdFile, what: &str) {
         let (first, last) = (file.first, file.next() - 1);
         let why = format!("the object with the bodies of entries {first} to {last} {what}");
-        self.replica.cold.note(self.replica.store.log(), first, &Err(why));
+        self.note(first, &Err(why));
     }
 }
 

@@ -78,7 +78,8 @@ fn ratio(of: u64, to: u64) -> String {
     if to == 0 { "-".to_owned() } else { format!("{:.2}", of as f64 / to as f64) }
 }
 
-fn bytes(count: u64) -> String {
+/// Bytes for people.
+pub(super) fn bytes(count: u64) -> String {
     match count {
         0..10_000 => format!("{count} B"),
         10_000..10_000_000 => format!("{:.1} kB", count as f64 / 1e3),

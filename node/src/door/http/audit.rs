@@ -279,6 +279,18 @@ pub async fn tiers(call: Call) -> Handled {
     ok(call.door.governor.tiers().await)
 }
 
+/// `GET /v1/audit/cold`
+pub async fn cold_files(call: Call) -> Handled {
+    ok(call.door.governor.cold_files(call.query()?).await)
+}
+
+/// `POST /v1/audit/cold/{group}/{first}/key`
+pub async fn cold_key(call: Call) -> Handled {
+    let (group, first) = (call.parsed("group")?, call.parsed("first")?);
+    let key = call.door.governor.cold_key(group, first).await?;
+    Ok(Reply::json(&key)?.header("cache-control", "no-store"))
+}
+
 /// `POST /v1/audit/fsck`
 pub async fn begin_fsck(call: Call) -> Handled {
     ok(call.door.governor.fsck(true).await)

@@ -114,6 +114,8 @@ table! {
     GET    "/v1/audit/fsck"                            Admin Takes::Nothing => audit::fsck;
     POST   "/v1/audit/fsck"                            Admin Takes::Nothing => audit::begin_fsck;
     GET    "/v1/audit/tiers"                           Admin Takes::Nothing => audit::tiers;
+    GET    "/v1/audit/cold"                            Admin Takes::Nothing => audit::cold_files;
+    POST   "/v1/audit/cold/{group}/{first}/key"        Admin Takes::Nothing => audit::cold_key;
     GET    "/log/{group}/checkpoint"                   Open  Takes::Nothing => audit::log_checkpoint;
     GET    "/log/{group}/tile/{*path}"                 Open  Takes::Nothing => audit::log_tile;
     GET    "/v1/status"                                Admin Takes::Nothing => health::status;
