@@ -173,11 +173,13 @@ fn sums(core: &Core) -> Sums {
     sums
 }
 
-/// Bytes of the objects that hold bodies of the groups here.
+/// Bytes of the objects that have bodies which are not here any more.
 fn object_bytes(core: &Core) -> u64 {
     let of = |replica: &Arc<PartitionReplica>| {
+        let cold = replica.store.cold_segments();
         let machine = replica.machine.lock();
-        machine.ledger.subjects().cold_files().map(|file| file.bytes).sum::<u64>()
+        let files = machine.ledger.subjects().cold_files();
+        files.filter(|file| cold.contains(&file.first)).map(|file| file.bytes).sum::<u64>()
     };
     core.partitions().iter().map(of).sum()
 }
@@ -233,7 +235,7 @@ pub async fn list(core: Arc<Core>) -> TierList {
             continue;
         };
         list.tiers.extend([shown(node, "hot", hot), shown(node, "warm", warm)]);
-        if cold.segments > 0 || object_bytes > 0 {
+        if cold.segments > 0 {
             list.tiers.push(TierView { object_bytes, ..shown(node, "cold", cold) });
         }
         list.under_way += under_way;

@@ -97,6 +97,7 @@ async fn in_folder(args: &DemoArgs, format: Format, dir: PathBuf) -> anyhow::Res
         partitions: 12,
         witnesses: String::new(),
         log_level: "info".to_owned(),
+        settings: Vec::new(),
         ready_wait: READY_WAIT,
     };
     let mut cluster = DevCluster::start(options).await?;

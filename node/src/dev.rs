@@ -52,6 +52,8 @@ pub struct DevOptions {
     pub witnesses: String,
     /// The nodes' log filter.
     pub log_level: String,
+    /// Settings of every node, `PATH=VALUE`; they win over the file.
+    pub settings: Vec<String>,
     /// How long all nodes together may take to become ready.
     pub ready_wait: Duration,
 }
@@ -154,8 +156,9 @@ impl DevCluster {
 
     /// Starts a node that does not run.
     pub fn start_node(&mut self, id: u64) -> anyhow::Result<()> {
+        let settings = self.options.settings.clone();
         let (place, process) = self.node(id)?;
-        *process = Some(NodeProcess::start(place)?);
+        *process = Some(NodeProcess::start(place, &settings)?);
         Ok(())
     }
 
@@ -240,6 +243,7 @@ mod tests {
             partitions: 12,
             witnesses: String::new(),
             log_level: "info".into(),
+            settings: Vec::new(),
             ready_wait: Duration::from_secs(1),
         }
     }

@@ -1,6 +1,8 @@
 //! What a log's segments have to do with the cold tier: which of them are old enough for it, and which bodies leave this node
 //! once they are in a cold file. The files themselves are [`crate::tier::cold`]'s.
 
+use std::collections::BTreeSet;
+
 use roaring::RoaringBitmap;
 
 use super::scrub::Pace;
@@ -21,6 +23,13 @@ impl AuditStore {
     /// Warm segments that have all of their bodies here and that `is_wanted` takes, by first leaf and the index behind the last.
     pub fn warm_among(&self, is_wanted: impl Fn(u64, u64) -> bool) -> Vec<(u64, u64)> {
         self.warm_whole(|segment| is_wanted(segment.first(), segment.next))
+    }
+
+    /// First leaves of segments that have bodies in a cold file alone.
+    pub fn cold_segments(&self) -> BTreeSet<u64> {
+        let inner = self.inner.lock();
+        let is_cold = |segment: &&Arc<Closed>| segment.warm.is_some_and(|warm| warm.away > 0);
+        inner.closed.iter().filter(is_cold).map(|segment| segment.first()).collect()
     }
 
     fn warm_whole(&self, is_wanted: impl Fn(&Closed) -> bool) -> Vec<(u64, u64)> {

@@ -39,6 +39,7 @@ mod state;
 mod sweep;
 
 pub use state::ColdState;
+use state::Try;
 pub use sweep::examine;
 
 /// Files stored since the node started.
@@ -77,7 +78,10 @@ pub async fn pump(core: Arc<Core>) {
             let _alone = replica.cold.alone.lock().await;
             let tier = Tier { core: &core, replica: &replica, objects: &*objects };
             tier.drop_stored().await;
-            let Some(lead) = replica.lead() else { continue };
+            let Some(lead) = replica.lead() else {
+                replica.cold.forget_led();
+                continue;
+            };
             tier.store_due(&lead).await;
             tier.renew_due(&lead).await;
             if looks.is_multiple_of(SWEEP_LOOKS) {
@@ -108,7 +112,9 @@ pub async fn clear(core: &Core, replica: &PartitionReplica, lead: &Lead) -> bool
     for file in due {
         let came = tier.renew_where_due(lead, &rule, &file).await;
         is_clear &= came.is_ok();
-        tier.note(file.first, &came);
+        if !tier.note_led(lead, file.first, &came) {
+            return false;
+        }
     }
     is_clear
 }
@@ -149,8 +155,18 @@ impl Tier<'_> {
         object_name(&self.core.shared.options.cluster, self.replica.store.log(), first, object)
     }
 
-    fn note(&self, first: u64, came: &Result<(), String>) {
-        self.replica.cold.note(self.replica.store.log(), first, came, self.clock().now(), every());
+    fn note(&self, tried: Try, came: &Result<(), String>) {
+        self.replica.cold.note(self.replica.store.log(), tried, came, self.clock().now(), every());
+    }
+
+    /// How something ended that only the leader does. False where it does not lead any more: then that is why it failed.
+    fn note_led(&self, lead: &Lead, first: u64, came: &Result<(), String>) -> bool {
+        if lead.has_ended() {
+            self.replica.cold.forget_led();
+            return false;
+        }
+        self.note(Try { first, is_led: true }, came);
+        true
     }
 
     /// True while a segment is left alone because a try with it failed.
@@ -170,8 +186,7 @@ impl Tier<'_> {
                 continue;
             }
             let came = self.store(lead, first, next).await;
-            self.note(first, &came);
-            if came.is_err() {
+            if !self.note_led(lead, first, &came) || came.is_err() {
                 return;
             }
         }
@@ -321,8 +336,7 @@ impl Tier<'_> {
                 continue;
             }
             let came = self.renew_where_due(lead, &rule, &file).await;
-            self.note(file.first, &came);
-            if came.is_err() {
+            if !self.note_led(lead, file.first, &came) || came.is_err() {
                 return;
             }
             self.replica.cold.note_swept(file.first, rule.stamp());
@@ -418,7 +432,7 @@ impl Tier<'_> {
                 continue;
             }
             let came = self.drop_own(first, next).await;
-            self.note(first, &came);
+            self.note(Try { first, is_led: false }, &came);
             if came.is_err() {
                 return;
             }

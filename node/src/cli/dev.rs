@@ -17,7 +17,8 @@ use crate::output::{self, Format};
     after_help = "Node k stands in region k and listens at --http-base + k (HTTP), --quic-base + k (QUIC) and --quic-base + 100 + k (peers).\n\
     Ctrl-C stops every node. Starting again on the same folder goes on where it stopped.\n\n\
     Examples:\n  nethical dev\n  nethical dev --nodes 5 --data /tmp/five --http-base 8100 --quic-base 9100\n  \
-    nethical dev -o json > cluster.json &"
+    nethical dev -o json > cluster.json &\n  \
+    nethical dev --set audit.warm_after_s=3600 --set raft.heartbeat_ms=100"
 )]
 pub struct DevArgs {
     /// How many nodes; 3 survive the loss of one.
@@ -41,6 +42,9 @@ pub struct DevArgs {
     /// The nodes' log filter; their logs are in DIR/node-<k>/log.
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
+    /// Any setting of every node by its path, as in audit.warm_after_s=3600 (config/reference.toml); may be given several times.
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
     /// Seconds until all nodes must be ready.
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     pub ready_timeout_s: u64,
@@ -56,6 +60,7 @@ impl From<DevArgs> for DevOptions {
             partitions: args.partitions,
             witnesses: args.witness.join(", "),
             log_level: args.log_level,
+            settings: args.set,
             ready_wait: Duration::from_secs(args.ready_timeout_s),
         }
     }

@@ -25,11 +25,14 @@ pub struct NodeProcess {
 }
 
 impl NodeProcess {
-    /// Starts this binary as the node at `place`; its output is appended to the node's log.
-    pub fn start(place: &NodePlace) -> anyhow::Result<Self> {
+    /// Starts this binary as the node at `place`, with settings of the form `PATH=VALUE`; its output is appended to its log.
+    pub fn start(place: &NodePlace, settings: &[String]) -> anyhow::Result<Self> {
         let binary = std::env::current_exe().context("finding this binary")?;
         let mut command = Command::new(binary);
         command.arg("node").arg("--die-with-parent").arg("--config").arg(place.dir.join("config.toml"));
+        for setting in settings {
+            command.arg("--set").arg(setting);
+        }
         // The environment is a later layer than the file: what is meant for commands must not reach the nodes.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NETHICAL_")) {
             command.env_remove(name);

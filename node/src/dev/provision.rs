@@ -209,6 +209,7 @@ mod tests {
             partitions: 12,
             witnesses: String::new(),
             log_level: "info,nethical=\"debug\"".into(),
+            settings: Vec::new(),
             ready_wait: Duration::from_secs(1),
         }
     }

@@ -27,8 +27,19 @@ pub struct ColdState {
     idle: Mutex<BTreeMap<u64, u64>>,
 }
 
+/// What was tried.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Try {
+    /// First leaf of the segment.
+    pub first: u64,
+    /// What only the group's leader does.
+    pub is_led: bool,
+}
+
 struct Failed {
     why: String,
+    /// Of what only the group's leader does.
+    is_led: bool,
     /// Looks that it rests for.
     looks: u32,
     /// Monotonic time before which it is left alone.
@@ -42,7 +53,8 @@ impl ColdState {
     }
 
     /// How a try ended. After a failure a segment rests for one look, then two, then four, and never more than eight.
-    pub(super) fn note(&self, log: LogId, first: u64, came: &Result<(), String>, now: Duration, every: Duration) {
+    pub(super) fn note(&self, log: LogId, try_of: Try, came: &Result<(), String>, now: Duration, every: Duration) {
+        let Try { first, is_led } = try_of;
         let mut failed = self.failed.lock();
         let Err(why) = came else {
             failed.remove(&first);
@@ -54,7 +66,12 @@ impl ColdState {
             tracing::error!(group = %log.group, first, why, "a segment's bodies could not go to the object store; it is tried again");
         }
         let looks = before.map_or(1, |before| before.looks.saturating_mul(2).min(REST_LOOKS_MAX));
-        failed.insert(first, Failed { why: why.clone(), looks, until: now + every * looks });
+        failed.insert(first, Failed { why: why.clone(), is_led, looks, until: now + every * looks });
+    }
+
+    /// This replica does not lead any more: the next leader finds for itself what does not work.
+    pub(super) fn forget_led(&self) {
+        self.failed.lock().retain(|_, failed| !failed.is_led);
     }
 
     /// True while a segment with which a try failed is left alone.
@@ -93,17 +110,20 @@ mod tests {
     fn a_segment_that_fails_rests_longer_each_time_and_is_forgotten_once_it_does_not() {
         let (state, every) = (ColdState::default(), Duration::from_secs(60));
         let log = LogId { group: GroupId(2), era: 1 };
-        let mut now = Duration::ZERO;
+        let (mut now, seventh) = (Duration::ZERO, Try { first: 7, is_led: true });
         for looks in [1, 2, 4, 8, 8] {
-            state.note(log, 7, &Err("the store is away".to_owned()), now, every);
+            state.note(log, seventh, &Err("the store is away".to_owned()), now, every);
             assert!(state.rests(7, now + every * looks - Duration::from_nanos(1)));
             now += every * looks;
             assert!(!state.rests(7, now) && !state.rests(8, now));
         }
         assert_eq!(state.failed(), [(7, "the store is away".to_owned())]);
-        state.note(log, 7, &Ok(()), now, every);
+        state.note(log, seventh, &Ok(()), now, every);
         assert!(!state.rests(7, now) && state.failed().is_empty());
-        state.note(log, 7, &Err("again".to_owned()), now, every);
+        state.note(log, seventh, &Err("again".to_owned()), now, every);
         assert!(!state.rests(7, now + every), "it begins anew");
+        state.note(log, Try { first: 9, is_led: false }, &Err("other bytes".to_owned()), now, every);
+        state.forget_led();
+        assert_eq!(state.failed(), [(9, "other bytes".to_owned())], "what a leader tried is the next one's to try");
     }
 }

@@ -9,7 +9,7 @@ use nethical_governance::command::HeaderV1;
 use nethical_governance::subject::ColdFile;
 use nethical_protocol::sometimes;
 
-use super::{PATIENCE, Tier, folder};
+use super::{PATIENCE, Tier, Try, folder};
 use crate::cold::Body;
 use crate::lead::Lead;
 use crate::node::Core;
@@ -54,7 +54,7 @@ impl Tier<'_> {
     fn tell_lost(&self, file: &ColdFile, what: &str) {
         let (first, last) = (file.first, file.next() - 1);
         let why = format!("the object with the bodies of entries {first} to {last} {what}");
-        self.note(first, &Err(why));
+        self.note(Try { first, is_led: true }, &Err(why));
     }
 }
 

@@ -75,7 +75,7 @@ fn row_of(tier: &TierView) -> [String; 10] {
 }
 
 fn ratio(of: u64, to: u64) -> String {
-    if to == 0 { "-".to_owned() } else { format!("{:.2}", of as f64 / to as f64) }
+    if of == 0 || to == 0 { "-".to_owned() } else { format!("{:.2}", of as f64 / to as f64) }
 }
 
 /// Bytes for people.
