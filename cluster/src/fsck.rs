@@ -21,7 +21,8 @@ use crate::node::Core;
 use crate::store::AuditStore;
 use crate::store::damage::DAMAGED_LEAVES;
 use crate::store::scrub::Pace;
-use crate::tier::Rule;
+use crate::tier::cold::Flaw;
+use crate::tier::{self, Rule};
 use crate::world::{Lane, timeout};
 
 /// From the begin of a pass to the begin of the next one.
@@ -131,7 +132,7 @@ pub async fn pump(core: Arc<Core>) {
         let is_asked = fsck.begun.load(Ordering::SeqCst) < fsck.wanted.load(Ordering::SeqCst);
         if is_asked || clock.now() >= due {
             due = clock.now() + every;
-            pass(&core, if is_asked { ASKED_BYTES_PER_S } else { BYTES_PER_S }).await;
+            pass(&core, is_asked).await;
         }
         if (is_asked || clock.now() >= mend_at) && !mend_all(&core).await {
             mend_at = clock.now() + MEND_AGAIN.min(every);
@@ -142,8 +143,9 @@ pub async fn pump(core: Arc<Core>) {
     }
 }
 
-/// Reads every closed segment once, and mends what it finds.
-async fn pass(core: &Core, bytes_per_s: u64) {
+/// Reads every closed segment once, and mends what it finds. Files of the cold tier are read where somebody asked for the pass.
+async fn pass(core: &Core, is_asked: bool) {
+    let bytes_per_s = if is_asked { ASKED_BYTES_PER_S } else { BYTES_PER_S };
     let fsck = &core.fsck;
     fsck.read.store(0, Ordering::SeqCst);
     let number = fsck.begun.fetch_add(1, Ordering::SeqCst) + 1;
@@ -156,6 +158,9 @@ async fn pass(core: &Core, bytes_per_s: u64) {
             }
             fsck.read.fetch_add(1, Ordering::SeqCst);
         }
+    }
+    if is_asked {
+        tier::cold::inspect(core).await;
     }
     fsck.done.store(number, Ordering::SeqCst);
 }
@@ -225,12 +230,20 @@ pub fn report(core: &Core) -> FsckV1 {
             tried: found.tried,
         }));
     }
+    for replica in core.partitions() {
+        damage.extend(tier::cold::flaws(core, &replica).into_iter().map(of_object));
+    }
     let more = damage.len().saturating_sub(DAMAGE_MAX) as u64;
     damage.truncate(DAMAGE_MAX);
     let (begun, done) = (fsck.begun.load(Ordering::SeqCst), fsck.done.load(Ordering::SeqCst));
     let read = if begun == done { segments } else { fsck.read.load(Ordering::SeqCst).min(segments) };
     let (wanted, repaired) = (fsck.wanted.load(Ordering::SeqCst), fsck.repaired.load(Ordering::SeqCst));
     FsckV1 { begun, done, wanted, segments, read, repaired, damage, more, gaps }
+}
+
+fn of_object(flaw: Flaw) -> DamageV1 {
+    let Flaw { log, object, first, last, why, tried } = flaw;
+    DamageV1 { group: log.group.0, era: log.era, segment: object, first, last, why, tried }
 }
 
 /// How all nodes' segments are; with `begin`, all of them are read again from now on.

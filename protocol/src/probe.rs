@@ -112,6 +112,7 @@ pub const SOMETIMES: &[&str] = &[
     "a checkpoint was signed by two generations of the zone's key",
     "a checkpoint was vouched for by every replica",
     "a cold file was made anew",
+    "a cold file was made anew from bodies that were still here",
     "a conflicting end of a log was cut",
     "a damaged audit segment was repaired",
     "a decision was answered with its proof",

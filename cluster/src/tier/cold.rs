@@ -16,7 +16,7 @@ use roaring::RoaringBitmap;
 use sha2::{Digest, Sha256};
 
 use nethical_audit::body::dropped::split;
-use nethical_audit::body::{self, SealedFor, away_of, commitment_to, sealed_for};
+use nethical_audit::body::{away_of, commitment_to, sealed_for};
 use nethical_audit::keys::subject::wrap_subject;
 use nethical_audit::leaf::LeafV1;
 use nethical_governance::command::HeaderV1;
@@ -35,9 +35,12 @@ use crate::sealing;
 use crate::store::scrub::Pace;
 use crate::world::{self, Clock, Objects, heavy};
 
+mod mend;
+mod records;
 mod state;
 mod sweep;
 
+pub use mend::{Flaw, flaws, inspect};
 pub use state::ColdState;
 use state::Try;
 pub use sweep::examine;
@@ -186,7 +189,7 @@ impl Tier<'_> {
                 continue;
             }
             let came = self.store(lead, first, next).await;
-            if !self.note_led(lead, first, &came) || came.is_err() {
+            if !self.note_led(lead, first, &came) || (came.is_err() && self.reach().await.is_err()) {
                 return;
             }
         }
@@ -219,56 +222,6 @@ impl Tier<'_> {
 
     fn note_idle(&self, first: u64) {
         self.replica.cold.note_idle(first, Rule::of(self.core, &self.replica.store).stamp());
-    }
-
-    /// The records of a segment, with all bodies in the clear that may be read.
-    async fn own_records(&self, first: u64, next: u64) -> Result<Vec<Record>, String> {
-        let rule = Rule::of(self.core, &self.replica.store);
-        let (pace, mut records) = (self.pace(), Vec::with_capacity((next - first) as usize));
-        let mut raw_bytes = 0u64;
-        while first + (records.len() as u64) < next {
-            let from = first + records.len() as u64;
-            let stored = self.replica.store.read(from, READ_LEAVES.min(next - from)).await;
-            let stored = stored.map_err(|error| error.to_string())?;
-            if stored.is_empty() {
-                return Err(format!("leaf {from} is not here"));
-            }
-            for (leaf, stored) in stored {
-                let body = self.in_the_clear(&rule, &leaf, &stored)?;
-                raw_bytes += (leaf.len() + stored.len()) as u64;
-                raw_bytes += if let Body::Clear { plaintext, .. } = &body { plaintext.len() as u64 } else { 0 };
-                records.push(Record { leaf, body });
-            }
-            if raw_bytes > cold::RAW_BYTES_MAX {
-                return Err("its bodies are too many bytes for one file".to_owned());
-            }
-            pace.spend((READ_LEAVES * 1_024) as usize).await;
-        }
-        Ok(records)
-    }
-
-    /// What a file has of a body: all of it where it may be read, and nothing otherwise.
-    fn in_the_clear(&self, rule: &Rule, leaf: &[u8], stored: &[u8]) -> Result<Body, String> {
-        let nothing = || Ok(Body::Stored(Vec::new()));
-        let Some(of) = sealed_for(stored) else { return nothing() };
-        let leaf = LeafV1::decode(leaf).map_err(|error| error.to_string())?;
-        if rule.may_drop(&leaf, Some(of)).is_some() {
-            return nothing();
-        }
-        let keys = keys_for(self.core, self.replica, &leaf, of).map_err(|problem| problem.detail)?;
-        let Some(keys) = keys else { return nothing() };
-        let opened = body::open(&keys, stored, self.core.shared.view().dictionaries().known());
-        let (plaintext, commitment) = opened.map_err(|error| format!("leaf {}: {error}", leaf.leaf_index))?;
-        if commitment != leaf.body_commitment {
-            return Err(format!("leaf {}: the body is not the one that the leaf commits to", leaf.leaf_index));
-        }
-        Ok(Body::Clear { head: split(stored).0.to_vec(), plaintext })
-    }
-
-    /// True where a body that was sealed so may still be read, by what is applied here.
-    fn may_read(&self, rule: &Rule, leaf: &LeafV1, of: SealedFor) -> bool {
-        let is_held = crate::opening::has_keys(self.replica, leaf, of);
-        is_held && rule.may_drop(leaf, Some(of)).is_none()
     }
 
     /// Stores a file, reads it back, and has the group note it.
@@ -307,6 +260,7 @@ impl Tier<'_> {
             return Err("what is erased, or the ring key, changed meanwhile".to_owned());
         }
         world::pass(self.clock(), "cold.noted").await;
+        self.replica.cold.note_flaw(first, Ok(()));
         metrics::counter!(PUTS_TOTAL).increment(1);
         sometimes!(true, "a segment's bodies went to the object store");
         sometimes!(replaces.is_some(), "a cold file was made anew");
@@ -336,10 +290,12 @@ impl Tier<'_> {
                 continue;
             }
             let came = self.renew_where_due(lead, &rule, &file).await;
-            if !self.note_led(lead, file.first, &came) || came.is_err() {
+            if !self.note_led(lead, file.first, &came) || (came.is_err() && self.reach().await.is_err()) {
                 return;
             }
-            self.replica.cold.note_swept(file.first, rule.stamp());
+            if came.is_ok() {
+                self.replica.cold.note_swept(file.first, rule.stamp());
+            }
         }
     }
 
@@ -431,9 +387,17 @@ impl Tier<'_> {
             if self.is_idle(first) || self.rests(first) {
                 continue;
             }
-            let came = self.drop_own(first, next).await;
+            let mut came = self.drop_own(first, next).await;
+            if let (Err(why), Some(lead), Some((file, _))) =
+                (&came, self.replica.lead(), file_with(self.replica, first))
+            {
+                tracing::warn!(group = %self.replica.store.log().group, first, why, "a cold file is not what it has to be");
+                if self.mend(&lead, &file).await == Ok(true) {
+                    came = Ok(());
+                }
+            }
             self.note(Try { first, is_led: false }, &came);
-            if came.is_err() {
+            if came.is_err() && self.reach().await.is_err() {
                 return;
             }
         }

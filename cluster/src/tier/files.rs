@@ -188,7 +188,8 @@ fn files_here(core: &Core, replica: &PartitionReplica, ask: &AskColdV1) -> ColdF
     };
     let has_more = files.len() > limit;
     files.truncate(limit);
-    let flaws = replica.cold.failed();
+    let read = super::cold::flaws(core, replica).into_iter().map(|flaw| (flaw.first, flaw.why));
+    let flaws: Vec<(u64, String)> = read.chain(replica.cold.failed()).collect();
     ColdFilesV1::Files(files.iter().map(|file| told(core, replica, file, &flaws)).collect(), has_more)
 }
 

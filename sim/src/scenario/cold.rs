@@ -9,6 +9,7 @@ use crate::plan::OrderKind;
 const STORED: &str = "a segment's bodies went to the object store";
 const DROPPED: &str = "a replica dropped bodies that a cold file has";
 const RENEWED: &str = "a cold file was made anew";
+const MENDED: &str = "a cold file was made anew from bodies that were still here";
 const READ: &str = "a body was read from the cold tier";
 const COMPLETE: &str = "an erasure was complete";
 
@@ -60,6 +61,19 @@ pub const SCENARIOS: &[Scenario] = &[
                 .at(8_000, 5_000, Fault::slow_store(2_500))
                 .at(14_000, 9_000, Fault::DoubtfulStore { permille: 500 })
                 .done()
+        },
+    },
+    Scenario {
+        name: "files-lost-before-they-are-read",
+        what: "The object store loses or changes files before any node has dropped what is in them: they are made anew.",
+        expected: Expected::Good,
+        seen: &[STORED, DROPPED, MENDED],
+        bounds: LONG,
+        build: |seed| {
+            // All nodes look at the same moments: what is stored at one is dropped at the next.
+            let draft = cooling(Draft::three(seed)).knob("cold.every-ms", 6_000);
+            let draft = draft.each(4, 13_000, 900, 300, |_| Fault::lost_object("parquet"));
+            draft.at(16_800, 300, Fault::changed_object("parquet")).done()
         },
     },
     Scenario {

@@ -21,6 +21,8 @@ pub struct ColdState {
     pub(super) alone: tokio::sync::Mutex<()>,
     /// Segments with which the last try failed.
     failed: Mutex<BTreeMap<u64, Failed>>,
+    /// What is wrong with files, as they were read last.
+    flaws: Mutex<BTreeMap<u64, Wrong>>,
     /// The state of the rule by which a file was last looked through.
     swept: Mutex<BTreeMap<u64, u64>>,
     /// Segments none of whose bodies can go to the store, or from here, by that state of the rule.
@@ -34,6 +36,15 @@ pub(super) struct Try {
     pub first: u64,
     /// What only the group's leader does.
     pub is_led: bool,
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Clone)]
+pub(super) struct Wrong {
+    /// What was found.
+    pub why: String,
+    /// Why it is not mended, and what to do.
+    pub tried: String,
 }
 
 struct Failed {
@@ -72,6 +83,26 @@ impl ColdState {
     /// This replica does not lead any more: the next leader finds for itself what does not work.
     pub(super) fn forget_led(&self) {
         self.failed.lock().retain(|_, failed| !failed.is_led);
+        self.flaws.lock().clear();
+    }
+
+    /// What is wrong with files, by their first leaves.
+    pub(super) fn flaws(&self) -> Vec<(u64, Wrong)> {
+        self.flaws.lock().iter().map(|(first, wrong)| (*first, wrong.clone())).collect()
+    }
+
+    /// How a file is that was read.
+    pub(super) fn note_flaw(&self, first: u64, found: Result<(), Wrong>) {
+        let mut flaws = self.flaws.lock();
+        match found {
+            Ok(()) => flaws.remove(&first),
+            Err(wrong) => flaws.insert(first, wrong),
+        };
+    }
+
+    /// Forgets what was wrong with files that there are no more.
+    pub(super) fn keep_flaws(&self, is_there: impl Fn(u64) -> bool) {
+        self.flaws.lock().retain(|first, _| is_there(*first));
     }
 
     /// True while a segment with which a try failed is left alone.

@@ -74,7 +74,7 @@ pub async fn examine(core: &Core, replica: &PartitionReplica) -> Vec<String> {
 }
 
 impl Tier<'_> {
-    async fn examine(&self, file: &ColdFile) -> Result<(), String> {
+    pub(super) async fn examine(&self, file: &ColdFile) -> Result<(), String> {
         let (_, records) = self.fetch(file.first).await?;
         let rule = Rule::of(self.core, &self.replica.store);
         let own = self.replica.store.read(file.first, u64::from(file.leaves)).await;

@@ -22,7 +22,8 @@ pub mod offline;
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Below the command's own help.
 pub const EXAMPLES: &str = "A running node reads its closed segments every six hours by itself, and mends what is damaged \
-    from other replicas; this asks all nodes for a pass now and waits for its end. With --data the files of stopped nodes are \
+    from other replicas; this asks all nodes for a pass now and waits for its end. Files of the cold tier are read as well, from the \
+    object store. With --data the files of stopped nodes are \
     read; they are changed only where --from or --repair-from names a source, and only to exactly what was sealed.\n\
     Exits 10 where a running cluster has damage left or a node does not answer, 1 where files do.\n\n\
     Examples:\n  nethical audit fsck --endpoint http://127.0.0.1:8002\n  nethical audit fsck --status -o json\n  \
