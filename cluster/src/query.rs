@@ -40,6 +40,9 @@ const PAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 const GROUPS_AT_ONCE: usize = 64;
 /// How long a replica may take for its part of a page.
 const SEARCH_PATIENCE: Duration = Duration::from_secs(5);
+/// Who asks from now on gets this much of what came before from groups that did not answer then: nodes' clocks are closer
+/// together than this, so that nothing that comes after is left out.
+const NOW_SLACK: Duration = Duration::from_secs(60);
 
 /// A page of entries.
 ///
@@ -47,7 +50,7 @@ const SEARCH_PATIENCE: Duration = Duration::from_secs(5);
 /// `malformed-request` for words and numbers that mean nothing, `unknown-tenant` for a tenant that there is not.
 pub async fn entries(core: Arc<Core>, query: EntryQuery) -> Result<EntryPage, Problem> {
     let view = core.shared.view();
-    let filter = filter_of(&core, &view, &query)?;
+    let mut filter = filter_of(&core, &view, &query)?;
     let ascending = match query.order.as_deref() {
         None | Some("desc") => false,
         Some("asc") => true,
@@ -61,7 +64,8 @@ pub async fn entries(core: Arc<Core>, query: EntryQuery) -> Result<EntryPage, Pr
     let ask = SearchAskV1 { group: 0, filter: filter.into(), ascending, from: None, limit: limit as u32, bytes_max: 0 };
     let question = question_of(&ask, query.group);
     let mut cursor = match &query.cursor {
-        None => Cursor { ascending, question, positions: BTreeMap::new() },
+        None if query.from_end => end(&core, &groups, ascending, question).await?,
+        None => Cursor { ascending, question, since_ns: 0, positions: BTreeMap::new() },
         Some(text) => Cursor::parse(text).ok_or_else(|| malformed("the cursor is none of ours"))?,
     };
     if (cursor.ascending, cursor.question) != (ascending, question) {
@@ -69,6 +73,11 @@ pub async fn entries(core: Arc<Core>, query: EntryQuery) -> Result<EntryPage, Pr
             "the cursor belongs to another question: filters, group and order must stay as they were",
         ));
     }
+    if cursor.since_ns > 0 {
+        filter.from_ns = Some(filter.from_ns.map_or(cursor.since_ns, |from_ns| from_ns.max(cursor.since_ns)));
+        filter.times().ok_or_else(|| malformed("what is asked for was over when it was first asked"))?;
+    }
+    let ask = SearchAskV1 { filter: filter.into(), ..ask };
     let bytes_max = (PAGE_BYTES_MAX / groups.len().max(1)).min(SEARCH_BYTES_MAX) as u32;
     let ask_of = |group: GroupId| {
         let from = cursor.positions.get(&group.0).copied();
@@ -79,7 +88,16 @@ pub async fn entries(core: Arc<Core>, query: EntryQuery) -> Result<EntryPage, Pr
     let incomplete = answers.iter().filter(|(_, found)| found.is_none()).map(|(group, _)| *group).collect();
     let told = answers.into_iter().filter_map(|(group, found)| Some((group, found?))).collect();
     let merged = merge::merge(ascending, limit, told);
+    let mut cursors = match query.cursors && ascending {
+        true => cursor.behind_each(merged.hits.iter().map(|(group, hit)| (*group, hit.leaf_index))),
+        false => Vec::new(),
+    };
     cursor.positions.extend(merged.positions);
+    let cursor = cursor.to_text();
+    // Behind the last one is behind the page, which knows what was passed over too.
+    if let Some(last) = cursors.last_mut() {
+        last.clone_from(&cursor);
+    }
     let mut found = Vec::with_capacity(merged.hits.len());
     for (group, hit) in merged.hits {
         let broken = |error| Problem::new(Code::Internal, format!("leaf {} of group {group}: {error}", hit.leaf_index));
@@ -87,7 +105,28 @@ pub async fn entries(core: Arc<Core>, query: EntryQuery) -> Result<EntryPage, Pr
         found.push(inspect::Found { leaf, bytes: hit.leaf, stored: hit.body });
     }
     let entries = inspect::entry_views(&core, &view, found).await;
-    Ok(EntryPage { entries, cursor: cursor.to_text(), more: merged.more, incomplete })
+    Ok(EntryPage { entries, cursor, more: merged.more, incomplete, cursors })
+}
+
+/// Behind what every group has now. One that does not answer has no position: what it wrote since comes once it does.
+async fn end(core: &Arc<Core>, groups: &[GroupId], ascending: bool, question: u32) -> Result<Cursor, Problem> {
+    if !ascending {
+        return Err(malformed("only oldest first can one ask from the end on"));
+    }
+    let since_ns = core.shared.world.clock.wall_ns().saturating_sub(NOW_SLACK.as_nanos() as u64).max(1);
+    let newest = |group: &GroupId| SearchAskV1 {
+        group: group.0,
+        filter: Filter::default().into(),
+        ascending: false,
+        from: None,
+        limit: 1,
+        bytes_max: 1,
+    };
+    let answers = all(core, groups.iter().map(newest).collect()).await;
+    // Where nothing was found at all, nothing is from where the search has come down to.
+    let behind = |found: Found| found.hits.first().map_or(found.reached, |hit| hit.leaf_index.saturating_add(1));
+    let positions = answers.into_iter().filter_map(|(group, found)| Some((group, behind(found?)))).collect();
+    Ok(Cursor { ascending, question, since_ns, positions })
 }
 
 /// Asks every group, so many at once.

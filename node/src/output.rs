@@ -63,11 +63,21 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 
 /// Prints text and a line end to standard output.
 pub fn print_line(text: &str) -> anyhow::Result<()> {
+    tell_line(text).map(drop)
+}
+
+/// As [`print_line`]; false where nobody reads any more.
+pub fn tell_line(text: &str) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        told => Ok(told.map(|()| true)?),
     }
+}
+
+/// Columns of the terminal that standard output is, where it is one.
+pub fn width() -> Option<usize> {
+    Table::new().width().map(usize::from)
 }
 
 /// A remark to standard error.

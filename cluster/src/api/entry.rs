@@ -39,6 +39,10 @@ pub struct EntryQuery {
     pub cursor: Option<String>,
     /// At most this many, 1..=1000; 50 where nothing is said.
     pub limit: Option<usize>,
+    /// With `asc` and without a cursor: nothing that is there already, only what comes from now on.
+    pub from_end: bool,
+    /// A cursor behind each entry too, for those who give entries on one by one.
+    pub cursors: bool,
 }
 
 /// Some entries.
@@ -53,6 +57,9 @@ pub struct EntryPage {
     /// Groups no replica of which answered: what they hold is missing from this page, and comes with a later one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub incomplete: Vec<u32>,
+    /// Where they were asked for, as many as entries: the same question with the cursor of an entry goes on behind it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cursors: Vec<String>,
 }
 
 /// One audit entry, opened where this node holds the key.

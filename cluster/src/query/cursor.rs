@@ -1,7 +1,8 @@
 //! Where a page of entries ended, in each group: opaque to clients, checked when it comes back.
 //!
-//! Bytes: version 1; 0 newest first, 1 oldest first; u32 checksum of the question; a count; for each group, ascending, its
-//! number and its position; CRC-32C of all before. Numbers are LEB128 except the two checksums. As text base64url.
+//! Bytes: version 1 or 2; 0 newest first, 1 oldest first; u32 checksum of the question; in version 2 the log time before which
+//! nothing is wanted, not 0; a count; for each group, ascending, its number and its position; CRC-32C of all before. Numbers are
+//! LEB128 except the two checksums. As text base64url.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 const VERSION: u8 = 1;
+const VERSION_SINCE: u8 = 2;
 /// Groups that a cursor may name; with the largest numbers it takes 20 KB then.
 const GROUPS_MAX: u64 = 1_024;
 /// Characters that are looked at.
@@ -21,6 +23,8 @@ pub(super) struct Cursor {
     pub(super) ascending: bool,
     /// CRC-32C of the question it belongs to.
     pub(super) question: u32,
+    /// Log time before which nothing is wanted, beside what the question says; 0 for none.
+    pub(super) since_ns: u64,
     /// Groups that have a position.
     pub(super) positions: BTreeMap<u32, u64>,
 }
@@ -28,8 +32,12 @@ pub(super) struct Cursor {
 impl Cursor {
     /// As clients get it.
     pub(super) fn to_text(&self) -> String {
-        let mut bytes = vec![VERSION, u8::from(self.ascending)];
+        let version = if self.since_ns == 0 { VERSION } else { VERSION_SINCE };
+        let mut bytes = vec![version, u8::from(self.ascending)];
         bytes.extend_from_slice(&self.question.to_le_bytes());
+        if version == VERSION_SINCE {
+            put(&mut bytes, self.since_ns);
+        }
         put(&mut bytes, self.positions.len() as u64);
         for (group, position) in &self.positions {
             put(&mut bytes, u64::from(*group));
@@ -50,8 +58,13 @@ impl Cursor {
             return None;
         }
         let ([version, ascending, question @ ..], mut rest) = covered.split_first_chunk::<6>()?;
+        let since_ns = match *version {
+            VERSION => 0,
+            VERSION_SINCE => take(&mut rest).filter(|since_ns| *since_ns > 0)?,
+            _ => return None,
+        };
         let count = take(&mut rest)?;
-        if *version != VERSION || *ascending > 1 || count > GROUPS_MAX {
+        if *ascending > 1 || count > GROUPS_MAX {
             return None;
         }
         let mut positions = BTreeMap::new();
@@ -61,7 +74,18 @@ impl Cursor {
             positions.insert(group, take(&mut rest).filter(|_| is_next)?);
         }
         let question = u32::from_le_bytes(*question);
-        rest.is_empty().then_some(Self { ascending: *ascending == 1, question, positions })
+        rest.is_empty().then_some(Self { ascending: *ascending == 1, question, since_ns, positions })
+    }
+
+    /// Cursors behind each of some entries, (group, leaf index) in the order in which they are given, oldest first, to one who
+    /// was here before. A group of which nothing was given yet stays where it was, so that nothing of it is skipped.
+    pub(super) fn behind_each(&self, entries: impl Iterator<Item = (u32, u64)>) -> Vec<String> {
+        let mut at = self.clone();
+        let mut step = |(group, leaf_index): (u32, u64)| {
+            at.positions.insert(group, leaf_index.saturating_add(1));
+            at.to_text()
+        };
+        entries.map(&mut step).collect()
     }
 }
 
@@ -99,16 +123,31 @@ mod tests {
     proptest! {
         #[test]
         fn a_cursor_reads_back_as_given_and_a_changed_one_is_refused(
-            ascending: bool, question: u32, positions in prop::collection::btree_map(any::<u32>(), any::<u64>(), 0..40),
+            ascending: bool, question: u32, since_ns: u64, positions in prop::collection::btree_map(any::<u32>(), any::<u64>(), 0..40),
             at in any::<prop::sample::Index>(),
         ) {
-            let cursor = Cursor { ascending, question, positions };
+            let cursor = Cursor { ascending, question, since_ns, positions };
             let text = cursor.to_text();
             prop_assert_eq!(Cursor::parse(&text), Some(cursor));
             let mut changed = text.into_bytes();
             let at = at.index(changed.len());
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
             prop_assert_eq!(Cursor::parse(&String::from_utf8(changed).expect("ASCII")), None);
+        }
+
+        #[test]
+        fn the_cursor_behind_an_entry_is_where_it_was_asked_from_but_for_what_was_given(
+            given in prop::collection::vec((2u32..6, 0u64..9), 1..20), before in prop::collection::btree_map(2u32..8, 0u64..9, 0..5),
+        ) {
+            let begun = Cursor { ascending: true, question: 7, since_ns: 5, positions: before.clone() };
+            let cursors = begun.behind_each(given.iter().copied());
+            let mut expected = before;
+            for ((group, leaf_index), cursor) in given.iter().zip(&cursors) {
+                expected.insert(*group, leaf_index + 1);
+                let positions = expected.clone();
+                prop_assert_eq!(Cursor::parse(cursor), Some(Cursor { positions, ..begun.clone() }));
+            }
+            prop_assert_eq!(cursors.len(), given.len());
         }
 
         #[test]

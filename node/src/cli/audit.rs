@@ -29,6 +29,7 @@ pub mod offline;
 pub mod online;
 pub mod prove;
 pub mod query;
+pub mod tail;
 pub mod tiers;
 pub mod witness;
 
@@ -93,6 +94,9 @@ pub enum AuditCommand {
         nethical audit query --tenant airline --tool refund --risk-min 700 --all"
     )]
     Query(query::QueryArgs),
+    /// Print entries as they come.
+    #[command(after_help = tail::EXAMPLES)]
+    Tail(tail::TailArgs),
     /// Write entries to a file or standard output, a line each.
     #[command(
         after_help = "Oldest first. Run again with the same file it goes on where it ended; FILE.place keeps the place.\n\n\
@@ -224,6 +228,7 @@ pub async fn run(command: AuditCommand, format: Format) -> anyhow::Result<()> {
         AuditCommand::Retention(args) => legal::retention(args, format).await,
         AuditCommand::Dictionary(command) => dictionary::run(command, format).await,
         AuditCommand::Query(args) => query::run(args, format).await,
+        AuditCommand::Tail(args) => tail::run(args, format).await,
         AuditCommand::Export(args) => export::run(args, format).await,
         AuditCommand::Compare(args) => compare::run(args, format).await,
     }

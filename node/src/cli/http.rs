@@ -16,6 +16,8 @@ use crate::output::{Exit, stop};
 /// Control changes wait for every partition; a little more than the server's own longest deadline.
 const REQUEST_WAIT: Duration = Duration::from_secs(40);
 const CONNECT_WAIT: Duration = Duration::from_secs(3);
+/// Longer than anybody follows a stream.
+const STREAM_WAIT: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// A node's HTTP door.
 #[derive(Debug, Clone)]
@@ -83,6 +85,28 @@ impl Admin {
     }
 }
 
+/// A body that goes on for as long as it is read.
+#[derive(Debug)]
+pub struct Stream {
+    answer: reqwest::Response,
+}
+
+impl Stream {
+    /// The next bytes; `None` at the end. The caller knows how long silence may last.
+    pub async fn next(&mut self) -> Result<Option<bytes::Bytes>, reqwest::Error> {
+        self.answer.chunk().await
+    }
+}
+
+/// Why there is no stream.
+#[derive(Debug)]
+pub enum Unopened {
+    /// Nobody answered.
+    Unreachable(anyhow::Error),
+    /// The node answered with this status.
+    Refused(u16, anyhow::Error),
+}
+
 /// A request being built.
 #[derive(Debug)]
 pub struct Request {
@@ -101,6 +125,11 @@ impl Request {
         Self { builder: self.builder.header("content-type", "text/plain; charset=utf-8").body(text), ..self }
     }
 
+    /// With one header more.
+    pub fn header(self, name: &'static str, value: &str) -> Self {
+        Self { builder: self.builder.header(name, value), ..self }
+    }
+
     /// Gives up after `wait` instead of the usual time.
     pub fn within(self, wait: Duration) -> Self {
         Self { builder: self.builder.timeout(wait), ..self }
@@ -112,6 +141,20 @@ impl Request {
         let status = answer.status().as_u16();
         let text = answer.text().await.map_err(|error| unreachable(&self.address, &error))?;
         Ok((status, text))
+    }
+
+    /// The body of a success as it comes, for as long as it does.
+    pub async fn open(self) -> Result<Stream, Unopened> {
+        let (address, sent) = (self.address, self.builder.timeout(STREAM_WAIT).send());
+        let late = || Unopened::Unreachable(anyhow::anyhow!("{address} did not answer in time"));
+        let answer = tokio::time::timeout(REQUEST_WAIT, sent).await.map_err(|_| late())?;
+        let answer = answer.map_err(|error| Unopened::Unreachable(unreachable(&address, &error)))?;
+        let status = answer.status().as_u16();
+        if (200..300).contains(&status) {
+            return Ok(Stream { answer });
+        }
+        let text = answer.text().await.unwrap_or_default();
+        Err(Unopened::Refused(status, refusal(status, &text)))
     }
 
     /// The bytes of a success; a problem becomes an error with its exit code.
@@ -167,7 +210,7 @@ struct ProblemBody {
 }
 
 /// Turns a problem body into an error. Unknown outcomes exit with 4, refusals by authority or residency with 3.
-fn refusal(status: u16, text: &str) -> anyhow::Error {
+pub fn refusal(status: u16, text: &str) -> anyhow::Error {
     let problem: ProblemBody = serde_json::from_str(text).unwrap_or_default();
     let code = nethical_protocol::error::Code::ALL.iter().find(|code| code.as_str() == problem.code);
     let exit = match code.map(|code| code.class()) {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -34,6 +34,7 @@ mod legacy;
 mod policy;
 mod problem;
 pub mod routes;
+mod tail;
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,8 @@ const HEADER_BYTES_MAX: usize = 32 * 1024;
 
 /// The most connections that an operator may allow.
 const CONNECTIONS_MAX: usize = 65_536;
+/// Live tails of a node. Each holds a page of entries and asks every group four times a second.
+const TAILS_MAX: usize = 64;
 /// First bytes of HTTP/2 with prior knowledge (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -55,6 +58,8 @@ pub struct Options {
     pub body_bytes_max: usize,
     /// Open connections (about 40 KB each); more wait in the listener's backlog.
     pub connections_max: usize,
+    /// Live tails of the audit trail; more are refused.
+    pub tails_max: usize,
     /// From the first to the last byte of a request's header.
     pub header_wait: Duration,
     /// From the header to the last byte of the body.
@@ -70,6 +75,7 @@ impl Default for Options {
         Self {
             body_bytes_max: BODY_BYTES_DEFAULT,
             connections_max: 4_096,
+            tails_max: TAILS_MAX,
             header_wait: Duration::from_secs(10),
             body_wait: Duration::from_secs(15),
             drain_wait: Duration::from_secs(10),
@@ -78,18 +84,30 @@ impl Default for Options {
     }
 }
 
+/// What only the listener knows: where tasks of the node live, and when it stops.
+#[derive(Clone)]
+pub struct Running {
+    /// The node's tasks.
+    pub scope: Scope,
+    /// Turns true when the node stops.
+    pub stop: Stop,
+}
+
 /// What every handler sees.
 #[derive(Clone)]
 pub struct Door {
     pub(crate) governor: Arc<dyn Governor>,
     pub(crate) options: Arc<Options>,
+    /// Places of live tails.
+    pub(crate) tails: Arc<Semaphore>,
 }
 
 impl Door {
     /// A door in front of a governor. Bounds beyond the protocol's are cut down to them.
     pub fn new(governor: Arc<dyn Governor>, mut options: Options) -> Self {
         options.body_bytes_max = options.body_bytes_max.clamp(1, BODY_BYTES_MAX);
-        Self { governor, options: Arc::new(options) }
+        let tails = Arc::new(Semaphore::new(options.tails_max.min(TAILS_MAX)));
+        Self { governor, options: Arc::new(options), tails }
     }
 
     /// All routes of the table; further ones may be merged in (the console).
@@ -108,6 +126,7 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let connections_max = options.connections_max.clamp(1, CONNECTIONS_MAX);
     let permits = Arc::new(Semaphore::new(connections_max));
+    let router = router.layer(Extension(Running { scope: scope.clone(), stop: stop.clone() }));
     loop {
         let next = async {
             let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
@@ -198,7 +217,7 @@ async fn connection(
         .keep_alive_interval(Duration::from_secs(20))
         .max_header_list_size(HEADER_BYTES_MAX as u32)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(connection);
     let result = tokio::select! {
         result = &mut connection => result,

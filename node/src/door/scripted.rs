@@ -24,6 +24,10 @@ use nethical_protocol::status::{ClusterStatus, ReadyCheck};
 
 #[path = "scripted/made_up.rs"]
 mod made_up;
+#[path = "scripted/trail.rs"]
+mod trail;
+
+pub(crate) use trail::entry;
 
 use made_up::{erasure, legal_hold};
 
@@ -39,6 +43,7 @@ pub(crate) struct Scripted {
     checks: Mutex<Vec<ReadyCheck>>,
     pending: Mutex<bool>,
     answered: Mutex<Vec<Answered>>,
+    trail: Mutex<trail::Trail>,
 }
 
 impl Scripted {
@@ -370,7 +375,8 @@ impl Governor for Scripted {
     }
 
     fn entries(&self, query: EntryQuery) -> Answer<'_, EntryPage> {
-        self.answer(format!("entries {query:?}"), EntryPage::default())
+        let page = self.trail.lock().page(&query);
+        async move { self.answer(format!("entries {query:?}"), ()).await.and(page) }.boxed()
     }
 
     fn checkpoint(&self, group: GroupId) -> Answer<'_, String> {

@@ -177,7 +177,7 @@ fn print(page: &EntryPage) -> anyhow::Result<()> {
 }
 
 /// A word of the opened body; a dash where it has none, or why it is not shown.
-fn word(entry: &EntryView, name: &str) -> String {
+pub fn word(entry: &EntryView, name: &str) -> String {
     if let Some(state) = &entry.body_state {
         return format!("({state})");
     }

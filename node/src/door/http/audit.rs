@@ -88,6 +88,12 @@ struct RetentionQuery {
 
 /// `GET /v1/audit/entries`
 pub async fn entries(call: Call) -> Handled {
+    let query = question(&call)?;
+    ok(call.door.governor.entries(query).await)
+}
+
+/// What is asked of entries, as it stands in the address.
+pub fn question(call: &Call) -> Result<EntryQuery, Problem> {
     let asked: EntriesQuery = call.query()?;
     let (from_ns, to_ns) = (time_of("from", asked.from)?, time_of("to", asked.to)?);
     let EntriesQuery { group, tenant, agent, session, tool, verdict, risk_min, risk_max, rule, kind, .. } = asked;
@@ -95,7 +101,7 @@ pub async fn entries(call: Call) -> Handled {
         return Err(Problem::new(Code::MalformedRequest, "agent, session and tool need their tenant beside them"));
     }
     let EntriesQuery { order, cursor, limit, .. } = asked;
-    let query = EntryQuery {
+    Ok(EntryQuery {
         group,
         tenant,
         agent,
@@ -111,8 +117,9 @@ pub async fn entries(call: Call) -> Handled {
         order,
         cursor,
         limit,
-    };
-    ok(call.door.governor.entries(query).await)
+        from_end: false,
+        cursors: false,
+    })
 }
 
 /// RFC 3339, or nanoseconds since 1970.

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts, Query, RawPathParams, Request};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -15,7 +16,7 @@ use serde::de::DeserializeOwned;
 use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::limits::{JSON_DEPTH_MAX, REQUEST_ID_BYTES_MAX};
 
-use super::Door;
+use super::{Door, Running};
 use crate::door::{json, request_id};
 
 /// Nesting around arguments and context: the batch, the item, `action`, `properties` and the like.
@@ -26,6 +27,8 @@ const ENVELOPE_DEPTH_MAX: usize = 8;
 pub enum Takes {
     /// Nothing; a body is ignored unread.
     Nothing,
+    /// Nothing; where the client asks for it, the connection becomes a WebSocket.
+    Socket,
     /// JSON within the door's bound.
     Json,
     /// Text of at most so many bytes.
@@ -42,6 +45,10 @@ pub struct Call {
     pub headers: HeaderMap,
     /// The body as text; empty where the route takes none.
     pub body: String,
+    /// Where the client asks for a WebSocket and the route has one.
+    pub socket: Option<WebSocketUpgrade>,
+    /// The node behind the door; nothing where no listener is.
+    pub running: Option<Running>,
     uri: Uri,
     params: Vec<(String, String)>,
 }
@@ -55,18 +62,24 @@ pub struct Reply {
     headers: Vec<(HeaderName, HeaderValue)>,
     content_type: &'static str,
     body: Vec<u8>,
+    live: Option<Response>,
 }
 
 impl Reply {
     /// A JSON reply with status 200.
     pub fn json<T: Serialize>(value: &T) -> Handled {
         let body = serde_json::to_vec(value).map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-        Ok(Self { status: StatusCode::OK, headers: Vec::new(), content_type: "application/json", body })
+        Ok(Self { status: StatusCode::OK, headers: Vec::new(), content_type: "application/json", body, live: None })
     }
 
     /// A text reply with status 200.
     pub fn text(content_type: &'static str, text: impl Into<Vec<u8>>) -> Self {
-        Self { status: StatusCode::OK, headers: Vec::new(), content_type, body: text.into() }
+        Self { status: StatusCode::OK, headers: Vec::new(), content_type, body: text.into(), live: None }
+    }
+
+    /// A response that goes on for as long as it is read, as it is; headers may be added.
+    pub fn live(response: Response) -> Self {
+        Self { status: response.status(), live: Some(response), ..Self::text("", Vec::new()) }
     }
 
     /// What is sent.
@@ -92,9 +105,13 @@ impl Reply {
 
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.body));
+        let whole = |body| {
+            let mut response = Response::new(Body::from(body));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+            response
+        };
+        let mut response = self.live.unwrap_or_else(|| whole(self.body));
         *response.status_mut() = self.status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         for (name, value) in self.headers {
             response.headers_mut().insert(name, value);
         }
@@ -107,8 +124,10 @@ impl Call {
     pub async fn read(door: Door, correlation: String, takes: Takes, request: Request) -> Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
         let params = path_params(&mut parts).await?;
+        let socket = if takes == Takes::Socket { socket(&mut parts).await? } else { None };
+        let running = parts.extensions.remove();
         let body = match takes {
-            Takes::Nothing => String::new(),
+            Takes::Nothing | Takes::Socket => String::new(),
             Takes::Text(bytes_max) => read_body(&parts, body, bytes_max, door.options.body_wait).await?,
             Takes::Json => {
                 let text = read_body(&parts, body, door.options.body_bytes_max, door.options.body_wait).await?;
@@ -119,7 +138,7 @@ impl Call {
                 text
             }
         };
-        Ok(Self { door, correlation, headers: parts.headers, body, uri: parts.uri, params })
+        Ok(Self { door, correlation, headers: parts.headers, body, socket, running, uri: parts.uri, params })
     }
 
     /// A parameter of the path; the route names it.
@@ -178,6 +197,16 @@ async fn path_params(parts: &mut Parts) -> Result<Vec<(String, String)>, Problem
     let params = RawPathParams::from_request_parts(parts, &()).await;
     let params = params.map_err(|error| Problem::new(Code::MalformedRequest, error.body_text()))?;
     Ok(params.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+}
+
+/// The WebSocket that the client asks for, if it does.
+async fn socket(parts: &mut Parts) -> Result<Option<WebSocketUpgrade>, Problem> {
+    let asked = parts.headers.get(UPGRADE).and_then(|value| value.to_str().ok());
+    if !asked.is_some_and(|protocol| protocol.trim().eq_ignore_ascii_case("websocket")) {
+        return Ok(None);
+    }
+    let upgrade = WebSocketUpgrade::from_request_parts(parts, &()).await;
+    upgrade.map(Some).map_err(|error| Problem::new(Code::MalformedRequest, error.body_text()))
 }
 
 /// JSON, with or without a `+json` suffix; a missing header passes.

@@ -15,7 +15,7 @@ use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::limits::{DICTIONARY_BYTES_MAX, POLICY_BYTES_MAX};
 
 use super::call::{Call, Handled, Reply, Takes, correlation_of};
-use super::{Door, admin, aggregates, approvals, audit, authzen, decide, health, legacy, policy, problem};
+use super::{Door, admin, aggregates, approvals, audit, authzen, decide, health, legacy, policy, problem, tail};
 use crate::telemetry::metrics;
 
 /// A dictionary in base64, with a line's end behind it.
@@ -95,6 +95,7 @@ table! {
     POST   "/v1/agents/{tenant}/{agent}/release"       Admin Takes::Json    => admin::release;
     POST   "/v1/aggregates"                            Admin Takes::Json    => aggregates::export;
     GET    "/v1/audit/entries"                         Admin Takes::Nothing => audit::entries;
+    GET    "/v1/audit/tail"                            Admin Takes::Socket  => tail::tail;
     GET    "/v1/audit/receipts/{decision_id}"          Admin Takes::Nothing => audit::receipt;
     POST   "/v1/audit/erasures"                        Admin Takes::Json    => audit::erase;
     GET    "/v1/audit/erasures"                        Admin Takes::Nothing => audit::erasures;

@@ -20,6 +20,7 @@ mod bounds;
 mod control;
 mod decisions;
 mod quota;
+mod tail;
 
 /// A door on a free port with its scripted governor.
 struct Rig {

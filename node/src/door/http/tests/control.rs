@@ -56,7 +56,7 @@ async fn every_control_route_makes_its_call() {
             "GET",
             "/v1/audit/entries?tenant=t&agent=a&from=1970-01-01T00:00:01Z&to=2000000000&risk_min=7&order=asc&limit=9",
             Value::Null,
-            "entries EntryQuery { group: None, tenant: Some(\"t\"), agent: Some(\"a\"), session: None, tool: None, from_ns: Some(1000000000), to_ns: Some(2000000000), verdict: None, risk_min: Some(7), risk_max: None, rule: None, kind: None, order: Some(\"asc\"), cursor: None, limit: Some(9) }",
+            "entries EntryQuery { group: None, tenant: Some(\"t\"), agent: Some(\"a\"), session: None, tool: None, from_ns: Some(1000000000), to_ns: Some(2000000000), verdict: None, risk_min: Some(7), risk_max: None, rule: None, kind: None, order: Some(\"asc\"), cursor: None, limit: Some(9), from_end: false, cursors: false }",
         ),
         ("GET", "/v1/audit/receipts/2.1.42", Value::Null, "receipt 2.1.42"),
         ("GET", "/v1/audit/checkpoint/2", Value::Null, "checkpoint 2"),
