@@ -97,12 +97,8 @@ pub enum AuditCommand {
     /// Print entries as they come.
     #[command(after_help = tail::EXAMPLES)]
     Tail(tail::TailArgs),
-    /// Write entries to a file or standard output, a line each.
-    #[command(
-        after_help = "Oldest first. Run again with the same file it goes on where it ended; FILE.place keeps the place.\n\n\
-        Examples:\n  nethical audit export --out trail.ndjson\n  \
-        nethical audit export --tenant airline --lines cloudevents | jq .type"
-    )]
+    /// Write entries to a file, a folder or standard output: NDJSON, CloudEvents, OCSF or Parquet.
+    #[command(after_help = export::EXAMPLES)]
     Export(export::ExportArgs),
     /// Compare a client's journal (`nethical load --journal`) with the audit trail.
     #[command(

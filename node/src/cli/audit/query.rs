@@ -47,8 +47,8 @@ pub struct FilterArgs {
     /// Only decisions that this rule decided, among others.
     #[arg(long)]
     pub rule: Option<String>,
-    /// Only this kind: decision, control, hold-placed, hold-lifted, era-opened, reservation-ended, approval-decided or
-    /// denials-repeated.
+    /// Only this kind: decision, control, hold-placed, hold-lifted, era-opened, reservation-ended, approval-decided,
+    /// denials-repeated or subjects-erased.
     #[arg(long)]
     pub kind: Option<String>,
 }
