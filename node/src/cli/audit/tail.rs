@@ -25,7 +25,7 @@ pub const EXAMPLES: &str = "Oldest first, from now on; --from begins earlier, --
     to go on. A lost connection is opened again behind the last entry: none is missing and none comes twice.\n\n\
     Examples:\n  nethical audit tail\n  nethical audit tail --tenant airline --verdict block\n  \
     nethical audit tail --from 2026-01-31T09:00:00Z -o json | jq -c .decision.reasons\n  \
-    nethical audit tail --cursor AQGvAbcC...";
+    nethical audit tail --cursor AgHgd9NRq8KMyO28mvUYDAIDAwME...";
 
 /// A node tells at least every 15 s that it is there.
 const QUIET_MAX: Duration = Duration::from_secs(45);

@@ -37,7 +37,8 @@ pub async fn tail(mut call: Call) -> Handled {
     if socket.is_some() {
         check_origin(&call.headers)?;
     }
-    let follow = Follow::begin(call.door.governor.clone(), query, Pace::default(), running.stop.clone(), place).await?;
+    let (governor, stop) = (call.door.governor.clone(), running.stop.clone());
+    let follow = Follow::begin(governor, query, call.correlation, Pace::default(), stop, place).await?;
     Ok(Reply::live(match socket {
         Some(upgrade) => over_socket(upgrade, follow, running),
         None => events(follow),

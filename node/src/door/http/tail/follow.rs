@@ -41,6 +41,8 @@ pub struct Follow {
     governor: Arc<dyn Governor>,
     /// With the cursor behind all that was asked for.
     query: EntryQuery,
+    /// The request's id, for problems.
+    correlation: String,
     /// Of the last page, not told yet.
     ready: VecDeque<Event>,
     /// The next page, once it is polled.
@@ -62,6 +64,7 @@ impl Follow {
     pub async fn begin(
         governor: Arc<dyn Governor>,
         query: EntryQuery,
+        correlation: String,
         pace: Pace,
         stop: Stop,
         place: OwnedSemaphorePermit,
@@ -72,6 +75,7 @@ impl Follow {
         let mut follow = Self {
             governor,
             query,
+            correlation,
             ready: VecDeque::new(),
             asking: futures::future::pending().boxed(),
             missing: Vec::new(),
@@ -116,7 +120,7 @@ impl Follow {
         let page = match whole {
             Ok(page) => page,
             Err(problem) => {
-                self.ready.push_back(Event::Problem(Box::new(Document::new(&problem, ""))));
+                self.ready.push_back(Event::Problem(Box::new(Document::new(&problem, &self.correlation))));
                 self.is_over = true;
                 return;
             }

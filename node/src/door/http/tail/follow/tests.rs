@@ -10,7 +10,7 @@ async fn follow(script: &Arc<Scripted>, query: EntryQuery, beat: Duration) -> (F
     let (stop, stopping) = watch::channel(false);
     let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
     let pace = Pace { idle: Duration::from_millis(1), beat };
-    let follow = Follow::begin(script.clone(), query, pace, stopping, place).await.expect("it begins");
+    let follow = Follow::begin(script.clone(), query, "r".into(), pace, stopping, place).await.expect("it begins");
     (follow, stop)
 }
 
@@ -83,7 +83,9 @@ async fn a_problem_is_told_and_ends_it_and_so_does_a_stop_with_events_left() {
     let (mut second, stop) = follow(&script, asked(Some("c0"), 3), NEVER).await;
     assert_eq!(entry_id(&mut first).await.1, 3);
     script.refuse(Problem::new(Code::UnknownTenant, "gone"));
-    assert!(matches!(first.next().await, Some(Event::Problem(told)) if told.code == Code::UnknownTenant));
+    assert!(matches!(
+        first.next().await, Some(Event::Problem(told)) if told.code == Code::UnknownTenant && told.request_id == "r"
+    ));
     assert_eq!(first.next().await, None);
     assert_eq!(entry_id(&mut second).await.1, 0);
     stop.send_replace(true);
