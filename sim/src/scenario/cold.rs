@@ -75,7 +75,7 @@ pub const SCENARIOS: &[Scenario] = &[
             let draft = cooling(Draft::three(seed)).knob("cold.every-ms", 6_000);
             let is_even = seed.is_multiple_of(2);
             let harm = if is_even { Fault::changed_object("parquet") } else { Fault::lost_object("parquet") };
-            draft.at(9_500, 300, harm).done()
+            draft.at(21_000, 300, harm).done()
         },
     },
     Scenario {
