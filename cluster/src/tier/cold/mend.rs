@@ -7,10 +7,11 @@ use nethical_protocol::ids::LogId;
 use nethical_protocol::sometimes;
 
 use super::state::Wrong;
-use super::{Tier, object_name};
+use super::{Tier, file_with, object_name};
 use crate::lead::Lead;
 use crate::node::Core;
 use crate::replica::PartitionReplica;
+use crate::tier::Rule;
 
 /// A file of the cold tier that is not what it has to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,9 @@ pub async fn inspect(core: &Core) {
             if lead.has_ended() {
                 break;
             }
+            // What has expired since the last look is no flaw.
+            let _ = tier.renew_where_due(&lead, &Rule::of(core, &replica.store), &file).await;
+            let Some((file, _)) = file_with(&replica, file.first) else { continue };
             let found = match tier.examine(&file).await {
                 Ok(()) => Ok(()),
                 Err(why) => tier.mended(&lead, &file).await.map_err(|tried| Wrong { why, tried }),
