@@ -127,7 +127,7 @@ impl AlarmsV1 {
 
 /// Which alarms.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct AlarmQuery {
     /// One tenant.
     pub tenant: Option<String>,

@@ -28,10 +28,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
+    let format = cli.format;
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::remark(&format!("error: {error:#}"));
+            output::remark(&output::failure(&error, format));
             ExitCode::from(output::exit_code(&error))
         }
     }

@@ -43,11 +43,39 @@ pub struct Stop {
     pub exit: Exit,
     /// What happened and what to do next.
     pub message: String,
+    /// The code of the problem that a node answered with ([`nethical_protocol::error::Code`]).
+    pub code: Option<String>,
+    /// When to try again, where the node said so.
+    pub retry_after_ms: Option<u64>,
+}
+
+/// A failure as `-o json` tells it on standard error.
+#[derive(Debug, serde::Serialize)]
+struct Failure<'a> {
+    error: String,
+    exit: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
 }
 
 /// An error that ends the command with a given exit code.
 pub fn stop(exit: Exit, message: impl Into<String>) -> anyhow::Error {
-    Stop { exit, message: message.into() }.into()
+    Stop { exit, message: message.into(), code: None, retry_after_ms: None }.into()
+}
+
+/// What a command that fails says on standard error: a sentence, or one JSON document.
+pub fn failure(error: &anyhow::Error, format: Format) -> String {
+    let told = format!("{error:#}");
+    let stop = error.chain().find_map(|cause| cause.downcast_ref::<Stop>());
+    let (code, retry_after_ms) =
+        (stop.and_then(|stop| stop.code.as_deref()), stop.and_then(|stop| stop.retry_after_ms));
+    let json = || serde_json::to_string(&Failure { error: told.clone(), exit: exit_code(error), code, retry_after_ms });
+    match format {
+        Format::Table => format!("error: {told}"),
+        Format::Json => json().unwrap_or_else(|_| format!("error: {told}")),
+    }
 }
 
 /// The exit code of an error, wherever in its chain the code is named.
@@ -124,5 +152,18 @@ mod tests {
         let error = Err::<(), _>(stop(Exit::Refused, "no")).context("while starting").expect_err("an error");
         assert_eq!(exit_code(&error), 3);
         assert_eq!(exit_code(&anyhow::anyhow!("plain")), 1);
+    }
+
+    #[test]
+    fn a_failure_is_a_sentence_or_a_document() {
+        let error =
+            crate::cli::http::refusal(503, r#"{"code":"no-quorum","detail":"no leader","retry_after_ms":1000}"#);
+        let error = Err::<(), _>(error).context("asking").expect_err("an error");
+        assert!(failure(&error, Format::Table).starts_with("error: asking: no-quorum: no leader."));
+        let told: serde_json::Value = serde_json::from_str(&failure(&error, Format::Json)).expect("JSON");
+        assert_eq!((&told["exit"], &told["code"]), (&10.into(), &"no-quorum".into()));
+        assert_eq!(told["retry_after_ms"], 1_000);
+        let plain = anyhow::anyhow!("a \"quoted\"\nline");
+        assert_eq!(failure(&plain, Format::Json), r#"{"error":"a \"quoted\"\nline","exit":1}"#);
     }
 }

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use nethical_protocol::error::Class;
 
-use crate::output::{Exit, stop};
+use crate::output::{Exit, Stop, stop};
 
 /// Control changes wait for every partition; a little more than the server's own longest deadline.
 const REQUEST_WAIT: Duration = Duration::from_secs(40);
@@ -225,11 +225,13 @@ pub fn refusal(status: u16, text: &str) -> anyhow::Error {
         ("", title) => title.to_owned(),
         (detail, _) => detail.to_owned(),
     };
-    let named = if problem.code.is_empty() { format!("HTTP {status}") } else { problem.code };
+    let named = if problem.code.is_empty() { format!("HTTP {status}") } else { problem.code.clone() };
     let advice = code.map(|code| format!(" {}", code.advice())).unwrap_or_default();
     let wait = problem.retry_after_ms.map(|wait_ms| format!(" Retry in {wait_ms} ms.")).unwrap_or_default();
     let end = if what.ends_with(['.', '!', '?']) { "" } else { "." };
-    stop(exit, format!("{named}: {what}{end}{advice}{wait}"))
+    let message = format!("{named}: {what}{end}{advice}{wait}");
+    let code = Some(problem.code).filter(|code| !code.is_empty());
+    Stop { exit, message, code, retry_after_ms: problem.retry_after_ms }.into()
 }
 
 fn short(text: &str) -> String {

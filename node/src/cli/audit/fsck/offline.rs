@@ -146,7 +146,9 @@ async fn check_folder(
                         true => mend_warm(seal, &path, sources)?,
                         false => mend(seal, &path, sources, node).await?,
                     };
-                    report.damage.push(Found { repaired, ..found(folder, Some(seal), from, Some(last), &why) });
+                    let segment = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                    let found = found(folder, Some(seal), from, Some(last), &why);
+                    report.damage.push(Found { repaired, segment, ..found });
                 }
             }
             None => end = check_unsealed(folder, first, &bytes.unwrap_or_default(), report),
