@@ -8,13 +8,17 @@ use std::time::{Duration, Instant};
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
+use nethical_cluster::alarms::ALARMS_TOTAL;
 use nethical_cluster::overshoot::OVERSHOOT_TOTAL;
 use nethical_cluster::scores::{SCORERS, SCORES_TOTAL};
 use nethical_cluster::store::damage::{DAMAGED_LEAVES, REPAIRED_LEAVES_TOTAL, SCRUBBED_BYTES_TOTAL};
 use nethical_cluster::store::search::INDEXES_REBUILT;
 use nethical_cluster::store::warm::{DROPPED_TOTAL, MOVES_FAILED_TOTAL, MOVES_TOTAL};
+use nethical_cluster::tier::cold::{FAILED_TOTAL, PUTS_TOTAL};
+use nethical_cluster::tier::files::KEYS_GIVEN_TOTAL;
 use nethical_cluster::tier::{TIER_BYTES, TIER_SEGMENTS};
 use nethical_cluster::witness::{CONFLICTS_TOTAL, COSIGNED_TOTAL};
+use nethical_governance::correlate::Pattern;
 use nethical_protocol::decision::{ItemAnswer, Verdict};
 use nethical_protocol::error::Code;
 
@@ -35,7 +39,7 @@ pub const RESIDENT_BYTES: &str = "nethical_resident_memory_bytes";
 
 /// Names that are always present at `/metrics`.
 #[cfg(test)]
-pub const PROMISED: [&str; 19] = [
+pub const PROMISED: [&str; 23] = [
     ACTIONS_TOTAL,
     ACTIVE_AGENTS,
     STORAGE_BYTES,
@@ -53,6 +57,10 @@ pub const PROMISED: [&str; 19] = [
     MOVES_TOTAL,
     MOVES_FAILED_TOTAL,
     DROPPED_TOTAL,
+    PUTS_TOTAL,
+    FAILED_TOTAL,
+    KEYS_GIVEN_TOTAL,
+    ALARMS_TOTAL,
     COSIGNED_TOTAL,
     CONFLICTS_TOTAL,
 ];
@@ -116,12 +124,15 @@ pub fn touch() {
     gauge!(DAMAGED_LEAVES).increment(0.0);
     counter!(REPAIRED_LEAVES_TOTAL).increment(0);
     counter!(SCRUBBED_BYTES_TOTAL).increment(0);
-    for tier in ["hot", "warm"] {
+    for tier in ["hot", "warm", "cold"] {
         gauge!(TIER_BYTES, "tier" => tier).increment(0.0);
         gauge!(TIER_SEGMENTS, "tier" => tier).increment(0.0);
     }
-    for total in [MOVES_TOTAL, MOVES_FAILED_TOTAL, DROPPED_TOTAL] {
+    for total in [MOVES_TOTAL, MOVES_FAILED_TOTAL, DROPPED_TOTAL, PUTS_TOTAL, FAILED_TOTAL, KEYS_GIVEN_TOTAL] {
         counter!(total).increment(0);
+    }
+    for pattern in Pattern::ALL {
+        counter!(ALARMS_TOTAL, "pattern" => pattern.as_str()).increment(0);
     }
     counter!(COSIGNED_TOTAL).increment(0);
     counter!(CONFLICTS_TOTAL).increment(0);
@@ -152,6 +163,10 @@ pub fn describe() {
         describe_counter!(MOVES_TOTAL, "Audit segments moved to the warm tier, or made anew there");
         describe_counter!(MOVES_FAILED_TOTAL, "Moves to the warm tier that failed; they are tried again");
         describe_counter!(DROPPED_TOTAL, "Bodies dropped from this node's audit segments");
+        describe_counter!(PUTS_TOTAL, "Files stored in the cold tier, or made anew there");
+        describe_counter!(FAILED_TOTAL, "Moves to or from the object store that failed; they are tried again");
+        describe_counter!(KEYS_GIVEN_TOTAL, "Keys of cold files that were given out");
+        describe_counter!(ALARMS_TOTAL, "Alarms about what many agents do together, by pattern");
         describe_counter!(INDEXES_REBUILT, "Damaged search indexes of audit segments that were made again in memory");
         describe_counter!(COSIGNED_TOTAL, "Cosignatures of the cluster log by witnesses that this node kept");
         describe_counter!(CONFLICTS_TOTAL, "Witnesses that saw another history of the cluster log; must stay 0");
