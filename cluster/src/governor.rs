@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 
 use nethical_audit::publish::Resource;
 use nethical_governance::outcome::RiskTier;
@@ -19,24 +19,23 @@ use nethical_protocol::privacy::{AggregateAnswer, AggregateQuery};
 use nethical_protocol::quarantine::QuarantineSpec;
 use nethical_protocol::retention::LegalHoldSpec;
 use nethical_protocol::sla::{SlaList, SlaQuery};
-use nethical_protocol::status::{ClusterStatus, GroupStatus, NodeStatus, ReadyCheck};
+use nethical_protocol::status::{ClusterStatus, ReadyCheck};
 
 use crate::api::*;
 use crate::ask::{self, Question};
 use crate::decide::Decider;
 use crate::message::*;
 use crate::node::Core;
-use crate::world::{Lane, timeout};
+use crate::world::timeout;
 use crate::{
     administer, aggregate, alarms, approvals, bundles, dictionaries, drift, erase, fsck, inspect, legal, publish,
     query, replay, rules, scores, settle, signing, sla, tier,
 };
 
+mod status;
+
 /// How long a question to another node may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a node may take to report itself.
-const REPORT_PATIENCE: Duration = Duration::from_secs(1);
-
 /// A node's governor. Cheap to clone.
 #[derive(Clone)]
 pub struct NodeGovernor {
@@ -152,61 +151,6 @@ impl NodeGovernor {
         self.see(ack.revision).await;
         Ok(ack)
     }
-
-    /// Asks every node how it is; those that do not answer are missing.
-    async fn reports(&self) -> Vec<NodeReportV1> {
-        let wire = &self.core.shared.world.wire;
-        let asked = self
-            .core
-            .peers()
-            .into_iter()
-            .map(|peer| wire.call(peer, Lane::Control, KIND_REPORT, Bytes::new(), REPORT_PATIENCE));
-        let answers = join_all(asked).await;
-        let mut reports = vec![administer::report(&self.core)];
-        reports.extend(answers.into_iter().flatten().filter_map(|bytes| NodeReportV1::from_bytes(&bytes).ok()));
-        reports
-    }
-
-    async fn all_keys(&self) -> Result<VerifierKeys, Problem> {
-        let awaits = signing::awaited(&self.core).await;
-        let mut keys = inspect::verifier_keys(&self.core, &awaits)?;
-        let cosigners = self.reports().await.into_iter().map(|report| report.cosigner);
-        keys.cosigners = cosigners.filter(|vkey| !vkey.is_empty()).collect();
-        keys.cosigners.sort();
-        Ok(keys)
-    }
-
-    async fn cluster_status(&self) -> ClusterStatus {
-        let reports = self.reports().await;
-        let nodes = self.core.shared.options.nodes.iter().map(|node| {
-            let doors = self.core.shared.options.doors.iter().find(|(id, _, _)| *id == node.node);
-            let report = reports.iter().find(|report| report.node == node.node.0);
-            NodeStatus {
-                id: node.node.0,
-                region: node.region.clone(),
-                http: doors.map(|(_, http, _)| http.clone()).unwrap_or_default(),
-                quic: doors.map(|(_, _, quic)| quic.clone()).unwrap_or_default(),
-                pid: report.map(|report| report.pid),
-                ready: report.is_some_and(|report| report.ready),
-                leader_of: report
-                    .map(|report| report.groups.iter().filter(|g| g.leads).map(|g| g.group).collect())
-                    .unwrap_or_default(),
-            }
-        });
-        let nodes = nodes.collect();
-        let groups = self.core.groups().filter_map(|group| group_status(group, &reports)).collect();
-        ClusterStatus { nodes, groups }
-    }
-}
-
-/// A group as its leader sees it, or as the replica with the greatest term does.
-fn group_status(group: GroupId, reports: &[NodeReportV1]) -> Option<GroupStatus> {
-    let seen = reports.iter().flat_map(|report| report.groups.iter().map(move |found| (report.node, found)));
-    let (node, best) =
-        seen.filter(|(_, found)| found.group == group.0).max_by_key(|(_, found)| (found.leads, found.term))?;
-    let leader = if best.leads { Some(node) } else { best.leader };
-    let replicas = best.voters.clone();
-    Some(GroupStatus { id: group.0, leader, term: best.term, applied: best.applied, leaves: best.leaves, replicas })
 }
 
 impl Governor for NodeGovernor {
