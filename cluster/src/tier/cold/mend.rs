@@ -49,7 +49,12 @@ pub async fn inspect(core: &Core) {
             let Some((file, _)) = file_with(&replica, file.first) else { continue };
             let found = match tier.examine(&file).await {
                 Ok(()) => Ok(()),
-                Err(why) => tier.mended(&lead, &file).await.map_err(|tried| Wrong { why, tried }),
+                Err(why) => {
+                    // Which object it is, is said beside it.
+                    let named = format!("{}: ", tier.name(file.first, &file.object));
+                    let why = why.strip_prefix(&named).unwrap_or(&why).to_owned();
+                    tier.mended(&lead, &file).await.map_err(|tried| Wrong { why, tried })
+                }
             };
             replica.cold.note_flaw(file.first, found);
         }
