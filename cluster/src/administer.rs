@@ -49,6 +49,20 @@ pub fn lead_of(core: &Core, group: GroupId) -> Result<(Arc<PartitionReplica>, Ar
     Ok((replica, lead))
 }
 
+/// As [`lead_of`], once a quorum has confirmed within `patience` that this node leads: what is read from the state then is no older
+/// than anything that was acknowledged before.
+pub async fn confirmed_lead(
+    core: &Core,
+    group: GroupId,
+    patience: Duration,
+) -> Result<(Arc<PartitionReplica>, Arc<Lead>), Option<u64>> {
+    let (replica, lead) = lead_of(core, group)?;
+    match timeout(&*core.shared.world.clock, patience, replica.group.confirm()).await {
+        Some(Ok(())) => Ok((replica, lead)),
+        _ => Err(None),
+    }
+}
+
 /// Places or lifts an agent's hold-order, where this node leads the agent's group.
 pub async fn on_hold(core: Arc<Core>, ask: HoldV1) -> Bytes {
     hold_here(&core, ask).await.to_bytes()
@@ -162,14 +176,10 @@ async fn agent_here(core: &Core, ask: AskAgentV1) -> AgentAnswerV1 {
         Ok(group) => group,
         Err(problem) => return AgentAnswerV1::Problem(problem),
     };
-    let (replica, lead) = match lead_of(core, group) {
-        Ok(found) => found,
+    let lead = match confirmed_lead(core, group, PATIENCE).await {
+        Ok((_, lead)) => lead,
         Err(hint) => return AgentAnswerV1::NotLeader(hint),
     };
-    match timeout(&*core.shared.world.clock, PATIENCE, replica.group.confirm()).await {
-        Some(Ok(())) => {}
-        _ => return AgentAnswerV1::NotLeader(None),
-    }
     let view = core.shared.view();
     let Some(tenant) = view.tenant(&ask.tenant) else { return AgentAnswerV1::NotLeader(None) };
     let actor = actor_keys(tenant, &ask.agent);

@@ -19,12 +19,12 @@ use nethical_protocol::error::Problem;
 use nethical_protocol::ids::{GroupId, KeyedId, NodeId, Slot};
 use nethical_protocol::{always, sometimes};
 
-use crate::administer::lead_of;
+use crate::administer::confirmed_lead;
 use crate::body::BodyV1;
 use crate::message::{AskOpenV1, KIND_OPEN, OpenedBodyV1, OpenedV1};
 use crate::node::Core;
 use crate::replica::PartitionReplica;
-use crate::world::{Lane, timeout};
+use crate::world::Lane;
 use crate::{retention, sealing, tier};
 
 /// Bodies in one question.
@@ -142,14 +142,10 @@ pub async fn on_open(core: Arc<Core>, ask: AskOpenV1) -> Bytes {
 }
 
 async fn here(core: &Core, ask: &AskOpenV1) -> OpenedV1 {
-    let (replica, lead) = match lead_of(core, GroupId(ask.group)) {
+    let (replica, lead) = match confirmed_lead(core, GroupId(ask.group), CONFIRM_PATIENCE).await {
         Ok(found) => found,
         Err(hint) => return OpenedV1::NotLeader(hint),
     };
-    match timeout(&*core.shared.world.clock, CONFIRM_PATIENCE, replica.group.confirm()).await {
-        Some(Ok(())) => {}
-        _ => return OpenedV1::NotLeader(None),
-    }
     let (mut bodies, mut bytes, mut has_passed) = (Vec::new(), 0, false);
     for index in ask.indexes.iter().take(ASKED_MAX) {
         let told = match read(core, ask.group, *index).await {

@@ -15,7 +15,7 @@ use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::{DecisionId, GroupId, LogId, Slot};
 use nethical_protocol::limits::APPROVALS_PAGE_MAX;
 
-use crate::administer::{PATIENCE, lead_of};
+use crate::administer::{PATIENCE, confirmed_lead, lead_of};
 use crate::body::{BodyV1, WordsV1};
 use crate::control::view::Tenant;
 use crate::lead::Lead;
@@ -23,7 +23,6 @@ use crate::message::{ApprovalV1, ApprovalsAskV1, ApprovalsV1, WordAnswerV1, Word
 use crate::node::Core;
 use crate::replica::PartitionReplica;
 use crate::sealing::Sealer;
-use crate::world::timeout;
 
 /// Takes a person's word, where this node leads the approval's group.
 pub async fn on_word(core: Arc<Core>, ask: WordAskV1) -> Bytes {
@@ -129,14 +128,10 @@ pub async fn on_approvals(core: Arc<Core>, ask: ApprovalsAskV1) -> Bytes {
 }
 
 async fn approvals_here(core: &Core, ask: ApprovalsAskV1) -> ApprovalsV1 {
-    let (replica, _lead) = match lead_of(core, GroupId(ask.group)) {
-        Ok(found) => found,
+    let replica = match confirmed_lead(core, GroupId(ask.group), PATIENCE).await {
+        Ok((replica, _)) => replica,
         Err(hint) => return ApprovalsV1::NotLeader(hint),
     };
-    match timeout(&*core.shared.world.clock, PATIENCE, replica.group.confirm()).await {
-        Some(Ok(())) => {}
-        _ => return ApprovalsV1::NotLeader(None),
-    }
     let machine = replica.machine.lock();
     let LogId { era, .. } = machine.log();
     let fits = |key: &ApprovalKey, known: &Approval| {

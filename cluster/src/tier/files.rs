@@ -18,13 +18,12 @@ use nethical_protocol::error::{Code, Problem};
 use nethical_protocol::ids::GroupId;
 
 use super::cold::{Tier, file_with};
-use crate::administer::lead_of;
+use crate::administer::confirmed_lead;
 use crate::ask::{Question, ask_leader};
 use crate::message::{AskColdV1, ColdFileV1, ColdFilesV1, KIND_COLD};
 use crate::node::Core;
 use crate::replica::PartitionReplica;
 use crate::sealing;
-use crate::world::timeout;
 
 /// Keys of cold files given out since the node started.
 pub const KEYS_GIVEN_TOTAL: &str = "nethical_audit_cold_keys_given_total";
@@ -165,14 +164,10 @@ async fn answer(core: Arc<Core>, body: Bytes) -> Bytes {
 }
 
 async fn here(core: &Core, ask: &AskColdV1) -> ColdFilesV1 {
-    let replica = match lead_of(core, GroupId(ask.group)) {
+    let replica = match confirmed_lead(core, GroupId(ask.group), CONFIRM_PATIENCE).await {
         Ok((replica, _)) => replica,
         Err(hint) => return ColdFilesV1::NotLeader(hint),
     };
-    match timeout(&*core.shared.world.clock, CONFIRM_PATIENCE, replica.group.confirm()).await {
-        Some(Ok(())) => {}
-        _ => return ColdFilesV1::NotLeader(None),
-    }
     match ask.with_key {
         true => key_here(core, &replica, ask.from).await,
         false => files_here(core, &replica, ask),

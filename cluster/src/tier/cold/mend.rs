@@ -38,7 +38,6 @@ pub async fn inspect(core: &Core) {
         let Some(lead) = replica.lead() else { continue };
         let files: Vec<ColdFile> = replica.machine.lock().ledger.subjects().cold_files().copied().collect();
         let tier = Tier { core, replica: &replica, objects: &*objects };
-        replica.cold.keep_flaws(|first| files.iter().any(|file| file.first == first));
         for file in files {
             let _alone = replica.cold.alone.lock().await;
             if lead.has_ended() {
@@ -56,6 +55,10 @@ pub async fn inspect(core: &Core) {
                     tier.mended(&lead, &file).await.map_err(|tried| Wrong { why, tried })
                 }
             };
+            if found.is_ok() {
+                // What was missing and is back has nothing against it any more.
+                tier.note_led(&lead, file.first, &Ok(()));
+            }
             replica.cold.note_flaw(file.first, found);
         }
     }
@@ -77,8 +80,7 @@ pub fn flaws(core: &Core, replica: &PartitionReplica) -> Vec<Flaw> {
 impl Tier<'_> {
     /// Mends a file; an error says why that could not be, and what to do.
     async fn mended(&self, lead: &Lead, file: &ColdFile) -> Result<(), String> {
-        self.reach().await.map_err(|why| format!("{why}; ask again once it answers"))?;
-        match self.mend(lead, file).await? {
+        match self.mend(lead, file).await.map_err(|why| format!("{why}; ask again"))? {
             true => Ok(()),
             false => Err("its bodies are nowhere else: put the object back from a copy of the store".to_owned()),
         }
@@ -87,11 +89,11 @@ impl Tier<'_> {
     /// Makes a file anew from the bodies that are here, in place of one that is lost or damaged. False where they are not here
     /// any more.
     pub(super) async fn mend(&self, lead: &Lead, file: &ColdFile) -> Result<bool, String> {
+        self.reach().await?;
         let is_it = |first, next| (first, next) == (file.first, file.next());
         if self.replica.store.warm_among(is_it).is_empty() {
             return Ok(false);
         }
-        self.reach().await?;
         let control_rev = self.replica.machine.lock().ledger.control_revision();
         let records = self.own_records(file.first, file.next()).await?;
         self.put(lead, file.first, records, control_rev, Some(file.object)).await?;

@@ -100,11 +100,6 @@ impl ColdState {
         };
     }
 
-    /// Forgets what was wrong with files that there are no more.
-    pub(super) fn keep_flaws(&self, is_there: impl Fn(u64) -> bool) {
-        self.flaws.lock().retain(|first, _| is_there(*first));
-    }
-
     /// True while a segment with which a try failed is left alone.
     pub(super) fn rests(&self, first: u64, now: Duration) -> bool {
         self.failed.lock().get(&first).is_some_and(|failed| now < failed.until)
