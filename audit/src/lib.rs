@@ -13,7 +13,7 @@ pub mod leaf;
 pub mod note;
 pub mod proof;
 pub mod publish;
-mod reader;
+pub mod reader;
 pub mod retention;
 pub mod segment;
 pub mod tree;

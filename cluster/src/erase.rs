@@ -27,6 +27,7 @@ use crate::lead::Lead;
 use crate::message::{AskErasuresV1, ErasuresV1, GroupErasureV1, KIND_ERASURES, KIND_RING, RingAnswerV1, RingAskV1};
 use crate::node::Core;
 use crate::replica::PartitionReplica;
+use crate::text::tend;
 use crate::world::{self, Lane};
 use crate::{sealing, tier};
 
@@ -71,6 +72,7 @@ pub async fn tend(core: Arc<Core>, replica: Arc<PartitionReplica>) {
 
 async fn look(core: &Arc<Core>, replica: &Arc<PartitionReplica>) -> Result<Look, Problem> {
     let supplied = supply(core, replica).await?;
+    tend::purge(core, replica).await.map_err(|why| Problem::new(Code::NotReady, why))?;
     destroy(core, replica).await?;
     let Some(lead) = replica.lead() else { return Ok(supplied) };
     let (needs_turn, unturned, past) = {
@@ -134,6 +136,10 @@ async fn destroy(core: &Core, replica: &PartitionReplica) -> Result<(), Problem>
     let is_void = |ring: u64, made: u64| made < term && current != Some(ring) && !past.contains(&ring);
     if probe::planted("ring-key-kept") {
         return Ok(());
+    }
+    if !tend::is_clean(replica) {
+        // What is past stands for the words too: its holder is named until both are gone.
+        return Err(Problem::new(Code::NotReady, "text indexes here still have words of whom was erased"));
     }
     let goes = |ring: u64, made: u64| current != Some(ring) && (is_past(ring) || is_void(ring, made));
     if core.shared.ring_keys.destroy(group, goes).await.map_err(broken)? {

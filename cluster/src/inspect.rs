@@ -58,22 +58,27 @@ pub struct Found {
 
 /// The records as callers see them, in the same order; bodies are opened by the leaders of their groups.
 pub async fn entry_views(core: &Arc<Core>, view: &ControlView, found: Vec<Found>) -> Vec<EntryView> {
+    let opened = open_all(core, &found).await;
+    found.iter().zip(opened).map(|(found, opened)| entry_view(core, view, found, opened)).collect()
+}
+
+/// The bodies of records, in the same order, opened by the leaders of their groups.
+pub async fn open_all(core: &Arc<Core>, found: &[Found]) -> Vec<Opened> {
     let mut by_group: BTreeMap<GroupId, Vec<usize>> = BTreeMap::new();
     (0..found.len()).for_each(|at| by_group.entry(GroupId(found[at].leaf.group)).or_default().push(at));
-    let mut views: BTreeMap<usize, EntryView> = BTreeMap::new();
+    let mut all: BTreeMap<usize, Opened> = BTreeMap::new();
     for (group, mut places) in by_group {
         places.sort_by_key(|at| found[*at].leaf.leaf_index);
         let records: Vec<(u64, &[u8])> =
             places.iter().map(|at| (found[*at].leaf.leaf_index, found[*at].stored.as_slice())).collect();
         let opened = opening::open(core, group, &records).await;
-        views.extend(
-            places.into_iter().zip(opened).map(|(at, opened)| (at, entry_view(core, view, &found[at], opened))),
-        );
+        all.extend(places.into_iter().zip(opened));
     }
-    views.into_values().collect()
+    all.into_values().collect()
 }
 
-fn entry_view(core: &Core, view: &ControlView, found: &Found, opened: Opened) -> EntryView {
+/// A record as callers see it.
+pub fn entry_view(core: &Core, view: &ControlView, found: &Found, opened: Opened) -> EntryView {
     let Found { leaf, bytes, .. } = found;
     let hash = leaf_hash(bytes);
     let body_state = match &opened {

@@ -65,6 +65,7 @@ pub mod slots;
 pub mod start;
 pub mod store;
 pub mod supervise;
+pub mod text;
 pub mod tier;
 pub mod timekeeper;
 pub mod trail;

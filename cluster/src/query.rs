@@ -24,11 +24,13 @@ use crate::control::view::ControlView;
 use crate::inspect;
 use crate::message::{HitV1, KIND_SEARCH, SearchAskV1, SearchedV1};
 use crate::node::Core;
-use crate::store::search::{Found, Hit, Order, Search};
+use crate::store::search::{Found, Hit, Look, Order, Search};
+use crate::text::words::TextQuery;
 use crate::world::{Lane, timeout};
 
 mod cursor;
 mod merge;
+mod text;
 
 use cursor::Cursor;
 
@@ -51,6 +53,7 @@ const NOW_SLACK: Duration = Duration::from_secs(60);
 pub async fn entries(core: Arc<Core>, query: EntryQuery) -> Result<EntryPage, Problem> {
     let view = core.shared.view();
     let mut filter = filter_of(&core, &view, &query)?;
+    let text = text::query_of(&view, &query)?;
     let ascending = match query.order.as_deref() {
         None | Some("desc") => false,
         Some("asc") => true,
@@ -61,7 +64,16 @@ pub async fn entries(core: Arc<Core>, query: EntryQuery) -> Result<EntryPage, Pr
         return Err(malformed(format!("limit must be 1 to {SEARCH_PAGE_MAX}")));
     }
     let groups = groups_of(&core, query.group)?;
-    let ask = SearchAskV1 { group: 0, filter: filter.into(), ascending, from: None, limit: limit as u32, bytes_max: 0 };
+    let words = query.text.clone();
+    let ask = SearchAskV1 {
+        group: 0,
+        filter: filter.into(),
+        ascending,
+        from: None,
+        limit: limit as u32,
+        bytes_max: 0,
+        words,
+    };
     let question = question_of(&ask, query.group);
     let mut cursor = match &query.cursor {
         None if query.from_end => end(&core, &groups, ascending, question).await?,
@@ -79,6 +91,11 @@ pub async fn entries(core: Arc<Core>, query: EntryQuery) -> Result<EntryPage, Pr
     }
     let ask = SearchAskV1 { filter: filter.into(), ..ask };
     let bytes_max = (PAGE_BYTES_MAX / groups.len().max(1)).min(SEARCH_BYTES_MAX) as u32;
+    if let Some(text) = text {
+        let with_cursors = query.cursors && ascending;
+        let page = Page { groups, ask, cursor, limit, bytes_max, with_cursors };
+        return text::page(&core, &view, page, &text).await;
+    }
     let ask_of = |group: GroupId| {
         let from = cursor.positions.get(&group.0).copied();
         SearchAskV1 { group: group.0, from, bytes_max, ..ask.clone() }
@@ -98,14 +115,25 @@ pub async fn entries(core: Arc<Core>, query: EntryQuery) -> Result<EntryPage, Pr
     if let Some(last) = cursors.last_mut() {
         last.clone_from(&cursor);
     }
-    let mut found = Vec::with_capacity(merged.hits.len());
-    for (group, hit) in merged.hits {
-        let broken = |error| Problem::new(Code::Internal, format!("leaf {} of group {group}: {error}", hit.leaf_index));
-        let leaf = LeafV1::decode(&hit.leaf).map_err(broken)?;
-        found.push(inspect::Found { leaf, bytes: hit.leaf, stored: hit.body });
-    }
+    let found = merged.hits.into_iter().map(|(group, hit)| found_of(group, hit)).collect::<Result<_, _>>()?;
     let entries = inspect::entry_views(&core, &view, found).await;
     Ok(EntryPage { entries, cursor, more: merged.more, incomplete, cursors })
+}
+
+/// What a page is made of.
+struct Page {
+    groups: Vec<GroupId>,
+    ask: SearchAskV1,
+    cursor: Cursor,
+    limit: usize,
+    bytes_max: u32,
+    with_cursors: bool,
+}
+
+fn found_of(group: u32, hit: Hit) -> Result<inspect::Found, Problem> {
+    let broken = |error| Problem::new(Code::Internal, format!("leaf {} of group {group}: {error}", hit.leaf_index));
+    let leaf = LeafV1::decode(&hit.leaf).map_err(broken)?;
+    Ok(inspect::Found { leaf, bytes: hit.leaf, stored: hit.body })
 }
 
 /// Behind what every group has now. One that does not answer has no position: what it wrote since comes once it does.
@@ -121,6 +149,7 @@ async fn end(core: &Arc<Core>, groups: &[GroupId], ascending: bool, question: u3
         from: None,
         limit: 1,
         bytes_max: 1,
+        words: None,
     };
     let answers = all(core, groups.iter().map(newest).collect()).await;
     // Where nothing was found at all, nothing is from where the search has come down to.
@@ -240,7 +269,10 @@ async fn here(core: &Core, ask: &SearchAskV1) -> Option<Found> {
     let limit = (ask.limit as usize).clamp(1, SEARCH_PAGE_MAX);
     let bytes_max = ask.bytes_max as usize;
     let search = Search { filter: ask.filter.clone().into(), order, from: ask.from, limit, bytes_max };
-    let found = replica.store.search(&core.shared.index_cache, &search);
+    let text = ask.words.as_deref().and_then(|words| TextQuery::parse(words).ok());
+    let look = text.as_ref().zip(search.filter.tenant);
+    let look = look.map(|(query, tenant)| Look { texts: &core.shared.texts, tenant, query });
+    let found = replica.store.search_with(&core.shared.index_cache, &search, look);
     match timeout(&*core.shared.world.clock, SEARCH_PATIENCE, found).await? {
         Ok(found) => Some(found),
         Err(error) => {

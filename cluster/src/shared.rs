@@ -27,6 +27,7 @@ use crate::seeds::{Public, SigningSeeds};
 use crate::shadow::ShadowCounts;
 use crate::sla::Monitor;
 use crate::store::IndexCache;
+use crate::text::file::Texts;
 use crate::tier::fetch::ColdParts;
 use crate::timekeeper::Timekeeper;
 use crate::wal::OnFatal;
@@ -96,6 +97,8 @@ pub struct Shared {
     pub correlation: Mutex<Correlation>,
     /// Search indexes of audit segments.
     pub index_cache: IndexCache,
+    /// Words of the bodies of tenants that asked for it.
+    pub texts: Texts,
     /// Parts of cold files.
     pub cold_parts: ColdParts,
     /// What a canary decides.
@@ -116,6 +119,7 @@ impl Shared {
         world: World,
         options: Options,
         (keyring, ring_keys, seeds): (Keyring, RingKeys, SigningSeeds),
+        texts: Texts,
         on_fatal: OnFatal,
     ) -> Arc<Self> {
         let mut random = [0; 8];
@@ -138,6 +142,7 @@ impl Shared {
             overshoot: Mutex::default(),
             correlation: Mutex::default(),
             index_cache: IndexCache::new(INDEX_CACHE_BYTES_MAX),
+            texts,
             cold_parts: ColdParts::default(),
             canary: CanaryCounts::default(),
             sla: Monitor::default(),

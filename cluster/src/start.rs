@@ -35,9 +35,10 @@ use crate::seeds::SigningSeeds;
 use crate::service::NodeService;
 use crate::shared::{Options, Shared};
 use crate::store::AuditStore;
+use crate::text::file::Texts;
 use crate::wal::{OnFatal, Recovered, Wal, WalOptions};
 use crate::world::{Lane, World};
-use crate::{cluster_log, erase, fsck, rules, signing, supervise, tier, witness};
+use crate::{cluster_log, erase, fsck, rules, signing, supervise, text, tier, witness};
 
 /// Between two rounds of asking peers.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -73,9 +74,12 @@ pub async fn start(
     let (wal, recovered) = open_log(&world, &mut identity, on_fatal.clone()).await?;
     let ring_keys = RingKeys::open(world.disk.clone(), scope.clone(), &keyring, options.node).await;
     let ring_keys = ring_keys.map_err(|error| fault("the ring keys", error.to_string()))?;
+    let parts = (world.disk.clone(), world.heavy.clone());
+    let texts = Texts::open(parts, scope.clone(), &keyring, options.node).await;
+    let texts = texts.map_err(|error| fault("the text indexes", error.to_string()))?;
     let seeds = SigningSeeds::open(world.disk.clone(), scope.clone(), &mut keyring, world.keyring.clone()).await;
     let seeds = seeds.map_err(|error| fault("the signing seeds", error.to_string()))?;
-    let shared = Shared::new(world, options, (keyring, ring_keys, seeds), on_fatal);
+    let shared = Shared::new(world, options, (keyring, ring_keys, seeds), texts, on_fatal);
     let core = Core::new(shared, wal);
     core.shared.world.wire.serve(Arc::new(NodeService { core: core.clone() }));
     let starter = Arc::new(Starter {
@@ -93,6 +97,7 @@ pub async fn start(
     scope.spawn(fsck::pump(core.clone()));
     scope.spawn(tier::pump(core.clone()));
     scope.spawn(tier::cold::pump(core.clone()));
+    scope.spawn(text::tend::pump(core.clone()));
     scope.spawn(cluster_log::gather(core.clone()));
     scope.spawn(signing::tend(core.clone()));
     for seat in core.shared.options.witnesses.clone() {

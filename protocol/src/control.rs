@@ -115,6 +115,9 @@ pub struct TenantSpec {
     /// How long the bodies of its records are kept; absent for the defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<RetentionSpec>,
+    /// Whether the words of its bodies are indexed, so that entries are found by them; absent for no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_search: Option<bool>,
 }
 
 impl TenantSpec {

@@ -219,6 +219,15 @@ pub const RETENTION_GRACE_S: u64 = 3_600;
 /// A person whom an action is about, as named in its context.
 pub const DATA_SUBJECT_BYTES_MAX: usize = 256;
 
+/// Bytes of what is looked for in texts.
+pub const TEXT_QUERY_BYTES_MAX: usize = 256;
+/// Words in it.
+pub const TEXT_QUERY_WORDS_MAX: usize = 16;
+/// Bytes of text indexes that a replica asks for one page, about; one index may be larger.
+pub const SEARCH_TEXT_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bodies that one question for a text opens before it says how far it came.
+pub const TEXT_BODIES_MAX: usize = 4_096;
+
 const _: () = {
     // The bundle in force, the one before, the canary, the shadow and a new one always have room.
     assert!(POLICY_BUNDLES_MAX >= 5 && POLICY_STORE_BYTES_MAX >= 5 * POLICY_BYTES_MAX);

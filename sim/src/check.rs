@@ -36,6 +36,7 @@ pub mod search;
 pub mod segments;
 pub mod signing;
 pub mod sometimes;
+pub mod text;
 pub mod tiers;
 
 /// One entry of an audit log, as a reader of the interface sees it.
@@ -96,6 +97,8 @@ pub struct Findings<'a> {
     pub misplaced: Vec<String>,
     /// What replicas found in their own logs.
     pub searches: Vec<search::Searched>,
+    /// What nodes found by words.
+    pub texts: Vec<text::Sought>,
     /// Proofs that nodes gave, with the leaf hash that the client was told.
     pub proofs: Vec<proofs::Given>,
     /// The texts of the keys that checkpoints are verified with, of all generations, by group.
@@ -131,7 +134,7 @@ pub struct Recorded<'a> {
 type Check = fn(&Findings<'_>) -> Vec<String>;
 
 /// All of them, in the order in which they run.
-pub const CHECKS: [(&str, Check); 23] = [
+pub const CHECKS: [(&str, Check); 24] = [
     ("replicas", replicas::check),
     ("segments-equal", segments::check),
     ("tiers", tiers::check),
@@ -150,6 +153,7 @@ pub const CHECKS: [(&str, Check); 23] = [
     ("log-time", log_time::check),
     ("linearizable", linearizable::check),
     ("search", search::check),
+    ("text", text::check),
     ("proofs", proofs::check),
     ("erasure", erasure::check),
     ("retention", retention::check),

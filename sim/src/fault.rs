@@ -223,6 +223,8 @@ pub const FILES: [&str; 4] = ["wal", "audit", "segment", "snapshot"];
 pub const COPIES: [&str; 2] = ["audit", "segment"];
 /// Audit segments that were moved; none are unless a plan makes them old soon, so that swarms do not draw it.
 pub const WARM: &str = "warm";
+/// Text indexes; there are none unless a plan wants them.
+pub const TEXT: &str = "text";
 
 impl Entry {
     /// When it is over.
@@ -244,12 +246,12 @@ impl Entry {
         ensure!(self.for_ms > 0, "for_ms is 0");
         match &self.fault {
             Fault::Rot { file, .. } | Fault::Misdirected { file, .. } => {
-                let is_known = file == WARM || FILES.contains(&file.as_str());
-                ensure!(is_known, "there is no kind of file {file:?}; there are {FILES:?} and {WARM:?}");
+                let is_known = [WARM, TEXT].contains(&file.as_str()) || FILES.contains(&file.as_str());
+                ensure!(is_known, "there is no kind of file {file:?}; there are {FILES:?}, {WARM:?} and {TEXT:?}");
             }
             Fault::Vanished { file, .. } | Fault::Truncated { file, .. } => {
-                let is_copy = file == WARM || COPIES.contains(&file.as_str());
-                ensure!(is_copy, "no file of kind {file:?} may be lost whole; only {COPIES:?} and {WARM:?}");
+                let is_copy = [WARM, TEXT].contains(&file.as_str()) || COPIES.contains(&file.as_str());
+                ensure!(is_copy, "no file of kind {file:?} may be lost whole; only {COPIES:?}, {WARM:?} and {TEXT:?}");
             }
             Fault::Flap { period_ms, .. } => ensure!(*period_ms > 0, "period_ms is 0"),
             Fault::Bandwidth { bytes_per_s, .. } => ensure!(*bytes_per_s > 0, "bytes_per_s is 0"),

@@ -27,6 +27,7 @@ use crate::world::{Fleet, Living};
 mod keys;
 mod searches;
 mod segments;
+pub mod texts;
 
 /// Entries read at once.
 const PAGE: usize = 1_000;
@@ -82,6 +83,7 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
     }
     let cosigners = keys::cosigners(fleet);
     let searches = searches::gather(fleet, &logs).await;
+    let texts = texts::gather(fleet).await;
     name_erased(&mut entries, &operations);
     let misplaced = segments::misplaced(fleet).await;
     let (segments, history) = (segments::read(fleet).await, stage.history.clone());
@@ -94,6 +96,7 @@ pub async fn gather<'a>(plan: &'a Plan, stage: &Stage, dice: &mut ChaCha12Rng) -
         segments,
         misplaced,
         searches,
+        texts,
         proofs,
         keys: log_keys,
         cosigners,

@@ -248,6 +248,7 @@ fn kind_of(path: &str) -> &'static str {
         Some("wal") => "wal",
         Some("audit") => "audit",
         Some("snap") => "snapshot",
+        Some("text") => crate::fault::TEXT,
         _ => "other",
     }
 }

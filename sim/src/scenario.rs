@@ -28,6 +28,7 @@ mod load;
 mod network;
 mod power;
 mod retention;
+mod text;
 mod tier;
 mod witness;
 
@@ -177,6 +178,7 @@ pub fn all() -> &'static [Scenario] {
             dictionary::SCENARIOS,
             tier::SCENARIOS,
             cold::SCENARIOS,
+            text::SCENARIOS,
         ];
         themes.concat()
     });
@@ -231,8 +233,8 @@ mod tests {
             for entry in &plan.faults {
                 match &entry.fault {
                     Fault::StopAt { place, .. } | Fault::WaitAt { place, .. } => {
-                        let mut places =
-                            crate::swarm::PLACES.iter().chain(&tier::PLACES).chain(&cold::PLACES).chain(&keys::PLACES);
+                        let own = tier::PLACES.iter().chain(&cold::PLACES).chain(&keys::PLACES).chain(&text::PLACES);
+                        let mut places = crate::swarm::PLACES.iter().chain(own);
                         assert!(places.any(|known| known == place), "{}: {place}", scenario.name);
                     }
                     Fault::Buggify { name, .. } => {

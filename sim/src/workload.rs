@@ -21,6 +21,7 @@ use nethical_protocol::ids::NodeId;
 use nethical_protocol::model::ModelBlending;
 
 use crate::dice;
+use crate::findings::texts;
 use crate::history::History;
 use crate::plan::WorkSpec;
 use crate::trace::Field;
@@ -257,7 +258,8 @@ impl Stage {
     pub async fn furnish(&self, dice: &mut ChaCha12Rng) -> Result<(), Problem> {
         for (tenant, placement) in [(SPREAD, Placement::Spread), (SINGLE, Placement::Single)] {
             let model_blending = Some(if tenant == SINGLE { ModelBlending::Enforce } else { ModelBlending::Shadow });
-            let spec = TenantSpec { placement, model_blending, ..TenantSpec::named(tenant) };
+            let text_search = (tenant == SPREAD && texts::is_wanted()).then_some(true);
+            let spec = TenantSpec { placement, model_blending, text_search, ..TenantSpec::named(tenant) };
             self.administer(dice, move |governor| {
                 let spec = spec.clone();
                 async move { governor.put_tenant(spec).await.and_then(in_force) }

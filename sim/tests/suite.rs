@@ -124,6 +124,15 @@ fn a_cold_file_that_keeps_what_is_erased_is_found() {
     succeeds(&scenario);
 }
 
+/// Seeds seldom erase agents whose words are indexed; this scenario does.
+#[test]
+fn an_index_that_keeps_what_was_said_is_found() {
+    let scenario = ["run", "--scenario", "erased-words-leave-indexes", "--seed", "1"];
+    let planted = run(&[&scenario[..], &["--planted", "erased-words-kept"]].concat());
+    assert!(!planted.status.success() && said(&planted).contains("has words of"), "{}", said(&planted));
+    succeeds(&scenario);
+}
+
 /// The end-to-end tests look for the same words in the binary that serves people, where they must not be.
 #[test]
 fn the_simulator_is_marked_as_what_it_is() {

@@ -33,6 +33,10 @@ pub struct EntryQuery {
     pub rule: Option<String>,
     /// One kind of entry, as in [`EntryView::kind`].
     pub kind: Option<String>,
+    /// Words that the body must have: all of them, `"in a row"`, or beginning so, `refun*`. Its tenant must have text search.
+    /// An entry whose body cannot be opened now is given as `unavailable`, since nobody can say that it does not match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// `desc`, newest first, or `asc`. Newest first where nothing is said.
     pub order: Option<String>,
     /// Where an earlier page of the same question ended.

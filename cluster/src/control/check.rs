@@ -148,6 +148,7 @@ fn put_tenant(state: &ControlState, spec: &TenantSpec, wrapped_key: &[u8]) -> Re
             spec.sla = spec.sla.or(old.sla);
             spec.model_blending = spec.model_blending.or(old.model_blending);
             spec.privacy_mode = spec.privacy_mode.or(old.privacy_mode);
+            spec.text_search = spec.text_search.or(old.text_search);
             let older = old.retention.unwrap_or_default();
             spec.retention = spec.retention.map(|retention| retention.or(older)).or(old.retention);
             Ok((spec != *old).then(|| EventV1::Tenant { spec, wrapped_key: key.to_vec() }))

@@ -56,6 +56,11 @@ impl Tenant {
         self.spec.model_blending.unwrap_or_default()
     }
 
+    /// Whether the words of its bodies are indexed.
+    pub fn text_search(&self) -> bool {
+        self.spec.text_search.unwrap_or_default()
+    }
+
     /// How its aggregates are exported.
     pub fn privacy_mode(&self) -> PrivacyMode {
         self.spec.privacy_mode.unwrap_or_default()
@@ -223,6 +228,11 @@ impl ControlView {
     /// All tenants in order of name.
     pub fn tenants(&self) -> impl Iterator<Item = &Arc<Tenant>> {
         self.tenants.values()
+    }
+
+    /// Tenants the words of whose bodies are indexed.
+    pub fn text_tenants(&self) -> BTreeSet<KeyedId> {
+        self.tenants().filter(|tenant| tenant.text_search()).map(|tenant| tenant.id).collect()
     }
 
     /// A limit in force.

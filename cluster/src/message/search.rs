@@ -21,6 +21,8 @@ message! {
         pub limit: u32,
         /// Bytes of leaves and bodies at most; one entry may be larger.
         pub bytes_max: u32,
+        /// Words that bodies must have: where an index says that one has not, it need not be told.
+        pub words: Option<String>,
     }
 
     /// [`Filter`] on the wire.

@@ -25,6 +25,15 @@ impl AuditStore {
         self.warm_whole(|segment| is_wanted(segment.first(), segment.next))
     }
 
+    /// Closed segments that are whole and durable: first leaf, and the index behind the last one.
+    pub fn whole_segments(&self) -> Vec<(u64, u64)> {
+        let durable = self.sealed.borrow().durable;
+        let inner = self.inner.lock();
+        let is_whole =
+            |segment: &&Arc<Closed>| segment.next <= durable && !inner.damages.contains_key(&segment.first());
+        inner.closed.iter().filter(is_whole).map(|segment| (segment.first(), segment.next)).collect()
+    }
+
     /// First leaves of segments that have bodies in a cold file alone.
     pub fn cold_segments(&self) -> BTreeSet<u64> {
         let inner = self.inner.lock();

@@ -15,10 +15,14 @@ use nethical_audit::filter::Filter;
 use nethical_audit::segment::SegmentIndex;
 use nethical_audit::segment::footer::IndexPlace;
 use nethical_audit::segment::search::{self, DamagedIndex, HEAD_BYTES_MAX, Part, SearchHead, Zone};
-use nethical_protocol::limits::{SEARCH_BYTES_MAX, SEARCH_FRAMES_MAX, SEARCH_SEGMENTS_MAX};
+use nethical_protocol::ids::KeyedId;
+use nethical_protocol::limits::{SEARCH_BYTES_MAX, SEARCH_FRAMES_MAX, SEARCH_SEGMENTS_MAX, SEARCH_TEXT_BYTES_MAX};
+use nethical_protocol::sometimes;
 
 use super::cache::Loaded;
 use super::{AuditStore, Closed, IndexCache, damaged, dir_of};
+use crate::text::file::Texts;
+use crate::text::words::TextQuery;
 use crate::world::{Disk, File};
 
 mod look;
@@ -121,9 +125,23 @@ enum Stretch {
     Missing,
 }
 
+/// Where words are looked for before bodies are read.
+#[derive(Clone, Copy)]
+pub struct Look<'a> {
+    /// The node's text indexes.
+    pub texts: &'a Texts,
+    /// Whose bodies.
+    pub tenant: KeyedId,
+    /// What they must have.
+    pub query: &'a TextQuery,
+}
+
 /// A search under way.
 struct Walk<'a> {
     search: &'a Search,
+    look: Option<Look<'a>>,
+    /// Bytes of text indexes that were asked.
+    text_bytes: usize,
     found: Found,
     size: u64,
     frames: usize,
@@ -137,11 +155,25 @@ impl AuditStore {
     /// # Errors
     /// Where a segment cannot be read or is damaged, or leaves are on their way here: another replica may have them.
     pub async fn search(&self, cache: &IndexCache, search: &Search) -> io::Result<Found> {
+        self.search_with(cache, search, None).await
+    }
+
+    /// As [`AuditStore::search`], passing over what an index of words says does not have those that are looked for. What is found
+    /// has them or may have them.
+    ///
+    /// # Errors
+    /// As [`AuditStore::search`].
+    pub async fn search_with(
+        &self,
+        cache: &IndexCache,
+        search: &Search,
+        look_for: Option<Look<'_>>,
+    ) -> io::Result<Found> {
         let size = self.trail.end();
         if search.order == Order::Descending && search.from.is_some_and(|from| from > size) {
             return Err(late());
         }
-        let mut walk = Walk::begin(search, size);
+        let mut walk = Walk { look: look_for, ..Walk::begin(search, size) };
         while !walk.is_over() {
             match self.stretch(&walk) {
                 Stretch::Tail(first, hits) => walk.take_tail(first, hits),
@@ -161,6 +193,7 @@ impl AuditStore {
                         // One that was moved meanwhile is looked up again.
                         let Some(file) = self.open_closed(&segment).await? else { continue };
                         let (places, zones) = self.candidates(cache, &mut walk, &segment, &at.search, &*file).await?;
+                        let places = self.with_words(&mut walk, &segment, places).await;
                         let files = Files { name: &name, file: &*file, index: &at.index, at: Some(&at) };
                         look(&mut walk, &files, &places, &zones).await?;
                     }
@@ -241,6 +274,36 @@ impl AuditStore {
         Ok((places.iter().map(|place| segment.first() + u64::from(place)).collect(), zones))
     }
 
+    /// Those of some places that may have the words looked for; all of them where no index can tell.
+    async fn with_words(&self, walk: &mut Walk<'_>, segment: &Closed, places: Vec<u64>) -> Vec<u64> {
+        let Some(look) = walk.look.filter(|_| !places.is_empty()) else { return places };
+        let key = (self.log, segment.first());
+        let covers = look.texts.covers(key);
+        if !covers.is_some_and(|covers| covers.next == segment.next && covers.tenants.contains(&look.tenant)) {
+            return places;
+        }
+        let found = match look.texts.load(key).await {
+            Ok(Some(index)) => {
+                walk.text_bytes += index.bytes();
+                index.find(look.query).map_err(io::Error::other)
+            }
+            Ok(None) => return places,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(Some(found)) => {
+                sometimes!(true, "a search asked a text index");
+                let first = segment.first();
+                places.into_iter().filter(|place| found.contains((place - first) as u32)).collect()
+            }
+            Ok(None) => places,
+            Err(error) => {
+                tracing::warn!(group = %self.log.group, first = segment.first(), %error, "a text index is passed over");
+                places
+            }
+        }
+    }
+
     /// Parts of a segment's index, from memory or from its file.
     async fn load(
         &self,
@@ -313,7 +376,7 @@ impl<'a> Walk<'a> {
         };
         let reached_ns = if search.order == Order::Ascending { 0 } else { u64::MAX };
         let found = Found { reached, reached_ns, ..Found::default() };
-        let mut walk = Self { search, found, size, frames: 0, segments: 0, bytes: 0 };
+        let mut walk = Self { search, look: None, text_bytes: 0, found, size, frames: 0, segments: 0, bytes: 0 };
         walk.note_end();
         walk
     }
@@ -338,7 +401,7 @@ impl<'a> Walk<'a> {
 
     fn is_over(&self) -> bool {
         let spent = self.frames >= SEARCH_FRAMES_MAX || self.segments >= SEARCH_SEGMENTS_MAX;
-        self.found.is_end || self.is_full() || spent
+        self.found.is_end || self.is_full() || spent || self.text_bytes >= SEARCH_TEXT_BYTES_MAX
     }
 
     fn is_full(&self) -> bool {

@@ -145,6 +145,15 @@ pub(super) fn file_with(replica: &PartitionReplica, leaf_index: u64) -> Option<(
     subjects.cold_at(subjects.cold_with(leaf_index)?.first)
 }
 
+/// All records of a file, for who may read them.
+///
+/// # Errors
+/// In words: the store does not answer, or has lost or changed the file.
+pub async fn whole(core: &Core, replica: &PartitionReplica, first: u64) -> Result<Vec<Record>, String> {
+    let objects = core.shared.world.objects.clone().ok_or("this node has no object store (audit.cold_url)")?;
+    Tier { core, replica, objects: &*objects }.fetch(first).await.map(|(_, records)| records)
+}
+
 impl Tier<'_> {
     fn clock(&self) -> &dyn Clock {
         &*self.core.shared.world.clock

@@ -28,6 +28,7 @@ pub enum TenantCommand {
         nethical tenant put bank --placement single --sla 99.95,150,400\n  \
         nethical tenant put bank --placement single --privacy-mode differential\n  \
         nethical tenant put bank --placement single --retention routine=30d,notable=forever\n  \
+        nethical tenant put airline --text-search on\n  \
         nethical tenant put airline --detectors-off ip,phone\n  nethical tenant put airline --detectors-off ''\n  \
         nethical tenant put airline --model-blending shadow")]
     Put(PutArgs),
@@ -67,6 +68,9 @@ pub struct PutArgs {
     /// How long bodies of a class are kept: routine, notable, administrative; 1h to 100y, or forever.
     #[arg(long, value_parser = retention, value_name = "CLASS=AGE,…")]
     pub retention: Option<RetentionSpec>,
+    /// Index the words of its bodies, so that `audit query --text` finds entries by them.
+    #[arg(long, value_enum, value_name = "SETTING")]
+    pub text_search: Option<SwitchArg>,
     #[command(flatten)]
     pub endpoint: EndpointArgs,
 }
@@ -75,6 +79,12 @@ pub struct PutArgs {
 pub enum PrivacyArg {
     Standard,
     Differential,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SwitchArg {
+    Off,
+    On,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -127,6 +137,7 @@ async fn put(args: PutArgs, format: Format) -> anyhow::Result<()> {
             PrivacyArg::Differential => PrivacyMode::Differential,
         }),
         retention: args.retention,
+        text_search: args.text_search.map(|setting| setting == SwitchArg::On),
     };
     let ack: ControlAck = args.endpoint.connect()?.send(Method::PUT, &["v1", "tenants", &args.tenant], &spec).await?;
     report(&ack, &format!("tenant {}", args.tenant), format)

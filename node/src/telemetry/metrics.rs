@@ -14,6 +14,8 @@ use nethical_cluster::scores::{SCORERS, SCORES_TOTAL};
 use nethical_cluster::store::damage::{DAMAGED_LEAVES, REPAIRED_LEAVES_TOTAL, SCRUBBED_BYTES_TOTAL};
 use nethical_cluster::store::search::INDEXES_REBUILT;
 use nethical_cluster::store::warm::{DROPPED_TOTAL, MOVES_FAILED_TOTAL, MOVES_TOTAL};
+use nethical_cluster::text::file::DAMAGED_TOTAL as TEXT_DAMAGED_TOTAL;
+use nethical_cluster::text::tend::{BYTES as TEXT_BYTES, FAILED_TOTAL as TEXT_FAILED_TOTAL, INDEXED_TOTAL};
 use nethical_cluster::tier::cold::{FAILED_TOTAL, PUTS_TOTAL};
 use nethical_cluster::tier::files::KEYS_GIVEN_TOTAL;
 use nethical_cluster::tier::{TIER_BYTES, TIER_SEGMENTS};
@@ -39,7 +41,7 @@ pub const RESIDENT_BYTES: &str = "nethical_resident_memory_bytes";
 
 /// Names that are always present at `/metrics`.
 #[cfg(test)]
-pub const PROMISED: [&str; 23] = [
+pub const PROMISED: [&str; 27] = [
     ACTIONS_TOTAL,
     ACTIVE_AGENTS,
     STORAGE_BYTES,
@@ -60,6 +62,10 @@ pub const PROMISED: [&str; 23] = [
     PUTS_TOTAL,
     FAILED_TOTAL,
     KEYS_GIVEN_TOTAL,
+    TEXT_BYTES,
+    TEXT_DAMAGED_TOTAL,
+    TEXT_FAILED_TOTAL,
+    INDEXED_TOTAL,
     ALARMS_TOTAL,
     COSIGNED_TOTAL,
     CONFLICTS_TOTAL,
@@ -131,6 +137,10 @@ pub fn touch() {
     for total in [MOVES_TOTAL, MOVES_FAILED_TOTAL, DROPPED_TOTAL, PUTS_TOTAL, FAILED_TOTAL, KEYS_GIVEN_TOTAL] {
         counter!(total).increment(0);
     }
+    gauge!(TEXT_BYTES).increment(0.0);
+    for total in [TEXT_DAMAGED_TOTAL, TEXT_FAILED_TOTAL, INDEXED_TOTAL] {
+        counter!(total).increment(0);
+    }
     for pattern in Pattern::ALL {
         counter!(ALARMS_TOTAL, "pattern" => pattern.as_str()).increment(0);
     }
@@ -166,6 +176,10 @@ pub fn describe() {
         describe_counter!(PUTS_TOTAL, "Files stored in the cold tier, or made anew there");
         describe_counter!(FAILED_TOTAL, "Moves to or from the object store that failed; they are tried again");
         describe_counter!(KEYS_GIVEN_TOTAL, "Keys of cold files that were given out");
+        describe_gauge!(TEXT_BYTES, Unit::Bytes, "Text indexes on this node");
+        describe_counter!(TEXT_DAMAGED_TOTAL, "Text indexes that did not read; they are made again");
+        describe_counter!(TEXT_FAILED_TOTAL, "Tries to make a text index that failed; they are repeated");
+        describe_counter!(INDEXED_TOTAL, "Bodies whose words were indexed");
         describe_counter!(ALARMS_TOTAL, "Alarms about what many agents do together, by pattern");
         describe_counter!(INDEXES_REBUILT, "Damaged search indexes of audit segments that were made again in memory");
         describe_counter!(COSIGNED_TOTAL, "Cosignatures of the cluster log by witnesses that this node kept");

@@ -1,4 +1,4 @@
-//! When audit segments are old. Draws nothing: the dice of a seed fall as they did before there were any tiers.
+//! When audit segments are old, and whether words are indexed. Draws nothing: the dice of a seed fall as they did before there were any tiers.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 pub fn draw(knobs: &mut BTreeMap<String, u64>, seed: u64) {
     if seed.is_multiple_of(3) {
         knobs.extend([("warm.after-ms".to_owned(), 3_000), ("warm.every-ms".to_owned(), 500)]);
+    }
+    if seed.is_multiple_of(4) {
+        knobs.insert("text.every-ms".to_owned(), 900);
     }
     if seed.is_multiple_of(6) {
         knobs.extend([("cold.after-ms".to_owned(), 6_000), ("cold.every-ms".to_owned(), 500)]);

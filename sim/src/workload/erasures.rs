@@ -8,14 +8,18 @@ use rand_chacha::ChaCha12Rng;
 
 use nethical_cluster::api::{EntryQuery, EntryView, ErasureView, Governor};
 use nethical_cluster::ringkeys::RingKeys;
+use nethical_cluster::text::file::Texts;
+use nethical_cluster::text::tend::read_subject;
 use nethical_cluster::world::Clock;
+use nethical_governance::subject::SubjectId;
 use nethical_protocol::control::EraseSpec;
 use nethical_protocol::error::{Code, Problem};
-use nethical_protocol::ids::{DecisionId, GroupId};
+use nethical_protocol::ids::{DecisionId, GroupId, KeyedId, LogId, NodeId};
 use nethical_protocol::sometimes;
 
 use super::{SPREAD, Stage};
 use crate::trace::Field;
+use crate::world::Living;
 
 /// Between two looks at an erasure.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -45,6 +49,7 @@ impl Stage {
         // Where nothing was said since the erasure before, there was no key to take away.
         let groups: BTreeSet<GroupId> = fresh.iter().map(|id| id.log.group).collect();
         self.look_at_disks(&groups, &before).await;
+        self.look_at_words(&agent).await;
     }
 
     /// An erasure is refused for a legal hold where one may stand, and never taken where one does.
@@ -106,6 +111,51 @@ impl Stage {
         let governor = living.governor.clone();
         let asked = living.scope.spawn(async move { governor.erasures(Some(id)).await });
         matches!(asked.await, Ok(Ok(views)) if views.first().is_some_and(|view| view.state == "erased"))
+    }
+
+    /// No machine's disk, running or not, may have words that the agent said under a key that is erased. Another erasure of the
+    /// same agent may be under way: then it is that one's to look.
+    async fn look_at_words(&self, agent: &str) {
+        let Some((_, living)) = self.fleet.living().into_iter().next() else { return };
+        let view = living.governor.core().shared.view();
+        let Some(id) = view.tenant(SPREAD).map(|tenant| tenant.keys.keyed_id("agent", agent)) else { return };
+        let before = self.words_kept(id).await;
+        let views = living.governor.erasures(None).await.unwrap_or_default();
+        if before.is_empty() || views.iter().any(|view| view.subject == id.to_string() && view.state != "erased") {
+            return;
+        }
+        for (node, log, generation) in self.words_kept(id).await.intersection(&before) {
+            let what = format!("node {node} has words of {agent} in {log:?} under key {generation}, which is erased");
+            self.fleet.watch().violated("erasure", what);
+        }
+    }
+
+    /// Where words of an agent are that were said under an erased key.
+    async fn words_kept(&self, agent: KeyedId) -> BTreeSet<(NodeId, LogId, u32)> {
+        let mut kept = BTreeSet::new();
+        for node in self.fleet.nodes() {
+            let disk = self.fleet.disk(node);
+            let remembered = Texts::remembered(&disk, &self.fleet.keyring(node), node).await.unwrap_or_default();
+            for (log, subject) in remembered {
+                let Some((id, generation)) = read_subject(&subject).filter(|(id, _)| id.subject == agent) else {
+                    continue;
+                };
+                if generation < self.generation_of(log.group, &id) {
+                    kept.insert((node, log, generation));
+                }
+            }
+        }
+        kept
+    }
+
+    /// How often a subject was erased, as far as any replica of its group has heard.
+    fn generation_of(&self, group: GroupId, id: &SubjectId) -> u32 {
+        let of = |living: &Living| {
+            let replica = living.governor.core().partition(group)?;
+            let machine = replica.machine.lock();
+            Some(machine.ledger.subjects().key(id).0)
+        };
+        self.fleet.living().iter().filter_map(|(_, living)| of(living)).max().unwrap_or(0)
     }
 
     /// No machine's disk, running or not, may remember a ring key that its group used before and has turned away from.

@@ -1,6 +1,7 @@
 //! `nethical audit query`: entries of all groups that match, page by page.
 
 use clap::Args;
+use indicatif::ProgressBar;
 
 use nethical_cluster::api::{EntryPage, EntryView};
 
@@ -10,6 +11,8 @@ use crate::output::{self, Exit, Format, stop};
 
 /// Entries that `--all` holds at once before it gives up: `audit export` streams.
 const ALL_MAX: usize = 100_000;
+/// Entries of a page at most.
+const PAGE_MAX: u64 = 1_000;
 
 /// What entries must be.
 #[derive(Debug, Clone, Args)]
@@ -51,6 +54,9 @@ pub struct FilterArgs {
     /// denials-repeated or subjects-erased.
     #[arg(long)]
     pub kind: Option<String>,
+    /// Only entries whose bodies have all of these words: refund, "in a row", begin*. The tenant must have text search.
+    #[arg(long, requires = "tenant", value_name = "WORDS")]
+    pub text: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +96,7 @@ impl FilterArgs {
             ("risk_max", number(self.risk_max)),
             ("rule", self.rule.clone()),
             ("kind", self.kind.clone()),
+            ("text", self.text.clone()),
         ];
         named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
@@ -99,6 +106,7 @@ impl FilterArgs {
 pub struct Pages {
     admin: Admin,
     query: Vec<(&'static str, String)>,
+    limit: u64,
     /// Where the pages so far ended.
     pub cursor: Option<String>,
 }
@@ -107,13 +115,19 @@ impl Pages {
     /// From a cursor on, or from the start.
     pub fn new(admin: Admin, filter: &FilterArgs, order: &str, limit: u64, cursor: Option<String>) -> Self {
         let mut query = filter.query();
-        query.extend([("order", order.to_owned()), ("limit", limit.to_string())]);
-        Self { admin, query, cursor }
+        query.push(("order", order.to_owned()));
+        Self { admin, query, limit, cursor }
+    }
+
+    /// Takes so many at most from now on.
+    fn ask_for(&mut self, limit: usize) {
+        self.limit = limit as u64;
     }
 
     /// The next page.
     pub async fn next(&mut self) -> anyhow::Result<EntryPage> {
         let mut query = self.query.clone();
+        query.push(("limit", self.limit.to_string()));
         query.extend(self.cursor.clone().map(|cursor| ("cursor", cursor)));
         let page: EntryPage = self.admin.get(&["v1", "audit", "entries"], &query).await?;
         self.cursor = Some(page.cursor.clone());
@@ -121,19 +135,30 @@ impl Pages {
     }
 }
 
-/// Carries the command out.
-pub async fn run(args: QueryArgs, format: Format) -> anyhow::Result<()> {
-    let limit = if args.all { 1_000 } else { args.limit };
-    let mut pages = Pages::new(args.endpoint.connect()?, &args.filter, &args.order, limit, args.cursor);
+/// So many entries, or all there are: a page may end before it is full, and say that there is more.
+async fn collect(pages: &mut Pages, wanted: usize, spinner: &ProgressBar) -> anyhow::Result<EntryPage> {
     let mut page = pages.next().await?;
-    while args.all && page.more && page.incomplete.is_empty() {
-        if page.entries.len() >= ALL_MAX {
-            let hint = "narrow the question, or use `nethical audit export`";
-            return Err(stop(Exit::Refused, format!("more than {ALL_MAX} entries match; {hint}")));
-        }
+    while page.entries.len() < wanted && page.more && page.incomplete.is_empty() {
+        pages.ask_for((wanted - page.entries.len()).min(PAGE_MAX as usize));
         let next = pages.next().await?;
         page.entries.extend(next.entries);
         (page.cursor, page.more, page.incomplete) = (next.cursor, next.more, next.incomplete);
+        spinner.set_message(format!("searching: {} found", page.entries.len()));
+    }
+    Ok(page)
+}
+
+/// Carries the command out.
+pub async fn run(args: QueryArgs, format: Format) -> anyhow::Result<()> {
+    let limit = if args.all { PAGE_MAX } else { args.limit };
+    let mut pages = Pages::new(args.endpoint.connect()?, &args.filter, &args.order, limit, args.cursor);
+    let spinner = output::spinner("searching");
+    let page = collect(&mut pages, if args.all { ALL_MAX } else { limit as usize }, &spinner).await;
+    spinner.finish_and_clear();
+    let page = page?;
+    if args.all && page.more && page.incomplete.is_empty() {
+        let hint = "narrow the question, or use `nethical audit export`";
+        return Err(stop(Exit::Refused, format!("more than {ALL_MAX} entries match; {hint}")));
     }
     match format {
         Format::Json => output::print_json(&page)?,

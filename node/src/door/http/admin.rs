@@ -34,6 +34,7 @@ struct TenantBody {
     model_blending: Option<ModelBlending>,
     privacy_mode: Option<PrivacyMode>,
     retention: Option<RetentionSpec>,
+    text_search: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -77,7 +78,7 @@ pub async fn put_tenant(call: Call) -> Handled {
         return Err(Problem::new(Code::InvalidControl, "the body names another tenant than the path"));
     }
     let TenantBody { placement, storage_redaction, detectors_off, sla, model_blending, .. } = body;
-    let TenantBody { privacy_mode, retention, .. } = body;
+    let TenantBody { privacy_mode, retention, text_search, .. } = body;
     sla.map_or(Ok(()), |targets| targets.check())?;
     retention.map_or(Ok(()), |retention| retention.check())?;
     let spec = TenantSpec {
@@ -89,6 +90,7 @@ pub async fn put_tenant(call: Call) -> Handled {
         model_blending,
         privacy_mode,
         retention,
+        text_search,
     };
     acknowledged(call.door.governor.put_tenant(spec).await)
 }

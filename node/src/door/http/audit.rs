@@ -50,6 +50,7 @@ struct EntriesQuery {
     risk_max: Option<u16>,
     rule: Option<String>,
     kind: Option<String>,
+    text: Option<String>,
     order: Option<String>,
     cursor: Option<String>,
     limit: Option<usize>,
@@ -97,10 +98,11 @@ pub fn question(call: &Call) -> Result<EntryQuery, Problem> {
     let asked: EntriesQuery = call.query()?;
     let (from_ns, to_ns) = (time_of("from", asked.from)?, time_of("to", asked.to)?);
     let EntriesQuery { group, tenant, agent, session, tool, verdict, risk_min, risk_max, rule, kind, .. } = asked;
-    if tenant.is_none() && (agent.is_some() || session.is_some() || tool.is_some()) {
-        return Err(Problem::new(Code::MalformedRequest, "agent, session and tool need their tenant beside them"));
+    if tenant.is_none() && (agent.is_some() || session.is_some() || tool.is_some() || asked.text.is_some()) {
+        let what = "agent, session, tool and text need their tenant beside them";
+        return Err(Problem::new(Code::MalformedRequest, what));
     }
-    let EntriesQuery { order, cursor, limit, .. } = asked;
+    let EntriesQuery { text, order, cursor, limit, .. } = asked;
     Ok(EntryQuery {
         group,
         tenant,
@@ -114,6 +116,7 @@ pub fn question(call: &Call) -> Result<EntryQuery, Problem> {
         risk_max,
         rule,
         kind,
+        text,
         order,
         cursor,
         limit,

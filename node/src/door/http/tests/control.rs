@@ -17,8 +17,8 @@ async fn every_control_route_makes_its_call() {
         (
             "PUT",
             "/v1/tenants/t",
-            json!({ "placement": "single", "storage_redaction": "standard", "detectors_off": ["ip"], "sla": { "p95_ms": 150 }, "model_blending": "shadow", "privacy_mode": "differential", "retention": { "routine": "30d" } }),
-            "put_tenant TenantSpec { tenant: \"t\", placement: Single, storage_redaction: Some(Standard), detectors_off: Some([\"ip\"]), sla: Some(SlaTargets { availability_ppm: 999000, p95_ms: 150, p99_ms: 500 }), model_blending: Some(Shadow), privacy_mode: Some(Differential), retention: Some(RetentionSpec { routine: Some(Age(2592000)), notable: None, administrative: None }) }",
+            json!({ "placement": "single", "storage_redaction": "standard", "detectors_off": ["ip"], "sla": { "p95_ms": 150 }, "model_blending": "shadow", "privacy_mode": "differential", "retention": { "routine": "30d" }, "text_search": true }),
+            "put_tenant TenantSpec { tenant: \"t\", placement: Single, storage_redaction: Some(Standard), detectors_off: Some([\"ip\"]), sla: Some(SlaTargets { availability_ppm: 999000, p95_ms: 150, p99_ms: 500 }), model_blending: Some(Shadow), privacy_mode: Some(Differential), retention: Some(RetentionSpec { routine: Some(Age(2592000)), notable: None, administrative: None }), text_search: Some(true) }",
         ),
         ("GET", "/v1/tenants", Value::Null, "tenants"),
         (
@@ -54,9 +54,9 @@ async fn every_control_route_makes_its_call() {
         ),
         (
             "GET",
-            "/v1/audit/entries?tenant=t&agent=a&from=1970-01-01T00:00:01Z&to=2000000000&risk_min=7&order=asc&limit=9",
+            "/v1/audit/entries?tenant=t&agent=a&from=1970-01-01T00:00:01Z&to=2000000000&risk_min=7&text=refund%20now&order=asc&limit=9",
             Value::Null,
-            "entries EntryQuery { group: None, tenant: Some(\"t\"), agent: Some(\"a\"), session: None, tool: None, from_ns: Some(1000000000), to_ns: Some(2000000000), verdict: None, risk_min: Some(7), risk_max: None, rule: None, kind: None, order: Some(\"asc\"), cursor: None, limit: Some(9), from_end: false, cursors: false }",
+            "entries EntryQuery { group: None, tenant: Some(\"t\"), agent: Some(\"a\"), session: None, tool: None, from_ns: Some(1000000000), to_ns: Some(2000000000), verdict: None, risk_min: Some(7), risk_max: None, rule: None, kind: None, text: Some(\"refund now\"), order: Some(\"asc\"), cursor: None, limit: Some(9), from_end: false, cursors: false }",
         ),
         ("GET", "/v1/audit/receipts/2.1.42", Value::Null, "receipt 2.1.42"),
         ("GET", "/v1/audit/checkpoint/2", Value::Null, "checkpoint 2"),
