@@ -15,7 +15,7 @@ use crate::prove::on_core_ns;
 const KEY: [u8; 32] = [7; 32];
 
 /// The first segment's records, closed or not.
-fn records(folder: &Path, log: LogId, known: &Dictionaries) -> Vec<Record> {
+pub fn records(folder: &Path, log: LogId, known: &Dictionaries) -> Vec<Record> {
     let file = folder.join(dir_of(log)).join(format!("{:020}.seg", 0));
     let (bytes, keys) = (std::fs::read(file).expect("a segment"), BodyKeys::new(&[9; 32], None));
     let opened = |stored: &[u8]| Body::Clear {

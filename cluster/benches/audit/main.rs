@@ -1,7 +1,7 @@
 //! What the audit trail costs and what it gives, on logs of made-up traffic with bodies, in a temporary folder.
 //!
 //! `cargo bench -p nethical-cluster --bench audit -- [RECORDS] [own]` (`just bench audit`, `just bench audit-10m`): bytes a record by
-//! what they are for, the cost of tree and signatures, a segment as a cold file, first pages, point reads, and a verification of
+//! what they are for, the cost of tree and signatures, a segment as a cold file and its words as an index, first pages, point reads, and a verification of
 //! everything. Looks for room on the disk first. With `own`, bodies are packed with a dictionary that was trained on others like
 //! them. Measures and prints; of time it asserts nothing.
 #![allow(clippy::disallowed_methods, reason = "a bench is the outermost layer: it measures time and writes files")]
@@ -21,6 +21,7 @@ mod cold;
 mod dictionary;
 mod prove;
 mod questions;
+mod text;
 mod traffic;
 mod write;
 
@@ -116,6 +117,7 @@ fn main() {
     let (traffic, written) = write_all(folder.path(), records, &prose, own);
     tell(&written);
     cold::measure(folder.path(), LOGS[0], &known);
+    text::measure(folder.path(), LOGS[0], &known);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let each = records / LOGS.len() as u64;
     runtime.expect("a runtime").block_on(questions::measure(folder.path(), &LOGS, traffic, each));

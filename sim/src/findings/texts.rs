@@ -33,12 +33,19 @@ pub async fn gather(fleet: &Fleet) -> Vec<Sought> {
         return all;
     }
     for (node, living) in fleet.living() {
-        let whole = pages(&living.governor, None, true).await;
-        let entries = whole.clone().unwrap_or_default();
-        for (number, text) in sought(&entries).into_iter().enumerate() {
+        let Ok(before) = pages(&living.governor, None, true).await else { continue };
+        let mut answers = Vec::new();
+        for (number, text) in sought(&before).into_iter().enumerate() {
             let found = pages(&living.governor, Some(text.clone()), number % 2 == 0).await.map(told_of);
-            let there = whole.clone().map(|entries| matching(&entries, &text));
-            all.push(Sought { node, text, there, found });
+            answers.push((text, found));
+        }
+        // What expires meanwhile, or could not be opened at one of the moments, may be found or not.
+        let Ok(after) = pages(&living.governor, None, true).await else { continue };
+        for (text, found) in answers {
+            let there = matching(&before, &text).intersection(&matching(&after, &text)).copied().collect();
+            let mut may_be = matching(&before, &text);
+            may_be.extend(matching(&after, &text));
+            all.push(Sought { node, text, there, may_be, found });
         }
     }
     all
@@ -71,7 +78,7 @@ fn told_of(entries: Vec<EntryView>) -> Vec<Told> {
 fn words_of(entry: &EntryView) -> BTreeSet<String> {
     let mut words = BTreeSet::new();
     let Some(body) = &entry.body else { return words };
-    for field in ["name", "args", "context", "reason", "approver"] {
+    for field in ["name", "resource", "args", "context", "reason", "approver"] {
         collect(&body[field], &mut words);
     }
     words
@@ -82,12 +89,15 @@ fn collect(value: &Value, words: &mut BTreeSet<String>) {
         Value::Object(fields) => fields.values().for_each(|field| collect(field, words)),
         Value::Array(items) => items.iter().for_each(|item| collect(item, words)),
         Value::Null | Value::Bool(_) => {}
-        Value::String(_) | Value::Number(_) => {
-            let text = value.to_string().to_lowercase();
-            let split = text.split(|letter: char| !letter.is_ascii_alphanumeric());
-            words.extend(split.filter(|word| !word.is_empty()).map(str::to_owned));
-        }
+        Value::Number(number) => split(&number.to_string(), words),
+        Value::String(text) => split(text, words),
     }
+}
+
+fn split(text: &str, words: &mut BTreeSet<String>) {
+    let text = text.to_lowercase();
+    let parts = text.split(|letter: char| !letter.is_ascii_alphanumeric());
+    words.extend(parts.filter(|word| !word.is_empty()).map(str::to_owned));
 }
 
 async fn pages(governor: &dyn Governor, text: Option<String>, ascending: bool) -> Result<Vec<EntryView>, String> {
