@@ -59,6 +59,7 @@ enum Look {
 /// Keeps a replica supplied with ring keys and, where it leads, completes erasures. Runs until the replica retires.
 pub async fn tend(core: Arc<Core>, replica: Arc<PartitionReplica>) {
     let group = replica.group.id();
+    core.shared.world.scope.spawn(tend::keep_clean(core.clone(), replica.clone()));
     while !replica.has_retired() {
         let look = look(&core, &replica).await;
         if let Err(problem) = &look {
@@ -72,7 +73,6 @@ pub async fn tend(core: Arc<Core>, replica: Arc<PartitionReplica>) {
 
 async fn look(core: &Arc<Core>, replica: &Arc<PartitionReplica>) -> Result<Look, Problem> {
     let supplied = supply(core, replica).await?;
-    tend::purge(core, replica).await.map_err(|why| Problem::new(Code::NotReady, why))?;
     destroy(core, replica).await?;
     let Some(lead) = replica.lead() else { return Ok(supplied) };
     let (needs_turn, unturned, past) = {
@@ -137,9 +137,9 @@ async fn destroy(core: &Core, replica: &PartitionReplica) -> Result<(), Problem>
     if probe::planted("ring-key-kept") {
         return Ok(());
     }
-    if !tend::is_clean(replica) {
+    if !tend::is_clean(core, replica) {
         // What is past stands for the words too: its holder is named until both are gone.
-        return Err(Problem::new(Code::NotReady, "text indexes here still have words of whom was erased"));
+        return Ok(());
     }
     let goes = |ring: u64, made: u64| current != Some(ring) && (is_past(ring) || is_void(ring, made));
     if core.shared.ring_keys.destroy(group, goes).await.map_err(broken)? {
@@ -228,6 +228,7 @@ async fn settle(core: &Core, replica: &PartitionReplica, lead: &Lead, past: Vec<
     let mut awaiting: Vec<NodeId> =
         others.into_iter().zip(answers).filter(|(_, answer)| *answer != none).map(|(node, _)| node).collect();
     let is_own = past.iter().any(|ring| core.shared.ring_keys.get(group, *ring).is_some());
+    let is_own = is_own || !tend::is_clean(core, replica);
     awaiting.extend((is_own && !probe::planted("ring-key-kept")).then_some(own));
     let is_settled = awaiting.is_empty() || probe::planted("erased-before-all-answered");
     *replica.ring_awaiting.lock() = awaiting;
@@ -278,9 +279,23 @@ async fn answer(core: &Arc<Core>, group: GroupId, ask: RingAskV1) -> RingAnswerV
             if probe::planted("ring-key-kept") {
                 return RingAnswerV1::Held(Vec::new());
             }
+            if may_have_words(core, group, &past) {
+                return RingAnswerV1::Refused("text indexes here may still have words of whom was erased".to_owned());
+            }
             RingAnswerV1::Held(past.into_iter().filter(|ring| keys.get(group, *ring).is_some()).collect())
         }
     }
+}
+
+/// True where text indexes of a group are here and no replica that has heard of what is past says that they are clean.
+fn may_have_words(core: &Core, group: GroupId, past: &[u64]) -> bool {
+    let Some(replica) = core.partition(group) else { return core.shared.texts.has_any(group) };
+    let has_heard = {
+        let machine = replica.machine.lock();
+        let own = machine.ledger.subjects().past();
+        past.iter().all(|ring| own.contains(ring))
+    };
+    !tend::is_clean(core, &replica) || (!has_heard && core.shared.texts.has_any(group))
 }
 
 /// How far erasures are in the groups that this node leads.

@@ -42,6 +42,8 @@ const PAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 const GROUPS_AT_ONCE: usize = 64;
 /// How long a replica may take for its part of a page.
 const SEARCH_PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may ask text indexes before it says how far it came.
+const LOOK_PATIENCE: Duration = Duration::from_millis(1_500);
 /// Who asks from now on gets this much of what came before from groups that did not answer then: nodes' clocks are closer
 /// together than this, so that nothing that comes after is left out.
 const NOW_SLACK: Duration = Duration::from_secs(60);
@@ -271,7 +273,9 @@ async fn here(core: &Core, ask: &SearchAskV1) -> Option<Found> {
     let search = Search { filter: ask.filter.clone().into(), order, from: ask.from, limit, bytes_max };
     let text = ask.words.as_deref().and_then(|words| TextQuery::parse(words).ok());
     let look = text.as_ref().zip(search.filter.tenant);
-    let look = look.map(|(query, tenant)| Look { texts: &core.shared.texts, tenant, query });
+    let clock = &*core.shared.world.clock;
+    let until = (clock, clock.now() + LOOK_PATIENCE);
+    let look = look.map(|(query, tenant)| Look { texts: &core.shared.texts, tenant, query, until });
     let found = replica.store.search_with(&core.shared.index_cache, &search, look);
     match timeout(&*core.shared.world.clock, SEARCH_PATIENCE, found).await? {
         Ok(found) => Some(found),

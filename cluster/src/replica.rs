@@ -18,7 +18,6 @@ use crate::propose::Proposal;
 use crate::replicate::group::{Group, Leadership};
 use crate::shared::Shared;
 use crate::store::AuditStore;
-use crate::text::tend::TextState;
 use crate::tier::cold::ColdState;
 use crate::world::{self, timeout};
 
@@ -42,8 +41,6 @@ pub struct PartitionReplica {
     retired: AtomicBool,
     /// What is known of its cold tier.
     pub cold: ColdState,
-    /// What is known of its text indexes.
-    pub text: TextState,
     /// Nodes that may still hold ring keys which are to be destroyed, as its leader last heard.
     pub ring_awaiting: Mutex<Vec<NodeId>>,
 }
@@ -57,8 +54,8 @@ impl PartitionReplica {
         store: Arc<AuditStore>,
     ) -> Arc<Self> {
         let (lead, retired, ring_awaiting) = (RwLock::default(), AtomicBool::new(false), Mutex::default());
-        let (cold, text) = (ColdState::default(), TextState::default());
-        Arc::new(Self { group, machine, store, shared, lead, retired, cold, text, ring_awaiting })
+        let cold = ColdState::default();
+        Arc::new(Self { group, machine, store, shared, lead, retired, cold, ring_awaiting })
     }
 
     /// The term that this replica leads now.

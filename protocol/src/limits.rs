@@ -223,8 +223,8 @@ pub const DATA_SUBJECT_BYTES_MAX: usize = 256;
 pub const TEXT_QUERY_BYTES_MAX: usize = 256;
 /// Words in it.
 pub const TEXT_QUERY_WORDS_MAX: usize = 16;
-/// Bytes of text indexes that a replica asks for one page, about; one index may be larger.
-pub const SEARCH_TEXT_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes of text indexes that a replica asks for one answer, about; one index may be larger.
+pub const SEARCH_TEXT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bodies that one question for a text opens before it says how far it came.
 pub const TEXT_BODIES_MAX: usize = 4_096;
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nethical_protocol::error::Problem;
 use nethical_protocol::limits::{SEARCH_PAGE_MAX, TEXT_BODIES_MAX};
@@ -23,6 +24,8 @@ use crate::text::words::TextQuery;
 
 /// Bodies opened at a time.
 const OPENED_AT_ONCE: usize = 256;
+/// How long a page may take before it says how far it came.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Times that replicas are asked for one page.
 const ROUNDS_MAX: usize = 16;
 
@@ -56,6 +59,8 @@ pub(super) async fn page(
 ) -> Result<EntryPage, Problem> {
     let Page { groups, ask, mut cursor, limit, bytes_max, with_cursors } = page;
     let (mut found, mut cursors, mut whole, mut opened) = (Vec::new(), Vec::new(), EntryPage::default(), 0);
+    let clock = core.shared.world.clock.clone();
+    let until = clock.now() + PATIENCE;
     for _ in 0..ROUNDS_MAX {
         let wanted = (TEXT_BODIES_MAX - opened).min(SEARCH_PAGE_MAX);
         let asks = groups.iter().map(|group| SearchAskV1 {
@@ -82,7 +87,8 @@ pub(super) async fn page(
         found.extend(round.found);
         cursor.positions.extend(merged.positions);
         whole.more = merged.more;
-        if found.len() >= limit || opened >= TEXT_BODIES_MAX || !merged.more || !whole.incomplete.is_empty() {
+        let is_spent = opened >= TEXT_BODIES_MAX || clock.now() >= until;
+        if found.len() >= limit || is_spent || !merged.more || !whole.incomplete.is_empty() {
             break;
         }
     }
@@ -105,7 +111,7 @@ async fn judge(
     limit: usize,
 ) -> Result<Round, Problem> {
     let mut round = Round { judged: 0, matching: Vec::new(), found: Vec::new() };
-    for some in hits.chunks(OPENED_AT_ONCE) {
+    for some in hits.chunks(OPENED_AT_ONCE.min(limit.saturating_mul(2)).max(1)) {
         let records = some.iter().map(|(group, hit)| found_of(*group, hit.clone())).collect::<Result<Vec<_>, _>>()?;
         let opened = inspect::open_all(core, &records).await;
         for (record, opened) in records.into_iter().zip(opened) {

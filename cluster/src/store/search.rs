@@ -7,6 +7,7 @@
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
@@ -23,7 +24,7 @@ use super::cache::Loaded;
 use super::{AuditStore, Closed, IndexCache, damaged, dir_of};
 use crate::text::file::Texts;
 use crate::text::words::TextQuery;
-use crate::world::{Disk, File};
+use crate::world::{Clock, Disk, File};
 
 mod look;
 mod remade;
@@ -134,6 +135,8 @@ pub struct Look<'a> {
     pub tenant: KeyedId,
     /// What they must have.
     pub query: &'a TextQuery,
+    /// Monotonic time after which no other segment is asked, by this clock.
+    pub until: (&'a dyn Clock, Duration),
 }
 
 /// A search under way.
@@ -142,6 +145,8 @@ struct Walk<'a> {
     look: Option<Look<'a>>,
     /// Bytes of text indexes that were asked.
     text_bytes: usize,
+    /// Enough of them were asked: the walk ends behind the segment that it is at.
+    has_asked: bool,
     found: Found,
     size: u64,
     frames: usize,
@@ -174,7 +179,7 @@ impl AuditStore {
             return Err(late());
         }
         let mut walk = Walk { look: look_for, ..Walk::begin(search, size) };
-        while !walk.is_over() {
+        while !walk.is_over() && !walk.has_asked {
             match self.stretch(&walk) {
                 Stretch::Tail(first, hits) => walk.take_tail(first, hits),
                 Stretch::Open(name, index, places, first) => {
@@ -279,12 +284,18 @@ impl AuditStore {
         let Some(look) = walk.look.filter(|_| !places.is_empty()) else { return places };
         let key = (self.log, segment.first());
         let covers = look.texts.covers(key);
-        if !covers.is_some_and(|covers| covers.next == segment.next && covers.tenants.contains(&look.tenant)) {
+        let fits =
+            covers.as_ref().is_some_and(|covers| covers.next == segment.next && covers.tenants.contains(&look.tenant));
+        if !fits {
             return places;
         }
         let found = match look.texts.load(key).await {
+            // One that was replaced meanwhile may be about others.
+            Ok(Some(_)) if look.texts.covers(key) != covers => return places,
             Ok(Some(index)) => {
+                let (clock, until) = look.until;
                 walk.text_bytes += index.bytes();
+                walk.has_asked = walk.text_bytes >= SEARCH_TEXT_BYTES_MAX || clock.now() >= until;
                 index.find(look.query).map_err(io::Error::other)
             }
             Ok(None) => return places,
@@ -376,7 +387,8 @@ impl<'a> Walk<'a> {
         };
         let reached_ns = if search.order == Order::Ascending { 0 } else { u64::MAX };
         let found = Found { reached, reached_ns, ..Found::default() };
-        let mut walk = Self { search, look: None, text_bytes: 0, found, size, frames: 0, segments: 0, bytes: 0 };
+        let mut walk =
+            Self { search, look: None, text_bytes: 0, has_asked: false, found, size, frames: 0, segments: 0, bytes: 0 };
         walk.note_end();
         walk
     }
@@ -401,7 +413,7 @@ impl<'a> Walk<'a> {
 
     fn is_over(&self) -> bool {
         let spent = self.frames >= SEARCH_FRAMES_MAX || self.segments >= SEARCH_SEGMENTS_MAX;
-        self.found.is_end || self.is_full() || spent || self.text_bytes >= SEARCH_TEXT_BYTES_MAX
+        self.found.is_end || self.is_full() || spent
     }
 
     fn is_full(&self) -> bool {

@@ -25,6 +25,7 @@ use nethical_protocol::ids::{GroupId, KeyedId, LogId, NodeId};
 use nethical_protocol::sometimes;
 
 use super::index::TextIndex;
+use super::tend::TextState;
 use crate::world::{self, Clock, Disk, Heavy, Scope, heavy};
 
 /// Text indexes that did not read and were removed since the node started.
@@ -35,6 +36,7 @@ const DIR: &str = "text";
 /// Purpose of the key that heads are sealed under.
 const AT_REST: &[u8] = b"nethical text at rest 1";
 const HEAD: Kind = Kind { magic: *b"NTHLTXTH", version: 1 };
+/// The version says what a word is, too: with other words an index would hide entries.
 const INDEX: Kind = Kind { magic: *b"NTHLTXTI", version: 1 };
 /// A head is no longer than this.
 const HEAD_BYTES_MAX: usize = 1024 * 1024;
@@ -63,6 +65,8 @@ pub struct Texts {
     known: Mutex<BTreeMap<FileKey, (Covers, u64)>>,
     /// Opened last, with the bytes that they take.
     opened: Mutex<VecDeque<(FileKey, Arc<TextIndex>, usize)>>,
+    /// What is known of each log's files.
+    states: Mutex<BTreeMap<LogId, Arc<TextState>>>,
     /// Held while a file is read, and alone where one is replaced or goes.
     files: tokio::sync::RwLock<()>,
 }
@@ -88,12 +92,21 @@ impl Texts {
     ) -> io::Result<Self> {
         let at_rest = at_rest(keyring, node)?;
         disk.create_dir(DIR).await?;
-        let (known, opened, files) = Default::default();
-        let texts = Self { disk, scope, heavy, at_rest, known, opened, files };
+        let (known, opened, states, files) = Default::default();
+        let texts = Self { disk, scope, heavy, at_rest, known, opened, states, files };
         for name in texts.disk.list(DIR).await? {
-            texts.take_in(&name).await?;
+            if let Err(error) = texts.take_in(&name).await {
+                tracing::warn!(name, %error, "a text index cannot be read; it is made again where it can be removed");
+                texts.note_lost(key_of(name.strip_suffix(".tmp").unwrap_or(&name)));
+            }
         }
         Ok(texts)
+    }
+
+    /// A file that is there and stands for nothing: searches pass it over, and whoever takes words out comes back to it.
+    fn note_lost(&self, key: Option<FileKey>) {
+        let nothing = Covers { next: 0, tenants: BTreeSet::new() };
+        self.known.lock().extend(key.map(|key| (key, (nothing, 0))));
     }
 
     async fn take_in(&self, name: &str) -> io::Result<()> {
@@ -116,6 +129,11 @@ impl Texts {
         }
     }
 
+    /// What this node remembers of a log's files.
+    pub(super) fn state(&self, log: LogId) -> Arc<TextState> {
+        self.states.lock().entry(log).or_default().clone()
+    }
+
     /// What the file of a segment is about, where there is one.
     pub fn covers(&self, key: FileKey) -> Option<Covers> {
         self.known.lock().get(&key).map(|(covers, _)| covers.clone())
@@ -125,6 +143,11 @@ impl Texts {
     pub fn of_log(&self, log: LogId) -> Vec<u64> {
         let known = self.known.lock();
         known.range((log, 0)..=(log, u64::MAX)).map(|((_, first), _)| *first).collect()
+    }
+
+    /// True where there is any file of a group.
+    pub fn has_any(&self, group: GroupId) -> bool {
+        self.known.lock().keys().any(|(log, _)| log.group == group)
     }
 
     /// Logs of which there are files.
@@ -151,7 +174,13 @@ impl Texts {
             return Ok(None);
         }
         let path = format!("{DIR}/{}", name_of(key));
-        let (bytes, at_rest) = (world::read_all(&*self.disk, &path).await?, self.at_rest);
+        let read = world::read_all(&*self.disk, &path).await;
+        if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            drop(held);
+            self.remove(key).await?;
+            return Ok(None);
+        }
+        let (bytes, at_rest) = (read?, self.at_rest);
         let length = bytes.len();
         let opened = heavy(&*self.heavy, move || open_all(&bytes, &at_rest)).await.flatten();
         let Some(index) = opened.map(Arc::new) else {
@@ -186,6 +215,15 @@ impl Texts {
     /// # Errors
     /// Where the disk fails, or the index does not encode.
     pub async fn put(&self, clock: &dyn Clock, key: FileKey, covers: Covers, index: Arc<TextIndex>) -> io::Result<()> {
+        let came = self.write(clock, key, covers, index).await;
+        if came.is_err() {
+            // Best effort: whoever takes words out, and the next start, look for it again.
+            let _ = self.discard_unknown(key.0).await;
+        }
+        came
+    }
+
+    async fn write(&self, clock: &dyn Clock, key: FileKey, covers: Covers, index: Arc<TextIndex>) -> io::Result<()> {
         let (name, at_rest) = (name_of(key), self.at_rest);
         let (mut file_key, mut nonces) = ([0; 32], [[0; 12]; 2]);
         self.scope.fill(&mut file_key);
@@ -217,10 +255,33 @@ impl Texts {
         let _alone = self.files.write().await;
         let is_there = self.covers(key).is_some();
         self.forget(key);
-        match is_there {
-            true => self.destroy(&format!("{DIR}/{}", name_of(key))).await,
-            false => Ok(()),
+        if !is_there {
+            return Ok(());
         }
+        match self.destroy(&format!("{DIR}/{}", name_of(key))).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                self.note_lost(Some(key));
+                Err(error)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what is no file of a log's: one that was written aside and has no name yet, and one that could not be removed.
+    /// Nothing of that log may be written meanwhile.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub(super) async fn discard_unknown(&self, log: LogId) -> io::Result<()> {
+        let _alone = self.files.write().await;
+        for name in self.disk.list(DIR).await? {
+            let whole = name.strip_suffix(".tmp").unwrap_or(&name);
+            let Some(key) = key_of(whole).filter(|(of, _)| *of == log) else { continue };
+            if name != whole || self.covers(key).is_none() {
+                self.destroy(&format!("{DIR}/{name}")).await?;
+            }
+        }
+        Ok(())
     }
 
     fn forget(&self, key: FileKey) {
@@ -234,12 +295,10 @@ impl Texts {
         self.disk.sync_dir(DIR).await
     }
 
-    /// Overwrites a file's key.
+    /// Overwrites a file's key: as much as a head may have, since a damaged one does not say how long it is.
     async fn overwrite(&self, path: &str) -> io::Result<()> {
         let file = self.disk.open(path, false).await?;
-        let start = file.read_at(0, 4).await?;
-        let length = start.first_chunk().map_or(0, |length| u32::from_le_bytes(*length) as usize);
-        let over = (length.min(HEAD_BYTES_MAX) + 4).min(file.len().await? as usize);
+        let over = (HEAD_BYTES_MAX + 4).min(file.len().await? as usize);
         file.write_and_sync(0, Bytes::from(vec![0; over])).await
     }
 

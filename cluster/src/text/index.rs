@@ -15,8 +15,8 @@ use tantivy::indexer::merge_filtered_segments;
 use tantivy::schema::{BytesOptions, Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::tokenizer::{PreTokenizedString, Token};
 use tantivy::{
-    BitSet, DocSet as _, HasLen as _, Index, IndexSettings, Segment, SegmentReader, TERMINATED, TantivyDocument,
-    TantivyError, Term,
+    BitSet, DocSet as _, HasLen as _, Index, IndexSettings, Segment, SegmentReader, SingleSegmentIndexWriter,
+    TERMINATED, TantivyDocument, TantivyError, Term,
 };
 
 use nethical_protocol::ids::KeyedId;
@@ -90,27 +90,62 @@ fn schema() -> (Schema, Fields) {
     (builder.build(), Fields { word, tenant, subject })
 }
 
+/// An index that is being made, so that no more words are in memory than their postings.
+pub struct Builder {
+    places: Vec<u32>,
+    writer: SingleSegmentIndexWriter,
+    fields: Fields,
+}
+
+impl Builder {
+    /// Of nothing yet.
+    ///
+    /// # Errors
+    /// Where there is no room for it.
+    pub fn new() -> Result<Self, IndexError> {
+        let (schema, fields) = schema();
+        let builder = Index::builder().schema(schema);
+        let writer = builder.single_segment_index_writer(RamDirectory::create(), BUILD_BYTES)?;
+        Ok(Self { places: Vec::new(), writer, fields })
+    }
+
+    /// Takes bodies in, in rising order of place.
+    ///
+    /// # Errors
+    /// Where they cannot be indexed.
+    pub fn add(&mut self, docs: Vec<Doc>) -> Result<(), IndexError> {
+        for doc in docs {
+            let mut document = TantivyDocument::new();
+            document.add_pre_tokenized_text(self.fields.word, pre_tokenized(doc.words));
+            document.add_bytes(self.fields.tenant, &doc.tenant.0);
+            doc.subjects.iter().for_each(|subject| document.add_bytes(self.fields.subject, subject));
+            self.writer.add_document(document)?;
+            self.places.push(doc.place);
+        }
+        Ok(())
+    }
+
+    /// The index.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn finish(self) -> Result<TextIndex, IndexError> {
+        if self.places.is_empty() {
+            return Ok(TextIndex { places: self.places, words: None, bytes: 0 });
+        }
+        TextIndex::of(self.places, &self.writer.finalize()?)
+    }
+}
+
 impl TextIndex {
     /// Of bodies in rising order of place.
     ///
     /// # Errors
     /// Where they cannot be indexed.
     pub fn build(docs: Vec<Doc>) -> Result<Self, IndexError> {
-        let (schema, fields) = schema();
-        let places: Vec<u32> = docs.iter().map(|doc| doc.place).collect();
-        if docs.is_empty() {
-            return Ok(Self { places, words: None, bytes: 0 });
-        }
-        let builder = Index::builder().schema(schema);
-        let mut writer = builder.single_segment_index_writer(RamDirectory::create(), BUILD_BYTES)?;
-        for doc in docs {
-            let mut document = TantivyDocument::new();
-            document.add_pre_tokenized_text(fields.word, pre_tokenized(doc.words));
-            document.add_bytes(fields.tenant, &doc.tenant.0);
-            doc.subjects.iter().for_each(|subject| document.add_bytes(fields.subject, subject));
-            writer.add_document(document)?;
-        }
-        Self::of(places, &writer.finalize()?)
+        let mut builder = Builder::new()?;
+        builder.add(docs)?;
+        builder.finish()
     }
 
     fn of(places: Vec<u32>, index: &Index) -> Result<Self, IndexError> {

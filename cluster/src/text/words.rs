@@ -1,7 +1,7 @@
 //! What a word is, which words a body has, and whether a body has what somebody looks for.
 //!
 //! The one place that says what matches: an index only names candidates, and every one of them is judged here on its opened body.
-//! Pure. Words are runs of letters and digits, in small letters and without accents, of up to [`WORD_BYTES_MAX`] bytes.
+//! Pure. Whoever changes what a word is raises the version of index files ([`super::file`]): an old index would hide entries. Words are runs of letters and digits, in small letters and without accents, of up to [`WORD_BYTES_MAX`] bytes.
 
 use std::collections::BTreeSet;
 
@@ -40,6 +40,9 @@ impl TextQuery {
         }
         if text.matches('"').count() % 2 == 1 {
             return Err("text has a quotation mark without its fellow".to_owned());
+        }
+        if text.split(|letter: char| !letter.is_alphanumeric()).any(|run| run.len() > WORD_BYTES_MAX) {
+            return Err(format!("a run of more than {WORD_BYTES_MAX} bytes is no word"));
         }
         let mut query = Self::default();
         for (number, part) in text.split('"').enumerate() {
@@ -154,7 +157,8 @@ mod tests {
     fn what_means_nothing_is_refused_with_its_reason() {
         let many = (0..=TEXT_QUERY_WORDS_MAX).map(|n| format!("w{n} ")).collect::<String>();
         let long = "x".repeat(TEXT_QUERY_BYTES_MAX + 1);
-        for query in ["", "  ", "-- !", "\"open", "*", &many, &long] {
+        let run = "x".repeat(WORD_BYTES_MAX + 1);
+        for query in ["", "  ", "-- !", "\"open", "*", &many, &long, &run] {
             assert!(TextQuery::parse(query).is_err(), "{query:?}");
         }
     }
