@@ -103,12 +103,13 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 /// Segments are warm after three seconds and cold after six.
-fn cooling(draft: Draft) -> Draft {
+pub(super) fn cooling(draft: Draft) -> Draft {
     let knobs = [("warm.after-ms", 3_000), ("warm.every-ms", 400), ("cold.after-ms", 6_000), ("cold.every-ms", 500)];
     knobs.into_iter().fold(draft.seconds(40), |draft, (knob, value)| draft.knob(knob, value))
 }
 
-fn erasing(draft: Draft) -> Draft {
+/// Four agents are erased, one after the other.
+pub(super) fn erasing(draft: Draft) -> Draft {
     let at = [(12_000, 0), (15_000, 1), (18_000, 2), (21_000, 3)];
     at.into_iter().fold(draft, |draft, (at_ms, agent)| draft.order(at_ms, OrderKind::Erase { agent }))
 }

@@ -1,10 +1,10 @@
 //! Words of bodies are indexed, and leave the indexes when their subjects are erased, while machines lose their power at every
 //! step and indexes rot.
 
+use super::cold::{cooling, erasing};
 use super::draft::{Draft, stop};
 use super::{Expected, LONG, Scenario};
 use crate::fault::{Fault, TEXT};
-use crate::plan::OrderKind;
 
 const INDEXED: &str = "bodies of a segment were indexed";
 const ASKED: &str = "a search asked a text index";
@@ -51,6 +51,17 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "lost-logs-take-no-words",
+        what: "A machine loses what it had acknowledged, again and again: its new replicas know nobody's keys for a while, and its indexes stay.",
+        expected: Expected::Good,
+        seen: &[INDEXED, ASKED, FOUND, "a durable file was mangled"],
+        bounds: LONG,
+        build: |seed| {
+            let rot = |_| Fault::Rot { node: 2, file: "wal".to_owned() };
+            wordy(Draft::three(seed)).knob("text.every-ms", 100).each(7, 10_000, 2_600, 600, rot).done()
+        },
+    },
+    Scenario {
         name: "words-are-found-in-cold-files",
         what: "Text indexes are gone once bodies are in the object store: they are made again from what is there.",
         expected: Expected::Good,
@@ -66,17 +77,6 @@ pub const SCENARIOS: &[Scenario] = &[
 /// Words are indexed within a second of a segment's end.
 fn wordy(draft: Draft) -> Draft {
     draft.seconds(36).knob("text.every-ms", 700)
-}
-
-/// Segments are warm after three seconds and cold after six.
-fn cooling(draft: Draft) -> Draft {
-    let knobs = [("warm.after-ms", 3_000), ("warm.every-ms", 400), ("cold.after-ms", 6_000), ("cold.every-ms", 500)];
-    knobs.into_iter().fold(draft.seconds(40), |draft, (knob, value)| draft.knob(knob, value))
-}
-
-fn erasing(draft: Draft) -> Draft {
-    let at = [(12_000, 0), (15_000, 1), (18_000, 2), (21_000, 3)];
-    at.into_iter().fold(draft, |draft, (at_ms, agent)| draft.order(at_ms, OrderKind::Erase { agent }))
 }
 
 /// Every node loses its power at each place, the second time that it passes it.
