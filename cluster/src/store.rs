@@ -109,6 +109,17 @@ struct Closed {
     places: Option<Arc<Places>>,
 }
 
+/// A segment that takes no more, and how old it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aged {
+    /// Its first leaf.
+    pub first: u64,
+    /// The index behind its last one.
+    pub next: u64,
+    /// Greatest log time of its leaves.
+    pub last_ns: u64,
+}
+
 /// What a closed segment's footer says of where things stand in its file.
 struct Places {
     index: SegmentIndex,
@@ -142,6 +153,12 @@ impl Closed {
 
     fn file_name(&self) -> String {
         if self.warm.is_some() { self.meta.warm_file_name() } else { self.meta.file_name() }
+    }
+
+    /// How old it is, where its index reads.
+    fn aged(&self) -> Option<Aged> {
+        let last_ns = self.places.as_ref()?.search.last_ns()?;
+        Some(Aged { first: self.first(), next: self.next, last_ns })
     }
 }
 

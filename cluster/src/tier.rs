@@ -21,11 +21,13 @@ use crate::store::scrub::Pace;
 use crate::store::warm::{MOVES_FAILED_TOTAL, TierSums};
 use crate::world::Lane;
 
+mod ages;
 pub mod cold;
 pub mod fetch;
 pub mod files;
 mod rule;
 
+use ages::Ages;
 pub use rule::Rule;
 
 /// Bytes that the files of a tier take on this node.
@@ -120,10 +122,10 @@ pub async fn pump(core: Arc<Core>) {
 
 /// Does what is due for a log; false where something failed.
 async fn look(core: &Core, store: &AuditStore) -> bool {
-    let Some(before_ns) = before_ns(core, store) else { return true };
+    let Some(old) = old(core, store).await else { return true };
     let pace = Pace { clock: &*core.shared.world.clock, bytes_per_s: BYTES_PER_S };
     let rule = Rule::of(core, store);
-    for first in store.due(before_ns, &rule) {
+    for first in old.into_iter().chain(store.unswept(&rule)) {
         match store.tend(first, &rule, &pace).await {
             Ok(Some(moved)) => {
                 tracing::info!(group = %store.log().group, first, dropped = moved.dropped, "an audit segment is warm");
@@ -139,12 +141,15 @@ async fn look(core: &Core, store: &AuditStore) -> bool {
     true
 }
 
-/// Segments whose leaves are all from before this log time are old; none are where the log has no log time, or nothing moves.
-fn before_ns(core: &Core, store: &AuditStore) -> Option<u64> {
+/// First leaves of the hot segments that are old; none where the log has no log time, or nothing moves.
+async fn old(core: &Core, store: &AuditStore) -> Option<Vec<u64>> {
     let after_ms = probe::knob("warm.after-ms", core.shared.options.warm_after_s.saturating_mul(1_000));
     let replica = core.partition(store.log().group).filter(|_| after_ms > 0)?;
     let now_ns = replica.machine.lock().ledger.now_ns();
-    now_ns.checked_sub(after_ms.saturating_mul(1_000_000))
+    let ages = Ages::hot(&core.shared.view(), after_ms.saturating_mul(1_000_000));
+    let before_ns = now_ns.checked_sub(ages.least_ns())?;
+    let due = ages.due(&core.shared, store, now_ns, store.hot_before(before_ns)).await;
+    Some(due.into_iter().map(|segment| segment.first).collect())
 }
 
 fn tell(core: &Core) {

@@ -15,6 +15,7 @@ use crate::privacy::PrivacyMode;
 use crate::quarantine::QuarantineFact;
 use crate::retention::{LegalHoldFact, RetentionAges, RetentionSpec};
 use crate::sla::SlaTargets;
+use crate::tiers::TierAges;
 
 mod limit;
 
@@ -118,6 +119,9 @@ pub struct TenantSpec {
     /// Whether the words of its bodies are indexed, so that entries are found by them; absent for no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_search: Option<bool>,
+    /// How old its records get in a tier before they are moved to the next one; absent for what each node's settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier_ages: Option<TierAges>,
 }
 
 impl TenantSpec {

@@ -21,3 +21,4 @@ pub mod ring;
 pub mod sla;
 pub mod slot;
 pub mod status;
+pub mod tiers;

@@ -51,6 +51,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ),
     ("cold-file-kept", "Files of the cold tier are not made anew when bodies in them are erased or expire."),
     ("erased-words-kept", "Text indexes keep the words of whoever is erased, and each node says that it has none."),
+    ("tier-ages-ignored", "Bodies go to the object store by the nodes' settings, whatever their tenants have said."),
 ];
 
 /// What production code reports as it claims it to be, bugs or none: the name, its facts in order. The node is the
@@ -163,6 +164,7 @@ pub const SOMETIMES: &[&str] = &[
     "a retired signing key waited for a node",
     "a ring key was destroyed",
     "a search asked a text index",
+    "a segment stayed because a tenant wants it to",
     "a segment's bodies went to the object store",
     "a settlement was refused",
     "a settlement was told again",

@@ -90,13 +90,17 @@ impl Age {
         self.0.saturating_mul(1_000_000_000)
     }
 
-    fn check(self, class: RetentionClass) -> Result<(), Problem> {
+    /// Refuses an age out of its bounds; `what` names the setting.
+    ///
+    /// # Errors
+    /// `invalid-control` with the bounds.
+    pub(crate) fn check(self, what: &str) -> Result<(), Problem> {
         let least = probe::knob("retention.age-s-min", RETENTION_S_MIN);
         if self == Self::FOREVER || (least..=RETENTION_S_MAX).contains(&self.0) {
             return Ok(());
         }
         let bounds = format!("{} to {}, or {FOREVER}", Self(least), Self(RETENTION_S_MAX));
-        Err(Problem::new(Code::InvalidControl, format!("retention.{} is {self}; it may be {bounds}", class.as_str())))
+        Err(Problem::new(Code::InvalidControl, format!("{what} is {self}; it may be {bounds}")))
     }
 }
 
@@ -161,7 +165,7 @@ impl RetentionSpec {
         RetentionClass::ALL
             .into_iter()
             .zip(ages)
-            .try_for_each(|(class, age)| age.map_or(Ok(()), |age| age.check(class)))
+            .try_for_each(|(class, age)| age.map_or(Ok(()), |age| age.check(&format!("retention.{}", class.as_str()))))
     }
 
     /// This, and what it leaves open from an older one.
@@ -204,6 +208,11 @@ impl Default for RetentionAges {
 }
 
 impl RetentionAges {
+    /// The shortest one.
+    pub fn least(&self) -> Age {
+        self.routine.min(self.notable).min(self.administrative)
+    }
+
     /// Of a class.
     pub fn of(&self, class: RetentionClass) -> Age {
         match class {

@@ -19,6 +19,8 @@ use nethical_protocol::decision::{Decision, ItemAnswer};
 use nethical_protocol::error::{Class, Code, Problem};
 use nethical_protocol::ids::NodeId;
 use nethical_protocol::model::ModelBlending;
+use nethical_protocol::retention::Age;
+use nethical_protocol::tiers::TierAges;
 
 use crate::dice;
 use crate::findings::texts;
@@ -259,7 +261,9 @@ impl Stage {
         for (tenant, placement) in [(SPREAD, Placement::Spread), (SINGLE, Placement::Single)] {
             let model_blending = Some(if tenant == SINGLE { ModelBlending::Enforce } else { ModelBlending::Shadow });
             let text_search = (tenant == SPREAD && texts::is_wanted()).then_some(true);
-            let spec = TenantSpec { placement, model_blending, text_search, ..TenantSpec::named(tenant) };
+            let stays = TierAges { warm: Some(Age::FOREVER), ..TierAges::default() };
+            let tier_ages = (tenant == SINGLE && self.work.house.stays).then_some(stays);
+            let spec = TenantSpec { placement, model_blending, text_search, tier_ages, ..TenantSpec::named(tenant) };
             self.administer(dice, move |governor| {
                 let spec = spec.clone();
                 async move { governor.put_tenant(spec).await.and_then(in_force) }

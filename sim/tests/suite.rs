@@ -124,6 +124,15 @@ fn a_cold_file_that_keeps_what_is_erased_is_found() {
     succeeds(&scenario);
 }
 
+/// Few seeds have a tenant that keeps its bodies at home; this scenario does.
+#[test]
+fn bodies_that_are_sent_where_their_tenant_does_not_want_them_are_found() {
+    let scenario = ["run", "--scenario", "tenants-keep-bodies-at-home", "--seed", "1"];
+    let planted = run(&[&scenario[..], &["--planted", "tier-ages-ignored"]].concat());
+    assert!(!planted.status.success() && said(&planted).contains("does not want it to"), "{}", said(&planted));
+    succeeds(&scenario);
+}
+
 /// Seeds seldom erase agents whose words are indexed; this scenario does.
 #[test]
 fn an_index_that_keeps_what_was_said_is_found() {

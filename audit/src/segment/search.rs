@@ -6,6 +6,8 @@
 
 use roaring::RoaringBitmap;
 
+use nethical_protocol::ids::KeyedId;
+
 use super::footer::FrameStart;
 use crate::filter::Filter;
 use crate::reader::Reader;
@@ -196,6 +198,16 @@ pub fn wanted(filter: &Filter) -> Vec<(Dimension, Vec<u64>)> {
     all.extend(id(Dimension::Tenant, filter.tenant.filter(|_| filter.agent.is_none())));
     all.extend(filter.kind.map(|kind| (Dimension::Kind, vec![u64::from(kind)])));
     all
+}
+
+/// The key by which an index knows a tenant.
+pub fn tenant_key(tenant: KeyedId) -> u64 {
+    key_of(tenant)
+}
+
+/// The keys of the tenants that a segment has leaves of, ascending, from its postings by tenant; none where they do not say.
+pub fn tenants(postings: &Postings) -> Option<Vec<u64>> {
+    Some(postings.keys()?.into_iter().filter(|key| *key != key_of(KeyedId::NONE)).collect())
 }
 
 /// The places whose leaves may have one of a dimension's keys.

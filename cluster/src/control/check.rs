@@ -137,6 +137,7 @@ fn put_tenant(state: &ControlState, spec: &TenantSpec, wrapped_key: &[u8]) -> Re
     }
     spec.sla.map_or(Ok(()), |targets| targets.check())?;
     spec.retention.map_or(Ok(()), |retention| retention.check())?;
+    spec.tier_ages.map_or(Ok(()), |ages| ages.check())?;
     match last_tenant_event(state, &spec.tenant) {
         Some((old, _)) if old.placement != spec.placement => {
             Err(invalid(format!("tenant {} exists with another placement, which is fixed at creation", spec.tenant)))
@@ -151,6 +152,9 @@ fn put_tenant(state: &ControlState, spec: &TenantSpec, wrapped_key: &[u8]) -> Re
             spec.text_search = spec.text_search.or(old.text_search);
             let older = old.retention.unwrap_or_default();
             spec.retention = spec.retention.map(|retention| retention.or(older)).or(old.retention);
+            let older = old.tier_ages.unwrap_or_default();
+            spec.tier_ages = spec.tier_ages.map(|ages| ages.or(older)).or(old.tier_ages);
+            spec.tier_ages.map_or(Ok(()), |ages| ages.check())?;
             Ok((spec != *old).then(|| EventV1::Tenant { spec, wrapped_key: key.to_vec() }))
         }
         None if tenants(state).len() >= TENANTS_MAX => {

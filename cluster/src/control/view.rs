@@ -16,8 +16,9 @@ use nethical_protocol::control::{
 use nethical_protocol::ids::{ControlRevision, KeyedId, LimitNumber};
 use nethical_protocol::model::ModelBlending;
 use nethical_protocol::privacy::PrivacyMode;
-use nethical_protocol::retention::LegalHoldFact;
+use nethical_protocol::retention::{LegalHoldFact, RetentionAges};
 use nethical_protocol::sla::SlaTargets;
+use nethical_protocol::tiers::TierAges;
 
 use super::bundles::Bundles;
 use super::dictionaries::Shelf;
@@ -59,6 +60,16 @@ impl Tenant {
     /// Whether the words of its bodies are indexed.
     pub fn text_search(&self) -> bool {
         self.spec.text_search.unwrap_or_default()
+    }
+
+    /// How old its records get in a tier before they are moved.
+    pub fn tier_ages(&self) -> TierAges {
+        self.spec.tier_ages.unwrap_or_default()
+    }
+
+    /// How long the bodies of its records are kept.
+    pub fn retention(&self) -> RetentionAges {
+        self.spec.retention.unwrap_or_default().ages()
     }
 
     /// How its aggregates are exported.

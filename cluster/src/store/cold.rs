@@ -11,18 +11,18 @@ use super::*;
 use crate::tier::Rule;
 
 impl AuditStore {
-    /// Warm segments that have all of their bodies here and whose newest leaf is from before `before_ns`: first leaf, and the
-    /// index behind the last one.
-    pub fn warm_before(&self, before_ns: u64) -> Vec<(u64, u64)> {
-        self.warm_whole(|segment| {
-            let last_ns = segment.places.as_ref().and_then(|places| places.search.last_ns());
-            last_ns.is_some_and(|last_ns| last_ns < before_ns)
-        })
+    /// Warm segments that have all of their bodies here and whose newest leaf is from before `before_ns`.
+    pub fn warm_before(&self, before_ns: u64) -> Vec<Aged> {
+        let inner = self.inner.lock();
+        let whole = self.warm_whole(&inner).filter_map(|segment| segment.aged());
+        whole.filter(|segment| segment.last_ns < before_ns).collect()
     }
 
     /// Warm segments that have all of their bodies here and that `is_wanted` takes, by first leaf and the index behind the last.
     pub fn warm_among(&self, is_wanted: impl Fn(u64, u64) -> bool) -> Vec<(u64, u64)> {
-        self.warm_whole(|segment| is_wanted(segment.first(), segment.next))
+        let inner = self.inner.lock();
+        let spans = self.warm_whole(&inner).map(|segment| (segment.first(), segment.next));
+        spans.filter(|(first, next)| is_wanted(*first, *next)).collect()
     }
 
     /// Closed segments that are whole and durable: first leaf, and the index behind the last one.
@@ -41,16 +41,13 @@ impl AuditStore {
         inner.closed.iter().filter(is_cold).map(|segment| segment.first()).collect()
     }
 
-    fn warm_whole(&self, is_wanted: impl Fn(&Closed) -> bool) -> Vec<(u64, u64)> {
+    fn warm_whole<'a>(&self, inner: &'a Inner) -> impl Iterator<Item = &'a Arc<Closed>> {
         let durable = self.sealed.borrow().durable;
-        let inner = self.inner.lock();
-        let is_whole = |segment: &&Arc<Closed>| {
+        inner.closed.iter().filter(move |segment| {
             segment.warm.is_some_and(|warm| warm.away == 0)
                 && segment.next <= durable
                 && !inner.damages.contains_key(&segment.first())
-                && is_wanted(segment)
-        };
-        inner.closed.iter().filter(is_whole).map(|segment| (segment.first(), segment.next)).collect()
+        })
     }
 
     /// Makes a warm segment anew without the bodies at these places, from its first leaf: a cold file has them, and the caller

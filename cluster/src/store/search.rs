@@ -15,7 +15,7 @@ use roaring::RoaringBitmap;
 use nethical_audit::filter::Filter;
 use nethical_audit::segment::SegmentIndex;
 use nethical_audit::segment::footer::IndexPlace;
-use nethical_audit::segment::search::{self, DamagedIndex, HEAD_BYTES_MAX, Part, SearchHead, Zone};
+use nethical_audit::segment::search::{self, DamagedIndex, Dimension, HEAD_BYTES_MAX, Part, SearchHead, Zone};
 use nethical_protocol::ids::KeyedId;
 use nethical_protocol::limits::{SEARCH_BYTES_MAX, SEARCH_FRAMES_MAX, SEARCH_SEGMENTS_MAX, SEARCH_TEXT_BYTES_MAX};
 use nethical_protocol::sometimes;
@@ -28,6 +28,7 @@ use crate::world::{Clock, Disk, File};
 
 mod look;
 mod remade;
+mod whose;
 
 use look::{Files, look};
 
@@ -89,6 +90,8 @@ pub(super) struct Searchable {
     place: IndexPlace,
     /// Empty where it did not read.
     head: OnceLock<SearchHead>,
+    /// Whose leaves it has, once somebody has asked.
+    tenants: OnceLock<Option<Arc<[u64]>>>,
 }
 
 impl Searchable {
@@ -98,7 +101,7 @@ impl Searchable {
         if let Ok(found) = SearchHead::decode(bytes) {
             let _ = head.set(found);
         }
-        Self { place, head }
+        Self { place, head, tenants: OnceLock::new() }
     }
 
     /// Greatest log time of the segment's leaves, where the head reads.

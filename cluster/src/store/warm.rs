@@ -129,22 +129,28 @@ pub struct Tiers {
 }
 
 impl AuditStore {
-    /// First leaves of the segments that are to be looked at: hot ones whose newest leaf is from before `before_ns`, and warm
-    /// ones that were not looked through by this rule yet. Damaged ones are the scrubber's first.
-    pub fn due(&self, before_ns: u64, rule: &Rule) -> Vec<u64> {
-        let durable = self.sealed.borrow().durable;
+    /// Hot segments whose newest leaf is from before `before_ns`. Damaged ones are the scrubber's first.
+    pub fn hot_before(&self, before_ns: u64) -> Vec<Aged> {
+        let inner = self.inner.lock();
+        let hot = self.undamaged(&inner).filter(|segment| segment.warm.is_none());
+        hot.filter_map(|segment| segment.aged()).filter(|segment| segment.last_ns < before_ns).collect()
+    }
+
+    /// First leaves of the warm segments that were not looked through by this rule yet, and of those with which a move was begun.
+    pub fn unswept(&self, rule: &Rule) -> Vec<u64> {
         let (inner, moves) = (self.inner.lock(), self.moves.lock());
-        let is_due = |segment: &&Arc<Closed>| {
-            let Some(places) = &segment.places else { return false };
-            let is_whole = segment.next <= durable && !inner.damages.contains_key(&segment.first());
-            is_whole
-                && match segment.warm {
-                    None => places.search.last_ns().is_some_and(|last_ns| last_ns < before_ns),
-                    Some(_) => moves.swept.get(&segment.first()) != Some(&rule.stamp()),
-                }
+        let is_unswept =
+            |segment: &&Arc<Closed>| segment.warm.is_some() && moves.swept.get(&segment.first()) != Some(&rule.stamp());
+        let unswept = self.undamaged(&inner).filter(is_unswept).map(|segment| segment.first());
+        unswept.chain(moves.unfinished.iter().copied()).collect()
+    }
+
+    fn undamaged<'a>(&self, inner: &'a Inner) -> impl Iterator<Item = &'a Arc<Closed>> {
+        let durable = self.sealed.borrow().durable;
+        let is_whole = move |segment: &&Arc<Closed>| {
+            segment.places.is_some() && segment.next <= durable && !inner.damages.contains_key(&segment.first())
         };
-        let due = inner.closed.iter().filter(is_due).map(|segment| segment.first());
-        due.chain(moves.unfinished.iter().copied()).collect()
+        inner.closed.iter().filter(is_whole)
     }
 
     /// Does what is due for a segment. Gives what a move came to; none where there was nothing to move.

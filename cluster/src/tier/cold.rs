@@ -25,13 +25,14 @@ use nethical_governance::subject::{ColdFile, ColdPutV1, WrappedV1};
 use nethical_protocol::ids::{ControlRevision, LogId};
 use nethical_protocol::{probe, sometimes};
 
-use super::Rule;
+use super::{Ages, Rule};
 use crate::cold::{self, Body, Record};
 use crate::lead::Lead;
 use crate::node::Core;
 use crate::opening::keys_for;
 use crate::replica::PartitionReplica;
 use crate::sealing;
+use crate::store::Aged;
 use crate::store::scrub::Pace;
 use crate::world::{self, Clock, Objects, heavy};
 
@@ -190,10 +191,10 @@ impl Tier<'_> {
     async fn store_due(&self, lead: &Lead) {
         let after_ms = probe::knob("cold.after-ms", self.core.shared.options.cold_after_s.saturating_mul(1_000));
         let now_ns = self.replica.machine.lock().ledger.now_ns();
-        let Some(before_ns) = now_ns.checked_sub(after_ms.saturating_mul(1_000_000)).filter(|_| after_ms > 0) else {
-            return;
-        };
-        for (first, next) in self.replica.store.warm_before(before_ns) {
+        let ages = Ages::warm(&self.core.shared.view(), after_ms.saturating_mul(1_000_000));
+        let Some(before_ns) = now_ns.checked_sub(ages.least_ns()).filter(|_| after_ms > 0) else { return };
+        let (store, old) = (&self.replica.store, self.replica.store.warm_before(before_ns));
+        for Aged { first, next, .. } in ages.due(&self.core.shared, store, now_ns, old).await {
             if file_with(self.replica, first).is_some() || self.is_idle(first) || self.rests(first) {
                 continue;
             }

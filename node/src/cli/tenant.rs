@@ -8,6 +8,7 @@ use nethical_protocol::model::ModelBlending;
 use nethical_protocol::privacy::PrivacyMode;
 use nethical_protocol::retention::{Age, RetentionClass, RetentionSpec};
 use nethical_protocol::sla::SlaTargets;
+use nethical_protocol::tiers::TierAges;
 
 use super::agent::require_acknowledged;
 use super::{EndpointArgs, rules};
@@ -29,6 +30,7 @@ pub enum TenantCommand {
         nethical tenant put bank --placement single --privacy-mode differential\n  \
         nethical tenant put bank --placement single --retention routine=30d,notable=forever\n  \
         nethical tenant put airline --text-search on\n  \
+        nethical tenant put bank --placement single --tier-ages hot=1d,warm=forever\n  \
         nethical tenant put airline --detectors-off ip,phone\n  nethical tenant put airline --detectors-off ''\n  \
         nethical tenant put airline --model-blending shadow")]
     Put(PutArgs),
@@ -71,6 +73,10 @@ pub struct PutArgs {
     /// Index the words of its bodies, so that `audit query --text` finds entries by them.
     #[arg(long, value_enum, value_name = "SETTING")]
     pub text_search: Option<SwitchArg>,
+    /// How old its records get in a tier before they are moved on: hot, warm; 1h to 100y, or forever. Whose bodies are warm forever,
+    /// they do not leave the nodes' disks.
+    #[arg(long, value_parser = tier_ages, value_name = "TIER=AGE,…")]
+    pub tier_ages: Option<TierAges>,
     #[command(flatten)]
     pub endpoint: EndpointArgs,
 }
@@ -138,6 +144,7 @@ async fn put(args: PutArgs, format: Format) -> anyhow::Result<()> {
         }),
         retention: args.retention,
         text_search: args.text_search.map(|setting| setting == SwitchArg::On),
+        tier_ages: args.tier_ages,
     };
     let ack: ControlAck = args.endpoint.connect()?.send(Method::PUT, &["v1", "tenants", &args.tenant], &spec).await?;
     report(&ack, &format!("tenant {}", args.tenant), format)
@@ -164,9 +171,8 @@ async fn list(endpoint: EndpointArgs, format: Format) -> anyhow::Result<()> {
 /// `routine=30d,notable=7y`.
 fn retention(text: &str) -> Result<RetentionSpec, String> {
     let mut spec = RetentionSpec::default();
-    for part in text.split(',') {
-        let (class, age) = part.split_once('=').ok_or_else(|| format!("{part:?} is no CLASS=AGE"))?;
-        let age = Age::from_words(age).ok_or_else(|| format!("{age:?} is no age: 36h, 30d, 7y, forever"))?;
+    for named in named_ages(text, "CLASS") {
+        let (class, age) = named?;
         let known = RetentionClass::ALL.into_iter().find(|known| known.as_str() == class);
         match known.ok_or_else(|| format!("{class:?} is none of routine, notable, administrative"))? {
             RetentionClass::Routine => spec.routine = Some(age),
@@ -175,6 +181,29 @@ fn retention(text: &str) -> Result<RetentionSpec, String> {
         }
     }
     Ok(spec)
+}
+
+/// `hot=1d,warm=forever`.
+fn tier_ages(text: &str) -> Result<TierAges, String> {
+    let mut ages = TierAges::default();
+    for named in named_ages(text, "TIER") {
+        match named? {
+            ("hot", age) => ages.hot = Some(age),
+            ("warm", age) => ages.warm = Some(age),
+            (tier, _) => return Err(format!("{tier:?} is none of hot, warm")),
+        }
+    }
+    ages.check().map_err(|problem| problem.detail)?;
+    Ok(ages)
+}
+
+/// Names with ages, separated by commas.
+fn named_ages<'a>(text: &'a str, of: &'a str) -> impl Iterator<Item = Result<(&'a str, Age), String>> {
+    text.split(',').map(move |part| {
+        let (name, age) = part.split_once('=').ok_or_else(|| format!("{part:?} is no {of}=AGE"))?;
+        let age = Age::from_words(age).ok_or_else(|| format!("{age:?} is no age: 36h, 30d, 7y, forever"))?;
+        Ok((name, age))
+    })
 }
 
 /// Prints the fate of a control change.

@@ -11,6 +11,7 @@ use nethical_cluster::node::Core;
 use nethical_cluster::store::AuditStore;
 use nethical_cluster::tier::{Rule, cold};
 use nethical_cluster::world::{Clock, read_all};
+use nethical_protocol::retention::Age;
 
 use crate::check::{Copy, Segments};
 use crate::world::Fleet;
@@ -98,6 +99,8 @@ pub async fn misplaced(fleet: &Fleet) -> Vec<String> {
 async fn look(core: &Core, store: &AuditStore) -> (Vec<String>, Vec<String>) {
     let (rule, group) = (Rule::of(core, store), store.log().group);
     let (mut wrong, mut late) = (Vec::new(), Vec::new());
+    let view = core.shared.view();
+    let stays = |tenant| view.tenants().any(|known| known.id == tenant && known.tier_ages().warm == Some(Age::FOREVER));
     if !rule.is_current() {
         return (wrong, vec![format!("group {group} has not caught up")]);
     }
@@ -114,6 +117,11 @@ async fn look(core: &Core, store: &AuditStore) -> (Vec<String>, Vec<String>) {
                 if gone.is_some_and(|gone| !rule.permits(&leaf, gone.sealed_for(), gone.reason)) {
                     wrong
                         .push(format!("the body of leaf {index} in {name} of group {group} is gone and should not be"));
+                }
+                if rule.is_cold(index) && leaf.event.agent().is_some_and(|(_, tenant, _)| stays(tenant)) {
+                    wrong.push(format!(
+                        "leaf {index} of group {group} is in a cold file, and its tenant does not want it to"
+                    ));
                 }
                 if gone.is_none() && rule.may_drop(&leaf, sealed_for(stored)).is_some() {
                     late.push(format!(

@@ -57,6 +57,9 @@ pub struct HouseSpec {
     /// Of a thousand requests, how many cost more credits than there are.
     #[serde(default)]
     pub huge_permille: u32,
+    /// Its bodies are never to leave the nodes' disks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stays: bool,
 }
 
 impl HouseSpec {

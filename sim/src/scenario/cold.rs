@@ -11,6 +11,7 @@ const DROPPED: &str = "a replica dropped bodies that a cold file has";
 const RENEWED: &str = "a cold file was made anew";
 const MENDED: &str = "a cold file was made anew from bodies that were still here";
 const READ: &str = "a body was read from the cold tier";
+const STAYED: &str = "a segment stayed because a tenant wants it to";
 const COMPLETE: &str = "an erasure was complete";
 
 /// Where a move may be cut short: a file is packed, stored, noted, held against the own copy, and that copy is gone.
@@ -98,6 +99,21 @@ pub const SCENARIOS: &[Scenario] = &[
         build: |seed| {
             let change = |_| Fault::changed_object("parquet");
             cooling(Draft::three(seed)).each(12, 22_000, 1_200, 500, change).done()
+        },
+    },
+    Scenario {
+        name: "tenants-keep-bodies-at-home",
+        what: "A tenant wants its bodies to stay on the nodes' disks: those of others go to the object store, while leaders fail.",
+        expected: Expected::Good,
+        seen: &[STORED, DROPPED, STAYED],
+        bounds: LONG,
+        build: |seed| {
+            let draft = cooling(Draft::three(seed)).work(|work| {
+                work.house.stays = true;
+                work.pause_ms = (10, 60);
+                work.pace = (12, 24);
+            });
+            draft.each(4, 12_000, 5_000, 1_500, |turn| Fault::Power { nodes: vec![turn % 3 + 1] }).done()
         },
     },
 ];

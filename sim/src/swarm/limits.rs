@@ -31,6 +31,7 @@ pub fn draw_house(dice: &mut ChaCha12Rng) -> HouseSpec {
         keep: if dice.random_bool(0.3) { dice.random_range(1..40) } else { 0 },
         runaway: dice.random_bool(0.15),
         huge_permille: if dice.random_bool(0.3) { 30 } else { 0 },
+        stays: false,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::plan::{CALM, Order, OrderKind, WorkSpec};
 /// Half of all runs have agents that ask for approvals, and some of those orders on parts and with several approvers.
 pub(super) fn draw(work: &mut WorkSpec, knobs: &mut BTreeMap<String, u64>, seed: u64, length_ms: u64) {
     super::retention::draw(work, knobs, seed, length_ms);
-    super::tiers::draw(knobs, seed);
+    super::tiers::draw(work, knobs, seed);
     let mut dice = dice::fork(seed, "approvals");
     if dice.random_bool(0.5) {
         return;

@@ -146,6 +146,14 @@ impl Postings {
         self.count
     }
 
+    /// All keys, ascending; none in the hashed form.
+    pub fn keys(&self) -> Option<Vec<u64>> {
+        if self.is_hashed {
+            return None;
+        }
+        (0..self.count).map(|number| self.entry(number).map(|(key, _)| key)).collect()
+    }
+
     /// The places of a key, perhaps with a few of others. `None` where the bytes contradict each other.
     pub fn find(&self, key: u64) -> Option<RoaringBitmap> {
         if self.is_hashed { self.find_hashed(hash_of(key)) } else { self.find_keyed(key) }

@@ -212,3 +212,15 @@ async fn a_rotten_record_is_an_error_and_not_an_absence() {
         Search { filter: Filter::default(), order: Order::Ascending, from: None, limit: 300, bytes_max: 1 << 20 };
     assert!(rig.store.search(&rig.cache, &search).await.is_err());
 }
+
+#[tokio::test]
+async fn an_index_says_whose_leaves_its_segment_has() {
+    let rig = rig().await;
+    let mut both = [search::tenant_key(id(1, 0)), search::tenant_key(id(1, 1))];
+    both.sort_unstable();
+    for _ in 0..2 {
+        let found = rig.store.tenants_in(&rig.cache, 256).await.expect("it reads");
+        assert_eq!(found.as_deref(), Some(&both[..]), "leaves of no tenant do not count");
+    }
+    assert_eq!(rig.store.tenants_in(&rig.cache, CLOSED).await.expect("it reads"), None, "it is not closed yet");
+}

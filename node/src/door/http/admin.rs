@@ -16,6 +16,7 @@ use nethical_protocol::privacy::PrivacyMode;
 use nethical_protocol::quarantine::QuarantineSpec;
 use nethical_protocol::retention::RetentionSpec;
 use nethical_protocol::sla::SlaTargets;
+use nethical_protocol::tiers::TierAges;
 
 use super::call::{Call, Handled, Reply};
 use super::routes::ok;
@@ -35,6 +36,7 @@ struct TenantBody {
     privacy_mode: Option<PrivacyMode>,
     retention: Option<RetentionSpec>,
     text_search: Option<bool>,
+    tier_ages: Option<TierAges>,
 }
 
 #[derive(Deserialize)]
@@ -78,9 +80,10 @@ pub async fn put_tenant(call: Call) -> Handled {
         return Err(Problem::new(Code::InvalidControl, "the body names another tenant than the path"));
     }
     let TenantBody { placement, storage_redaction, detectors_off, sla, model_blending, .. } = body;
-    let TenantBody { privacy_mode, retention, text_search, .. } = body;
+    let TenantBody { privacy_mode, retention, text_search, tier_ages, .. } = body;
     sla.map_or(Ok(()), |targets| targets.check())?;
     retention.map_or(Ok(()), |retention| retention.check())?;
+    tier_ages.map_or(Ok(()), |ages| ages.check())?;
     let spec = TenantSpec {
         tenant,
         placement,
@@ -91,6 +94,7 @@ pub async fn put_tenant(call: Call) -> Handled {
         privacy_mode,
         retention,
         text_search,
+        tier_ages,
     };
     acknowledged(call.door.governor.put_tenant(spec).await)
 }

@@ -17,8 +17,8 @@ async fn every_control_route_makes_its_call() {
         (
             "PUT",
             "/v1/tenants/t",
-            json!({ "placement": "single", "storage_redaction": "standard", "detectors_off": ["ip"], "sla": { "p95_ms": 150 }, "model_blending": "shadow", "privacy_mode": "differential", "retention": { "routine": "30d" }, "text_search": true }),
-            "put_tenant TenantSpec { tenant: \"t\", placement: Single, storage_redaction: Some(Standard), detectors_off: Some([\"ip\"]), sla: Some(SlaTargets { availability_ppm: 999000, p95_ms: 150, p99_ms: 500 }), model_blending: Some(Shadow), privacy_mode: Some(Differential), retention: Some(RetentionSpec { routine: Some(Age(2592000)), notable: None, administrative: None }), text_search: Some(true) }",
+            json!({ "placement": "single", "storage_redaction": "standard", "detectors_off": ["ip"], "sla": { "p95_ms": 150 }, "model_blending": "shadow", "privacy_mode": "differential", "retention": { "routine": "30d" }, "text_search": true, "tier_ages": { "hot": "1d", "warm": "forever" } }),
+            "put_tenant TenantSpec { tenant: \"t\", placement: Single, storage_redaction: Some(Standard), detectors_off: Some([\"ip\"]), sla: Some(SlaTargets { availability_ppm: 999000, p95_ms: 150, p99_ms: 500 }), model_blending: Some(Shadow), privacy_mode: Some(Differential), retention: Some(RetentionSpec { routine: Some(Age(2592000)), notable: None, administrative: None }), text_search: Some(true), tier_ages: Some(TierAges { hot: Some(Age(86400)), warm: Some(Age(18446744073709551615)) }) }",
         ),
         ("GET", "/v1/tenants", Value::Null, "tenants"),
         (
