@@ -22,7 +22,7 @@ mod row;
 mod schema;
 mod write;
 
-pub use footer::{Footer, Tail, footer};
+pub use footer::{Footer, Tail, footer, footer_bytes};
 pub use read::decode;
 pub use write::encode;
 

@@ -29,6 +29,7 @@ use crate::sla::Monitor;
 use crate::store::IndexCache;
 use crate::text::file::Texts;
 use crate::tier::fetch::ColdParts;
+use crate::tier::promoted::Promoted;
 use crate::timekeeper::Timekeeper;
 use crate::wal::OnFatal;
 use crate::witness::Witness;
@@ -61,6 +62,8 @@ pub struct Options {
     pub warm_after_s: u64,
     /// Warm segments whose newest leaf is older than this are moved to the object store, where there is one; 0 for never.
     pub cold_after_s: u64,
+    /// Bytes of disk for parts of cold files that were read again; 0 keeps none.
+    pub promoted_bytes: u64,
     /// Who is shown the cluster log's checkpoints.
     pub witnesses: Vec<Witness>,
     /// The bundle that a new zone starts with.
@@ -99,8 +102,10 @@ pub struct Shared {
     pub index_cache: IndexCache,
     /// Words of the bodies of tenants that asked for it.
     pub texts: Texts,
-    /// Parts of cold files.
+    /// Parts of cold files in memory.
     pub cold_parts: ColdParts,
+    /// Parts of cold files on the disk, since they were read again.
+    pub promoted: Promoted,
     /// What a canary decides.
     pub canary: CanaryCounts,
     /// What the doors answered each tenant.
@@ -119,7 +124,7 @@ impl Shared {
         world: World,
         options: Options,
         (keyring, ring_keys, seeds): (Keyring, RingKeys, SigningSeeds),
-        texts: Texts,
+        (texts, promoted): (Texts, Promoted),
         on_fatal: OnFatal,
     ) -> Arc<Self> {
         let mut random = [0; 8];
@@ -144,6 +149,7 @@ impl Shared {
             index_cache: IndexCache::new(INDEX_CACHE_BYTES_MAX),
             texts,
             cold_parts: ColdParts::default(),
+            promoted,
             canary: CanaryCounts::default(),
             sla: Monitor::default(),
             view: RwLock::new(Arc::new(ControlView::default())),

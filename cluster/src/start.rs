@@ -36,6 +36,7 @@ use crate::service::NodeService;
 use crate::shared::{Options, Shared};
 use crate::store::AuditStore;
 use crate::text::file::Texts;
+use crate::tier::promoted::Promoted;
 use crate::wal::{OnFatal, Recovered, Wal, WalOptions};
 use crate::world::{Lane, World};
 use crate::{cluster_log, erase, fsck, rules, signing, supervise, text, tier, witness};
@@ -77,9 +78,11 @@ pub async fn start(
     let parts = (world.disk.clone(), world.heavy.clone());
     let texts = Texts::open(parts, scope.clone(), &keyring, options.node).await;
     let texts = texts.map_err(|error| fault("the text indexes", error.to_string()))?;
+    let promoted = Promoted::open(world.disk.clone(), options.promoted_bytes).await;
+    let promoted = promoted.map_err(|error| fault("parts of cold files", error.to_string()))?;
     let seeds = SigningSeeds::open(world.disk.clone(), scope.clone(), &mut keyring, world.keyring.clone()).await;
     let seeds = seeds.map_err(|error| fault("the signing seeds", error.to_string()))?;
-    let shared = Shared::new(world, options, (keyring, ring_keys, seeds), texts, on_fatal);
+    let shared = Shared::new(world, options, (keyring, ring_keys, seeds), (texts, promoted), on_fatal);
     let core = Core::new(shared, wal);
     core.shared.world.wire.serve(Arc::new(NodeService { core: core.clone() }));
     let starter = Arc::new(Starter {

@@ -25,6 +25,7 @@ mod ages;
 pub mod cold;
 pub mod fetch;
 pub mod files;
+pub mod promoted;
 mod rule;
 
 use ages::Ages;
@@ -74,6 +75,8 @@ pub struct TierView {
     pub file_bytes: u64,
     /// Of the cold tier: bytes of the objects that their bodies are in. All replicas have the same objects.
     pub object_bytes: u64,
+    /// Of the cold tier: bytes of this node's disk for parts of these objects that were read again.
+    pub promoted_bytes: u64,
     /// Bytes of their leaves and bodies as they were stored, dropped bodies included.
     pub raw_bytes: u64,
     /// Of warm and cold segments: bytes of the leaves alone.
@@ -205,7 +208,8 @@ pub fn report(core: &Core) -> TiersV1 {
     }
     failed.truncate(FAILED_MAX);
     let object_bytes = object_bytes(core);
-    TiersV1 { hot: told(&hot), warm: told(&warm), cold: told(&cold), object_bytes, under_way, failed }
+    let promoted_bytes = core.shared.promoted.sums().1;
+    TiersV1 { hot: told(&hot), warm: told(&warm), cold: told(&cold), object_bytes, promoted_bytes, under_way, failed }
 }
 
 fn told(sums: &TierSums) -> TierV1 {
@@ -235,13 +239,13 @@ pub async fn list(core: Arc<Core>) -> TierList {
     said.sort_by_key(|(node, _)| *node);
     let mut list = TierList::default();
     for (node, said) in said {
-        let Some(TiersV1 { hot, warm, cold, object_bytes, under_way, failed }) = said else {
+        let Some(TiersV1 { hot, warm, cold, object_bytes, promoted_bytes, under_way, failed }) = said else {
             list.awaiting.push(node.0);
             continue;
         };
         list.tiers.extend([shown(node, "hot", hot), shown(node, "warm", warm)]);
         if cold.segments > 0 {
-            list.tiers.push(TierView { object_bytes, ..shown(node, "cold", cold) });
+            list.tiers.push(TierView { object_bytes, promoted_bytes, ..shown(node, "cold", cold) });
         }
         list.under_way += under_way;
         let named = |FailedMoveV1 { group, first, why }| FailedMove { node: node.0, group, first, why };
@@ -258,6 +262,7 @@ fn shown(node: NodeId, tier: &str, said: TierV1) -> TierView {
         leaves: said.leaves,
         file_bytes: said.file_bytes,
         object_bytes: 0,
+        promoted_bytes: 0,
         raw_bytes: said.raw_bytes,
         leaf_bytes: said.leaf_bytes,
         packed_bytes: said.packed_bytes,

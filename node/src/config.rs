@@ -84,6 +84,8 @@ pub struct NodeConfig {
     pub cold: Option<Place>,
     /// Age in seconds at which warm segments are moved there; 0 for never.
     pub cold_after_s: u64,
+    /// Bytes of disk for parts of cold files that were read again; 0 keeps none.
+    pub promoted_bytes: u64,
     /// The ethical taxonomy, where it is not the built-in one.
     pub taxonomy_path: Option<PathBuf>,
 }

@@ -171,6 +171,7 @@ fn options(config: &NodeConfig) -> Options {
         open_tenants: config.admin_token.is_none(),
         warm_after_s: config.warm_after_s,
         cold_after_s: config.cold_after_s,
+        promoted_bytes: config.promoted_bytes,
         witnesses: config.witnesses.clone(),
         first_policy: default_bundle_text().to_owned(),
     }

@@ -249,6 +249,7 @@ fn kind_of(path: &str) -> &'static str {
         Some("audit") => "audit",
         Some("snap") => "snapshot",
         Some("text") => crate::fault::TEXT,
+        Some("promoted") => crate::fault::PROMOTED,
         _ => "other",
     }
 }

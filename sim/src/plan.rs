@@ -264,6 +264,11 @@ pub enum OrderKind {
         /// The agent's number.
         agent: u32,
     },
+    /// Go through the oldest entries with their bodies, again and again.
+    Read {
+        /// How long, milliseconds.
+        for_ms: u64,
+    },
     /// Keep the spread tenant's bodies so long from now on.
     Keep {
         /// Those of routine actions, seconds.
@@ -443,6 +448,7 @@ impl WorkSpec {
                 OrderKind::RotateKeys { overlap_s, .. } => {
                     ensure!(*overlap_s <= 600, "an order has two keys overlap for {overlap_s} s");
                 }
+                OrderKind::Read { for_ms } => ensure!(*for_ms < length_ms, "an order reads for {for_ms} ms"),
                 OrderKind::Policy { .. } | OrderKind::Stop { .. } | OrderKind::Dictionary { .. } => {}
             }
         }

@@ -34,6 +34,7 @@ mod dictionary;
 mod erasures;
 mod keys;
 mod orders;
+mod reading;
 mod retention;
 pub mod settle;
 pub mod shared;

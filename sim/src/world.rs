@@ -450,6 +450,7 @@ impl Fleet {
             // Plans make it short.
             warm_after_s: 7 * 24 * 60 * 60,
             cold_after_s: 30 * 24 * 60 * 60,
+            promoted_bytes: 512 * 1024,
             witnesses: vec![self.inner.witness.told()],
             first_policy: default_bundle_text().to_owned(),
         }

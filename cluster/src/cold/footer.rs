@@ -42,6 +42,13 @@ pub struct Footer {
     pub(super) opener: Opener,
 }
 
+/// Bytes at the end of a file that its footer takes, from some of these at least the last eight; all of them where it does not say.
+pub fn footer_bytes(tail: &[u8]) -> usize {
+    let said = tail.len().checked_sub(END_BYTES as usize).and_then(|at| tail[at..].first_chunk());
+    let length = said.map_or(usize::MAX, |length| u32::from_le_bytes(*length) as usize);
+    length.saturating_add(END_BYTES as usize).min(tail.len())
+}
+
 /// Reads the footer from the end of a file, of which [`TAIL_BYTES`] are enough nearly always.
 pub fn footer(tail: &[u8], file_bytes: u64, key: &[u8; 32]) -> Result<Tail, ColdError> {
     let have = tail.len() as u64;

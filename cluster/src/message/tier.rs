@@ -59,6 +59,8 @@ message! {
         pub cold: TierV1,
         /// Bytes of the objects that these bodies are in; all replicas have the same ones.
         pub object_bytes: u64,
+        /// Bytes of parts of cold files on its disk, kept because they were read again.
+        pub promoted_bytes: u64,
         /// Segments that are being moved.
         pub under_way: u64,
         /// Moves that failed; the first hundred.

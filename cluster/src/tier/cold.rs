@@ -92,7 +92,22 @@ pub async fn pump(core: Arc<Core>) {
                 tier.collect_garbage(&lead).await;
             }
         }
+        tend_promoted(&core).await;
         looks = looks.wrapping_add(1);
+    }
+}
+
+/// Lets kept parts go of files that no log here names any more.
+async fn tend_promoted(core: &Core) {
+    // None of a replica that has not applied all that its segments were written by.
+    let objects_of = |replica: &Arc<PartitionReplica>| -> Option<Vec<[u8; 32]>> {
+        let (machine, stored) = (replica.machine.lock(), replica.store.stored().0);
+        let files = machine.ledger.subjects().cold_files().map(|file| file.object);
+        (machine.tree().0 >= stored).then(|| files.collect())
+    };
+    let named: Option<Vec<_>> = core.partitions().iter().map(objects_of).collect();
+    if let Some(named) = named.filter(|_| core.starting.lock().is_empty()) {
+        core.shared.promoted.tend(&named.into_iter().flatten().collect()).await;
     }
 }
 

@@ -96,6 +96,8 @@ fn the_end_of_a_file_is_enough_to_find_its_groups() {
     let Ok(Tail::Read(footer)) = tail(needed) else { panic!("that much is") };
     assert_eq!((footer.first_index(), footer.leaves()), (512, 300));
     assert_eq!(footer.whole_range(0), 4..bytes - needed);
+    assert_eq!((cold::footer_bytes(&file) as u64, cold::footer_bytes(&file[file.len() - 8..])), (needed, 8));
+    assert_eq!((cold::footer_bytes(&[7; 7]), cold::footer_bytes(&[0xff; 20])), (7, 20), "what says nothing");
 }
 
 #[test]

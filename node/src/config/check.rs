@@ -203,6 +203,7 @@ impl Values<'_> {
             warm_after_s: self.parse("audit.warm_after_s")?,
             cold: Place::parse(&self.text("audit.cold_url")?).ok(),
             cold_after_s: self.parse("audit.cold_after_s")?,
+            promoted_bytes: self.parse("audit.promoted_bytes")?,
             taxonomy_path: self.path("taxonomy.file").filter(|path| !path.as_os_str().is_empty()),
         })
     }

@@ -137,6 +137,12 @@ pub const KEYS: &[Key] = &[
         "2592000",
         "Warm segments whose newest entry is older than this many seconds are moved to audit.cold_url; 0 never moves one.",
     ),
+    set(
+        "audit.promoted_bytes",
+        Kind::Integer(0, 1 << 50),
+        "1073741824",
+        "Bytes of this node's disk for parts of cold files that were read again; 0 keeps none.",
+    ),
     set("log.level", Kind::Text, "info", "error, warn, info, debug, trace, or a tracing filter."),
     set("log.format", Kind::Word(&["text", "json"]), "text", "How log lines look."),
 ];

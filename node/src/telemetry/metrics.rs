@@ -18,6 +18,7 @@ use nethical_cluster::text::file::DAMAGED_TOTAL as TEXT_DAMAGED_TOTAL;
 use nethical_cluster::text::tend::{BYTES as TEXT_BYTES, FAILED_TOTAL as TEXT_FAILED_TOTAL, INDEXED_TOTAL};
 use nethical_cluster::tier::cold::{FAILED_TOTAL, PUTS_TOTAL};
 use nethical_cluster::tier::files::KEYS_GIVEN_TOTAL;
+use nethical_cluster::tier::promoted::{BYTES as PROMOTED_BYTES, HITS_TOTAL, PROMOTED_TOTAL};
 use nethical_cluster::tier::{TIER_BYTES, TIER_SEGMENTS};
 use nethical_cluster::witness::{CONFLICTS_TOTAL, COSIGNED_TOTAL};
 use nethical_governance::correlate::Pattern;
@@ -176,6 +177,13 @@ pub fn describe() {
         describe_counter!(PUTS_TOTAL, "Files stored in the cold tier, or made anew there");
         describe_counter!(FAILED_TOTAL, "Moves to or from the object store that failed; they are tried again");
         describe_counter!(KEYS_GIVEN_TOTAL, "Keys of cold files that were given out");
+        describe_gauge!(
+            PROMOTED_BYTES,
+            Unit::Bytes,
+            "Parts of cold files on this node's disk, since they were read again"
+        );
+        describe_counter!(PROMOTED_TOTAL, "Parts of cold files that were kept on this node's disk");
+        describe_counter!(HITS_TOTAL, "Reads of a part of a cold file that this node's disk answered");
         describe_gauge!(TEXT_BYTES, Unit::Bytes, "Text indexes on this node");
         describe_counter!(TEXT_DAMAGED_TOTAL, "Text indexes that did not read; they are made again");
         describe_counter!(TEXT_FAILED_TOTAL, "Tries to make a text index that failed; they are repeated");

@@ -3,7 +3,7 @@
 
 use super::draft::{Draft, stop};
 use super::{Expected, LONG, Scenario};
-use crate::fault::Fault;
+use crate::fault::{Fault, PROMOTED};
 use crate::plan::OrderKind;
 
 const STORED: &str = "a segment's bodies went to the object store";
@@ -11,6 +11,8 @@ const DROPPED: &str = "a replica dropped bodies that a cold file has";
 const RENEWED: &str = "a cold file was made anew";
 const MENDED: &str = "a cold file was made anew from bodies that were still here";
 const READ: &str = "a body was read from the cold tier";
+const PROMOTED_ONE: &str = "a part of a cold file was promoted";
+const HIT: &str = "a body was read from a promoted part";
 const STAYED: &str = "a segment stayed because a tenant wants it to";
 const COMPLETE: &str = "an erasure was complete";
 
@@ -102,17 +104,45 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "promoted-parts-are-not-believed",
+        what: "Cold bodies are read again and again, and what nodes keep of them on their disks rots, is cut, or vanishes.",
+        expected: Expected::Good,
+        seen: &[STORED, DROPPED, PROMOTED_ONE, HIT, "a promoted part did not open and was fetched again"],
+        bounds: LONG,
+        build: |seed| {
+            let harm = |turn: u64| {
+                let (node, file) = (turn % 3 + 1, PROMOTED.to_owned());
+                match turn % 4 {
+                    2 => Fault::Truncated { node, file },
+                    3 => Fault::Vanished { node, file },
+                    _ => Fault::Rot { node, file },
+                }
+            };
+            reading(busy(cooling(Draft::three(seed)))).each(13, 14_000, 1_700, 400, harm).done()
+        },
+    },
+    Scenario {
+        name: "readers-outlive-the-store",
+        what: "The object store is away for long: what was read again before is read on, from the nodes' own disks, until it is erased.",
+        expected: Expected::Good,
+        seen: &[STORED, DROPPED, RENEWED, PROMOTED_ONE, HIT, COMPLETE],
+        bounds: LONG,
+        build: |seed| {
+            reading(cooling(Draft::three(seed)))
+                .order(14_000, OrderKind::Erase { agent: 0 })
+                .at(18_000, 11_000, Fault::away_store(&[]))
+                .order(30_000, OrderKind::Erase { agent: 1 })
+                .done()
+        },
+    },
+    Scenario {
         name: "tenants-keep-bodies-at-home",
         what: "A tenant wants its bodies to stay on the nodes' disks: those of others go to the object store, while leaders fail.",
         expected: Expected::Good,
         seen: &[STORED, DROPPED, STAYED],
         bounds: LONG,
         build: |seed| {
-            let draft = cooling(Draft::three(seed)).work(|work| {
-                work.house.stays = true;
-                work.pause_ms = (10, 60);
-                work.pace = (12, 24);
-            });
+            let draft = busy(cooling(Draft::three(seed))).work(|work| work.house.stays = true);
             draft.each(4, 12_000, 5_000, 1_500, |turn| Fault::Power { nodes: vec![turn % 3 + 1] }).done()
         },
     },
@@ -122,6 +152,16 @@ pub const SCENARIOS: &[Scenario] = &[
 pub(super) fn cooling(draft: Draft) -> Draft {
     let knobs = [("warm.after-ms", 3_000), ("warm.every-ms", 400), ("cold.after-ms", 6_000), ("cold.every-ms", 500)];
     knobs.into_iter().fold(draft.seconds(40), |draft, (knob, value)| draft.knob(knob, value))
+}
+
+/// Enough is done that all groups have segments that become cold.
+fn busy(draft: Draft) -> Draft {
+    draft.work(|work| (work.pause_ms, work.pace) = ((10, 60), (12, 24)))
+}
+
+/// Somebody goes through the oldest entries from when the first bodies are cold, and nodes keep nothing of files in memory.
+fn reading(draft: Draft) -> Draft {
+    draft.knob("cold.parts", 0).order(11_000, OrderKind::Read { for_ms: 24_000 })
 }
 
 /// Four agents are erased, one after the other.

@@ -47,6 +47,7 @@ impl Stage {
                 return self.hold(spec, format!("region {}", approvals::REGION), for_ms, &mut dice).await;
             }
             OrderKind::Erase { agent } => return self.erase(agent_name(agent), &mut dice).await,
+            OrderKind::Read { for_ms } => return self.read_on(for_ms, &mut dice).await,
             OrderKind::Keep { routine_s, notable_s } => return self.keep(routine_s, notable_s, &mut dice).await,
             OrderKind::LegalHold { agent, for_ms } => {
                 return self.legal_hold(agent_name(agent), for_ms, &mut dice).await;

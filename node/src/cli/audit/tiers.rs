@@ -50,6 +50,11 @@ fn print(found: &TierList) -> anyhow::Result<()> {
     if found.under_way > 0 {
         output::print_line(&format!("{} segments are being moved", found.under_way))?;
     }
+    let promoted: u64 = found.tiers.iter().map(|tier| tier.promoted_bytes).sum();
+    if promoted > 0 {
+        let words = format!("{} of objects are on nodes' disks, too, because they were read again", bytes(promoted));
+        output::print_line(&words)?;
+    }
     let mut table = output::table(&["NODE", "GROUP", "FROM ENTRY", "WHY THE MOVE FAILED"]);
     for failed in &found.failed {
         let numbers = [failed.node, u64::from(failed.group), failed.first];
