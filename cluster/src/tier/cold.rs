@@ -204,12 +204,7 @@ impl Tier<'_> {
 
     /// Segments that are old and in no file.
     async fn store_due(&self, lead: &Lead) {
-        let after_ms = probe::knob("cold.after-ms", self.core.shared.options.cold_after_s.saturating_mul(1_000));
-        let now_ns = self.replica.machine.lock().ledger.now_ns();
-        let ages = Ages::warm(&self.core.shared.view(), after_ms.saturating_mul(1_000_000));
-        let Some(before_ns) = now_ns.checked_sub(ages.least_ns()).filter(|_| after_ms > 0) else { return };
-        let (store, old) = (&self.replica.store, self.replica.store.warm_before(before_ns));
-        for Aged { first, next, .. } in ages.due(&self.core.shared, store, now_ns, old).await {
+        for Aged { first, next, .. } in self.old().await {
             if file_with(self.replica, first).is_some() || self.is_idle(first) || self.rests(first) {
                 continue;
             }
@@ -218,6 +213,23 @@ impl Tier<'_> {
                 return;
             }
         }
+    }
+
+    /// Warm segments that are old enough to leave: none before this node knows what tenants want as well as the group does.
+    async fn old(&self) -> Vec<Aged> {
+        let (core, store) = (self.core, &self.replica.store);
+        let after_ms = probe::knob("cold.after-ms", core.shared.options.cold_after_s.saturating_mul(1_000));
+        let (now_ns, heard) = {
+            let machine = self.replica.machine.lock();
+            (machine.ledger.now_ns(), machine.ledger.control_revision())
+        };
+        let view = core.shared.view();
+        if after_ms == 0 || view.revision() < heard {
+            return Vec::new();
+        }
+        let ages = Ages::warm(&view, after_ms.saturating_mul(1_000_000));
+        let Some(before_ns) = now_ns.checked_sub(ages.least_ns()) else { return Vec::new() };
+        ages.due(&core.shared, store, now_ns, store.warm_before(before_ns)).await
     }
 
     async fn store(&self, lead: &Lead, first: u64, next: u64) -> Result<(), String> {
@@ -274,6 +286,12 @@ impl Tier<'_> {
         let read = self.objects.get(&name, 0..length + 1).await.map_err(told)?;
         if read != bytes {
             return Err("the object store gave back other bytes than it was given".to_owned());
+        }
+        // Who has said since that its bodies are to stay, is told that this holds once the group has heard of it, which is behind
+        // whatever this leader proposed before.
+        if replaces.is_none() && !self.old().await.iter().any(|segment| segment.first == first) {
+            let _ = self.objects.remove(&name).await;
+            return Err("a tenant wants its bodies to stay now".to_owned());
         }
         let key = self.wrap(&key)?;
         let put = ColdPutV1 { first, leaves, object, bytes: length, bodies, key, control_rev, replaces };
